@@ -1,0 +1,51 @@
+# Every target installs what it needs first. PYTHON=... names another Python 3.11.
+SHELL := bash
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+
+.PHONY: demo overfit test test-fast check format install clean
+
+demo: install
+	$(BIN)/datagen run demo --root demo --workers $(WORKERS)
+	@echo "Open demo/report.html"
+
+overfit: install
+	$(BIN)/datagen run overfit --root overfit
+	@echo "Open overfit/report.html"
+
+test: install
+	$(BIN)/python -m pytest -m "not gpu"
+
+test-fast: install
+	$(BIN)/python -m pytest -m "not gpu and not slow and not blender and not ray and not real_assets"
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+install: $(VENV)/installed
+	@$(BIN)/python -m datagen.blender.system_libraries
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@python="$(PYTHON)"; \
+	for candidate in python3.11 python3; do \
+	  if [ -z "$$python" ] && "$$candidate" -c 'import sys, venv; sys.exit(sys.version_info[:2] != (3, 11))' \
+	    2>/dev/null; then python="$$candidate"; fi; \
+	done; \
+	if [ -n "$$python" ]; then "$$python" -m venv $(VENV); \
+	elif command -v uv >/dev/null; then uv venv --seed --python 3.11 $(VENV); \
+	else echo "Python 3.11 is needed and neither python3.11, python3 nor uv gives it." \
+	  "Install it (Debian 12: apt-get install python3.11-venv; anywhere: https://docs.astral.sh/uv)," \
+	  "or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; fi
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[evaluate,dinov2,dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

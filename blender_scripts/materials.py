@@ -1,0 +1,148 @@
+"""Materials that always render: no missing picture, no huge picture, and what each lets through."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import bpy
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_TEXTURE_PX = 1024
+NEUTRAL = (0.5, 0.5, 0.5, 1.0)
+"""Linear grey for a surface whose colour nobody knows."""
+
+SEE_THROUGH_NODES = {
+    "BSDF_TRANSPARENT",
+    "BSDF_GLASS",
+    "BSDF_REFRACTION",
+    "HOLDOUT",
+    "VOLUME_ABSORPTION",
+    "VOLUME_SCATTER",
+    "PRINCIPLED_VOLUME",
+}
+
+
+@dataclass
+class SafeMaterials:
+    """What is known of a list of materials after they were made safe."""
+
+    invisible: NDArray[np.bool_]
+    """(M,), in the order given: alpha is zero everywhere."""
+
+    is_transparent: dict[str, bool] = field(default_factory=dict)
+    """By name: alpha below 1 somewhere, a picture for alpha, or transmission."""
+
+    textures_missing: list[str] = field(default_factory=list)
+    has_texture: bool = False
+
+
+def make_materials_safe(materials: list[bpy.types.Material | None]) -> SafeMaterials:
+    """Repair materials in place; a None in the list becomes a neutral grey material."""
+    safe = SafeMaterials(invisible=np.zeros(len(materials), bool))
+    for index, material in enumerate(materials):
+        if material is None:
+            materials[index] = material = neutral_material()
+        elif not material.use_nodes:
+            color = tuple(material.diffuse_color)
+            material.use_nodes = True
+            set_default(principled(material), "Base Color", (*color[:3], 1.0))
+        safe.textures_missing += remove_missing_textures(material)
+        for node in image_nodes(material):
+            pack(node.image)
+            safe.has_texture = True
+        safe.invisible[index] = is_invisible(material)
+        safe.is_transparent[material.name] = lets_light_through(material)
+    return safe
+
+
+def neutral_material() -> bpy.types.Material:
+    """Return a grey material for faces that have none."""
+    material = bpy.data.materials.new("neutral")
+    material.use_nodes = True
+    set_default(principled(material), "Base Color", NEUTRAL)
+    return material
+
+
+def remove_missing_textures(material: bpy.types.Material) -> list[str]:
+    """Unlink pictures that cannot be read, since they would render magenta; return their names."""
+    tree = material.node_tree
+    names = []
+    for node in [node for node in tree.nodes if node.type == "TEX_IMAGE"]:
+        if node.image is not None and min(node.image.size) > 0:
+            continue
+        names.append(Path(node.image.filepath).name if node.image else "unnamed")
+        sockets = [link.to_socket for output in node.outputs for link in output.links]
+        tree.nodes.remove(node)
+        for socket in sockets:
+            repair_socket(socket)
+    return names
+
+
+def repair_socket(socket: bpy.types.NodeSocket) -> None:
+    """Give an input that lost its picture a value that looks like nothing special."""
+    if socket.name == "Alpha":
+        socket.default_value = 1.0
+    elif socket.name == "Base Color" and max(socket.default_value[:3]) == 0.0:
+        # Exporters write black where the picture says the colour; a plain colour is kept.
+        socket.default_value = NEUTRAL
+
+
+def pack(image: bpy.types.Image) -> None:
+    """Shrink a picture that is too large and put its bytes into the .blend file."""
+    longest = max(image.size)
+    if longest > MAX_TEXTURE_PX:
+        width, height = (max(1, side * MAX_TEXTURE_PX // longest) for side in image.size)
+        image.scale(width, height)
+        image.pack()
+    elif image.packed_file is None:
+        image.pack()
+
+
+def image_nodes(material: bpy.types.Material) -> Iterator[bpy.types.Node]:
+    """Yield the picture nodes, also those inside node groups."""
+    trees = [material.node_tree]
+    for tree in trees:
+        for node in tree.nodes:
+            if node.type == "TEX_IMAGE" and node.image is not None:
+                yield node
+            elif node.type == "GROUP" and node.node_tree is not None and node.node_tree not in trees:
+                trees.append(node.node_tree)
+
+
+def is_invisible(material: bpy.types.Material) -> bool:
+    """Say whether nothing of the material can be seen."""
+    node = principled(material)
+    return node is not None and not is_linked(node, "Alpha") and default(node, "Alpha") <= 0.0
+
+
+def lets_light_through(material: bpy.types.Material) -> bool:
+    """Say whether rays can pass the surface somewhere: its mask is then larger than its alpha."""
+    if any(node.type in SEE_THROUGH_NODES for node in material.node_tree.nodes):
+        return True
+    node = principled(material)
+    if node is None:
+        return False
+    is_glass = is_linked(node, "Transmission Weight") or default(node, "Transmission Weight") > 0.0
+    return is_glass or is_linked(node, "Alpha") or default(node, "Alpha") < 1.0
+
+
+def principled(material: bpy.types.Material) -> bpy.types.Node | None:
+    """Return the material's Principled BSDF, the only surface that the importers make."""
+    return next((n for n in material.node_tree.nodes if n.type == "BSDF_PRINCIPLED"), None)
+
+
+def is_linked(node: bpy.types.Node, name: str) -> bool:
+    """Say whether an input gets its value from another node."""
+    return node.inputs[name].is_linked
+
+
+def default(node: bpy.types.Node, name: str) -> float:
+    """Return an input's own value."""
+    return float(node.inputs[name].default_value)
+
+
+def set_default(node: bpy.types.Node | None, name: str, value: tuple[float, ...]) -> None:
+    """Set an input's own value, if there is such a node."""
+    if node is not None:
+        node.inputs[name].default_value = value

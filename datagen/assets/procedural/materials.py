@@ -1,0 +1,161 @@
+"""Colours and small generated pictures for the procedural objects."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from datagen.core.seeding import rng_for
+
+Color = tuple[float, float, float]
+"""sRGB, each in [0, 1]."""
+
+TEXTURE_PX = 128
+WOODS: tuple[Color, ...] = (
+    (0.72, 0.52, 0.33),
+    (0.55, 0.35, 0.20),
+    (0.38, 0.23, 0.14),
+    (0.84, 0.69, 0.49),
+    (0.63, 0.38, 0.22),
+)
+PAINTS: tuple[Color, ...] = (
+    (0.80, 0.18, 0.15),
+    (0.13, 0.38, 0.66),
+    (0.95, 0.75, 0.20),
+    (0.20, 0.55, 0.35),
+    (0.90, 0.90, 0.87),
+    (0.18, 0.19, 0.22),
+    (0.88, 0.48, 0.22),
+    (0.47, 0.28, 0.55),
+    (0.30, 0.66, 0.70),
+    (0.85, 0.55, 0.60),
+)
+METALS: tuple[Color, ...] = ((0.75, 0.76, 0.78), (0.20, 0.20, 0.22), (0.80, 0.65, 0.35))
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A picture that repeats over a surface."""
+
+    kind: Literal["wood", "checker", "stripes", "weave", "speckle"]
+    second: Color
+    """The colour beside the material's own."""
+
+    tile_m: float
+    """Side length of one repetition, metres."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a surface looks like."""
+
+    color: Color
+    roughness: float = 0.6
+    metallic: float = 0.0
+    pattern: Pattern | None = None
+
+
+def sample_wood(rng: np.random.Generator) -> Material:
+    """Return wood with a grain."""
+    color = jittered(rng, WOODS[rng.integers(len(WOODS))], 0.04)
+    dark: Color = (color[0] * 0.68, color[1] * 0.64, color[2] * 0.60)
+    return Material(color, 0.55, 0.0, Pattern("wood", dark, float(rng.uniform(0.3, 0.6))))
+
+
+def sample_paint(rng: np.random.Generator, roughness: float = 0.5) -> Material:
+    """Return one plain colour."""
+    return Material(jittered(rng, PAINTS[rng.integers(len(PAINTS))], 0.05), roughness)
+
+
+def sample_metal(rng: np.random.Generator) -> Material:
+    """Return bare metal."""
+    return Material(METALS[rng.integers(len(METALS))], float(rng.uniform(0.25, 0.45)), 0.9)
+
+
+def sample_fabric(rng: np.random.Generator) -> Material:
+    """Return woven cloth, plain, striped or checked."""
+    color = jittered(rng, PAINTS[rng.integers(len(PAINTS))], 0.08)
+    second: Color = tuple(0.55 * c + 0.4 for c in color)  # type: ignore[assignment]
+    kind: Literal["weave", "stripes", "checker"] = ("weave", "weave", "stripes", "checker")[
+        rng.integers(4)
+    ]  # type: ignore[assignment]
+    tile_m = 0.03 if kind == "weave" else float(rng.uniform(0.12, 0.2))
+    return Material(color, 0.9, 0.0, Pattern(kind, second, tile_m))
+
+
+def sample_glaze(rng: np.random.Generator) -> Material:
+    """Return glazed ceramics, plain or with bands."""
+    material = sample_paint(rng, 0.25)
+    if rng.random() < 0.5:
+        return material
+    kind: Literal["stripes", "speckle"] = "stripes" if rng.random() < 0.6 else "speckle"
+    second = PAINTS[rng.integers(len(PAINTS))]
+    return Material(material.color, 0.25, 0.0, Pattern(kind, second, float(rng.uniform(0.03, 0.06))))
+
+
+def jittered(rng: np.random.Generator, color: Color, amount: float) -> Color:
+    """Return a colour near another."""
+    r, g, b = np.clip(np.array(color) + rng.uniform(-amount, amount, 3), 0.02, 0.98).round(4)
+    return (float(r), float(g), float(b))
+
+
+def draw_texture(material: Material) -> Image.Image:
+    """Return the material's pattern as a picture that repeats without a seam."""
+    pattern = material.pattern
+    assert pattern is not None, material
+    share = {
+        "wood": wood_share,
+        "checker": checker_share,
+        "stripes": stripes_share,
+        "weave": weave_share,
+        "speckle": speckle_share,
+    }[pattern.kind]()
+    first, second = np.array(material.color), np.array(pattern.second)
+    pixels = first + share[..., None] * (second - first)
+    return Image.fromarray((pixels * 255).round().astype(np.uint8), "RGB")
+
+
+def grid() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return u and v of every pixel, in [0, 1)."""
+    ticks = (np.arange(TEXTURE_PX) + 0.5) / TEXTURE_PX
+    u, v = np.meshgrid(ticks, ticks)
+    return u, v
+
+
+def wood_share() -> NDArray[np.float64]:
+    """Grain along u: wavy lines and a few wide bands."""
+    u, v = grid()
+    wave = 0.02 * np.sin(2 * np.pi * u) + 0.008 * np.sin(6 * np.pi * u + 1.0)
+    fine = 0.5 + 0.5 * np.sin(2 * np.pi * 14 * (v + wave))
+    broad = 0.5 + 0.5 * np.sin(2 * np.pi * 3 * (v + 2 * wave) + 0.7)
+    return 0.35 * fine**3 + 0.45 * broad**2
+
+
+def checker_share() -> NDArray[np.float64]:
+    """Two by two squares."""
+    u, v = grid()
+    return ((u < 0.5) ^ (v < 0.5)).astype(np.float64)
+
+
+def stripes_share() -> NDArray[np.float64]:
+    """One stripe a tile, across v."""
+    _, v = grid()
+    return ((v > 0.35) & (v < 0.65)).astype(np.float64)
+
+
+def weave_share() -> NDArray[np.float64]:
+    """Threads that cross."""
+    u, v = grid()
+    return 0.25 * (np.sin(2 * np.pi * 4 * u) * np.sin(2 * np.pi * 4 * v) + 1) * 0.5
+
+
+def speckle_share() -> NDArray[np.float64]:
+    """Dots at places that never change."""
+    u, v = grid()
+    share = np.zeros_like(u)
+    for x, y in rng_for(0, "speckle texture").uniform(size=(14, 2)):
+        du, dv = (np.abs((a - b + 0.5) % 1.0 - 0.5) for a, b in ((u, x), (v, y)))
+        share[np.hypot(du, dv) < 0.055] = 1.0
+    return share

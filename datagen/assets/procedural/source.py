@@ -1,0 +1,150 @@
+"""The embedded source: objects built from sampled parameters, each written as one GLB."""
+
+import hashlib
+from collections import defaultdict
+from dataclasses import asdict
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+import numpy as np
+import trimesh
+from trimesh.visual import TextureVisuals
+from trimesh.visual.material import PBRMaterial
+
+from datagen.assets.objects import FetchedModel, SourceObject, canonical_json
+from datagen.assets.procedural.furnishings import Bookcase, BookStack, Crate, Lamp, Monitor
+from datagen.assets.procedural.materials import Material, draw_texture
+from datagen.assets.procedural.seats import Bench, Chair, Sofa, Stool
+from datagen.assets.procedural.shapes import Part, merge
+from datagen.assets.procedural.tables import Desk, RectangularTable, RoundTable
+from datagen.assets.procedural.vessels import Bottle, Bowl, Mug, Plant, Vase
+from datagen.core.frames import Z_UP_TO_Y_UP
+from datagen.core.seeding import rng_for
+from datagen.errors import ConfigError
+
+REVISION = 1
+"""Raised when a kind's shape or look changes for the same parameters."""
+
+
+class Shape(Protocol):
+    """A kind of object with the parameters of one."""
+
+    kind: ClassVar[str]
+    category: ClassVar[str]
+
+    def build(self) -> list[Part]:
+        """Return the surfaces: metres, Z up, standing on the ground about the origin."""
+
+
+KINDS = (
+    RectangularTable,
+    Mug,
+    Chair,
+    BookStack,
+    RoundTable,
+    Lamp,
+    Bowl,
+    Desk,
+    Bottle,
+    Plant,
+    Stool,
+    Crate,
+    Sofa,
+    Monitor,
+    Bookcase,
+    Vase,
+    Bench,
+)
+"""In turns, so that any number of objects has tables beside things to put on them."""
+
+
+class ProceduralSource:
+    """Objects made here: kind after kind, each time with other parameters."""
+
+    name = "procedural"
+
+    def __init__(self, *, num_objects: int = 48, seed: int = 0) -> None:
+        if num_objects < 1:
+            raise ConfigError(
+                f"assets: num_objects must be at least 1, got {num_objects}. Correct --num-objects."
+            )
+        self.num_objects = num_objects
+        self.seed = seed
+
+    def fingerprint(self) -> str:
+        """Return the sha256 over the kinds, their revision, the seed and the count."""
+        kinds = [kind.kind for kind in KINDS]
+        identity = [REVISION, kinds, self.seed, self.num_objects]
+        return hashlib.sha256(canonical_json(identity)).hexdigest()
+
+    def list_objects(self) -> list[SourceObject]:
+        """Return the objects in the order of KINDS, over and over."""
+        return [self.describe(index) for index in range(self.num_objects)]
+
+    def fetch(self, obj: SourceObject, folder: Path) -> FetchedModel:
+        """Build one object and write it as a GLB."""
+        index = int(obj.uid.rpartition("-")[2])
+        path = folder / f"{obj.uid}.glb"
+        path.write_bytes(glb_bytes(sample_shape(self.seed, index).build()))
+        return FetchedModel(path, obj.options)
+
+    def describe(self, index: int) -> SourceObject:
+        """Return the entry of one object."""
+        shape = sample_shape(self.seed, index)
+        return SourceObject(
+            uid=f"{shape.kind}-{index:05d}",
+            name=shape.kind.replace("_", " "),
+            category=shape.category,
+            license="CC0-1.0",
+            author="datagen",
+            asset_id=shape_id(shape),
+        )
+
+
+def sample_shape(seed: int, index: int) -> Shape:
+    """Return the parameters of the object at a position in the list."""
+    kind = KINDS[index % len(KINDS)]
+    return kind.sample(rng_for(seed, "procedural", kind.kind, index // len(KINDS)))
+
+
+def shape_id(shape: Shape) -> str:
+    """Return the sha256 over kind, revision and parameters."""
+    parameters = asdict(shape)  # type: ignore[call-overload]
+    return hashlib.sha256(canonical_json([shape.kind, REVISION, parameters])).hexdigest()
+
+
+def glb_bytes(parts: list[Part]) -> bytes:
+    """Return a GLB, Y up, with one mesh a material; the same parts give the same bytes."""
+    by_material: dict[Material, list[Part]] = defaultdict(list)
+    for part in parts:
+        by_material[part.material].append(part)
+    scene = trimesh.Scene()
+    for index, (material, group) in enumerate(by_material.items()):
+        scene.add_geometry(to_trimesh(merge(group)), node_name=f"part_{index:02d}")
+    data = scene.export(file_type="glb", include_normals=True)
+    assert isinstance(data, bytes), type(data)
+    return data
+
+
+def to_trimesh(part: Part) -> trimesh.Trimesh:
+    """Return one part, turned Y up, with its material as glTF describes it."""
+    material = part.material
+    linear = np.where(
+        np.array(material.color) <= 0.04045,
+        np.array(material.color) / 12.92,
+        ((np.array(material.color) + 0.055) / 1.055) ** 2.4,
+    )
+    look = PBRMaterial(
+        name="material",
+        roughnessFactor=material.roughness,
+        metallicFactor=material.metallic,
+        baseColorFactor=None if material.pattern else [*linear.tolist(), 1.0],
+        baseColorTexture=draw_texture(material) if material.pattern else None,
+    )
+    tile_m = material.pattern.tile_m if material.pattern else 1.0
+    return trimesh.Trimesh(
+        vertices=part.vertices @ Z_UP_TO_Y_UP[:3, :3].T,
+        faces=part.faces,
+        visual=TextureVisuals(uv=part.uv / tile_m, material=look),
+        process=False,
+    )

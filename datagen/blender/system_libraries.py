@@ -1,0 +1,47 @@
+"""``python -m datagen.blender.system_libraries``: check and, where possible, install them.
+
+The wheels of bpy and open3d ask for libraries that pip cannot bring.
+"""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from datagen.blender.libraries import DEBIAN_PACKAGES, bpy_shared_object, missing_libraries
+
+
+def wheels_with_needs() -> list[Path]:
+    """Return the shared objects of installed wheels that need system libraries."""
+    found = [bpy_shared_object()]
+    spec = importlib.util.find_spec("open3d")
+    if spec is not None and spec.origin is not None:
+        found += sorted(Path(spec.origin).parent.glob("libOpen3D*.so*"))
+    return [path for path in found if path is not None]
+
+
+def main() -> int:
+    """Install what is missing, or print the command that does; 0 when nothing is missing."""
+    asked = {name for wheel in wheels_with_needs() for name in missing_libraries(wheel)}
+    missing = sorted(asked & DEBIAN_PACKAGES.keys())  # others come with the wheels themselves
+    if not missing:
+        return 0
+    packages = sorted({DEBIAN_PACKAGES[name] for name in missing})
+    command = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
+    can_install = shutil.which("apt-get") is not None and os.geteuid() == 0
+    if can_install:
+        sys.stderr.write(f"Installing system libraries: {' '.join(packages)}\n")
+        subprocess.run(["apt-get", "update", "-q"], check=False)
+        if subprocess.run(command, check=False).returncode == 0:
+            return 0
+    sys.stderr.write(
+        f"System libraries are missing: {', '.join(missing)}. bpy and open3d need them. "
+        f"Run: sudo {' '.join(command)}\n"
+    )
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,210 @@
+"""The command line: one verb a stage, thin. Flags are the stage's fields and the executor's."""
+
+import dataclasses
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from datagen.errors import ConfigError, DatagenError
+from datagen.executors.job import Executor
+from datagen.executors.local import LocalExecutor
+from datagen.log import configure_logging
+from datagen.report import write_report
+from datagen.shards import Folder, open_dataset
+from datagen.stages.recipe import Recipe, load_recipe
+from datagen.stages.stage import RunOptions, Stage, funnel
+
+logger = logging.getLogger(__name__)
+
+MADE_FIRST = {"layouts": "assets", "train": "encode"}
+"""The two verbs that make a missing input themselves, so that four commands are a run."""
+
+STAGE_VERBS = tuple(field.name for field in dataclasses.fields(Recipe))
+
+
+@dataclass(frozen=True)
+class RunFlags(RunOptions):
+    """How to run. None of it changes the data."""
+
+    root: str = "dataset"
+    """The workspace: a folder, or a URL that pyarrow knows."""
+    workers: int = 1
+    """The most that run at once; above 1, Ray runs them."""
+    ray_address: str | None = None
+    """Address of a Ray cluster."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where networks run."""
+    recipe: str | None = None
+    """Take the stage's defaults from this recipe."""
+    verbose: bool = False
+    """Log more."""
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ConfigError(f"--workers must be at least 1, got {self.workers}.")
+
+    def executor(self) -> Executor:
+        if self.workers == 1 and self.ray_address is None:
+            return LocalExecutor(self.device)
+        from datagen.executors.ray import RayExecutor  # takes a second to import
+
+        return RayExecutor(self.workers, self.ray_address, self.device)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code (2 for an error that the user can mend)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    configure_logging("--verbose" in arguments)
+    try:
+        return dispatch(arguments)
+    except DatagenError as error:
+        sys.stderr.write(f"datagen: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("datagen: stopped. What is finished is safe; the same command goes on.\n")
+        return 130
+
+
+def dispatch(arguments: list[str]) -> int:
+    others: dict[str, Callable[[list[str]], None]] = {
+        "run": run_recipe,
+        "show": show,
+        "report": report,
+    }
+    verbs = [*STAGE_VERBS, *others]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        sys.stdout.write(HELP)
+        return 0 if arguments else 2
+    verb, rest = arguments[0], arguments[1:]
+    if verb in STAGE_VERBS:
+        run_verb(verb, rest)
+    elif verb in others:
+        others[verb](rest)
+    else:
+        raise ConfigError(f"unknown command {verb!r}. Expected one of {', '.join(verbs)}.")
+    return 0
+
+
+def run_verb(verb: str, arguments: list[str]) -> None:
+    """Run one stage in a workspace."""
+    recipe = load_recipe(name) if (name := _flag(arguments, "--recipe")) else Recipe()
+    stage, flags = parse_stage(verb, getattr(recipe, verb), arguments)
+    root, executor = Folder.at(flags.root), flags.executor()
+    first = MADE_FIRST.get(verb)
+    if first is not None:
+        needed: Stage = getattr(recipe, first)
+        if not (root / needed.folder).exists("manifest.json"):
+            logger.info(f"{verb}: {root / needed.folder} is not there, making it first (datagen {first})")
+            needed.run(root, executor, dataclasses.replace(_options(flags), overwrite=False))
+    dataset = stage.run(root, executor, _options(flags))
+    sys.stdout.write(f"{verb}: {funnel(dataset)} in {dataset.folder}\n")
+
+
+def parse_stage(verb: str, default: Stage, arguments: list[str]) -> tuple[Any, RunFlags]:
+    """Return the stage and the run's flags that the arguments give."""
+    both = dataclasses.make_dataclass(
+        "Arguments",
+        [
+            ("stage", type(default), dataclasses.field(default=default)),
+            ("run", RunFlags, dataclasses.field(default=RunFlags())),
+        ],
+        frozen=True,
+    )
+    summary = (type(default).__doc__ or "").strip()
+    parsed: Any = tyro.cli(
+        both,
+        prog=f"datagen {verb}",
+        description=summary,
+        args=arguments,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    return parsed.stage, parsed.run
+
+
+def run_recipe(arguments: list[str]) -> None:
+    """Run a recipe whole: ``datagen run RECIPE [flags of assets] [flags of the run]``."""
+    if not arguments or arguments[0].startswith("-"):
+        raise ConfigError("run: which recipe? Expected `datagen run RECIPE`, for example `datagen run demo`.")
+    recipe = load_recipe(arguments[0])
+    assets, flags = parse_stage(f"run {arguments[0]}", recipe.assets, arguments[1:])
+    recipe = dataclasses.replace(recipe, assets=assets)
+    root, executor = Folder.at(flags.root), flags.executor()
+    overwrite = flags.overwrite
+    for verb, stage in recipe.stages():
+        dataset = stage.run(root, executor, dataclasses.replace(_options(flags), overwrite=overwrite))
+        sys.stdout.write(f"{verb}: {funnel(dataset)} in {dataset.folder}\n")
+    sys.stdout.write(f"report: {write_report(root.path)}\n")
+
+
+def report(arguments: list[str]) -> None:
+    """Write ``report.html`` of a workspace."""
+
+    def command(root: Path = Path("dataset")) -> None:
+        """Write the workspace's report.html.
+
+        Args:
+            root: the workspace.
+        """
+        if not root.is_dir():
+            raise ConfigError(f"--root {root} is not a folder. Expected a workspace; run `datagen run demo` to make one.")
+        sys.stdout.write(f"report: {write_report(root)}\n")
+
+    tyro.cli(command, prog="datagen report", args=arguments)
+
+
+def show(arguments: list[str]) -> None:
+    """Print what a dataset's manifest says."""
+
+    def command(folder: tyro.conf.Positional[str]) -> None:
+        """Print a dataset's manifest: identity, counts, failures, provenance.
+
+        Args:
+            folder: a dataset, for example dataset/layouts.
+        """
+        manifest = dict(open_dataset(folder).manifest)
+        shards = manifest.pop("shards")
+        manifest["shards"] = f"{len(shards)} files"
+        sys.stdout.write(json.dumps(manifest, indent=2) + "\n")
+
+    tyro.cli(command, prog="datagen show", args=arguments)
+
+
+def _options(flags: RunFlags) -> RunOptions:
+    return RunOptions(flags.overwrite, flags.retry_failed, flags.max_failed_fraction)
+
+
+def _flag(arguments: list[str], name: str) -> str | None:
+    for index, word in enumerate(arguments):
+        if word == name and index + 1 < len(arguments):
+            return arguments[index + 1]
+        if word.startswith(f"{name}="):
+            return word.removeprefix(f"{name}=")
+    return None
+
+
+HELP = """usage: datagen VERB [flags]      (datagen VERB --help lists a verb's flags)
+
+  assets     open, clean and measure single 3D objects
+  layouts    random collision-free scenes of them
+  render     views of every scene; views with a fully occluded object dropped
+  encode     view-centric voxels and their latents
+  train      the flow transformer with scene-context attention
+  infer      sample scenes from views with the trained model
+  evaluate   score sampled scenes against the truth
+
+  run        a whole recipe: datagen run demo --root demo
+  report     write a workspace's report.html
+  show       print a dataset's manifest: datagen show dataset/layouts
+
+Workspace: --root (default ./dataset). Typed in this order into an empty folder, `layouts`,
+`render`, `train` and `infer` are a complete run.
+"""
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Frames, cameras and seeding: pure numpy, importable inside Blender too."""

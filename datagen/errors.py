@@ -1,0 +1,28 @@
+"""The errors that a user can act on. Anything else that escapes is a bug and keeps its traceback.
+
+A message has four parts: where, what (with the value), what was expected, what to do.
+"""
+
+
+class DatagenError(Exception):
+    """Base of every error that the command line prints as one line (exit code 2)."""
+
+
+class ConfigError(DatagenError):
+    """A field, flag or recipe has a value that cannot work."""
+
+
+class DatasetError(DatagenError):
+    """A dataset, source or checkpoint is missing, foreign, damaged or of other fields."""
+
+
+class BlenderError(DatagenError):
+    """Blender cannot be started here at all."""
+
+
+class StageError(DatagenError):
+    """A stage ended with more failures than it may have, or cannot go on."""
+
+
+class RowError(Exception):
+    """One row cannot be made. It becomes a failed row with this reason; the run goes on."""

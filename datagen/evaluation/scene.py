@@ -1,0 +1,228 @@
+"""Score one predicted scene against the truth: the scene as a whole, and object by object.
+
+The space is stated, since Chamfer distance and F-score mean nothing without it:
+
+* Inputs are in the view's canonical frame, [−0.5, 0.5]³.
+* **Scene** scores are taken in that frame times two, [−1, 1]³, as the papers do, over the
+  concatenated clouds of the objects: equally many points an object, so a mug weighs as a bed does.
+* **Object** CD and F-score: both clouds are moved and scaled *by the true object's own box* (centre
+  to the origin, longest side to 2, one factor for all axes). A wrong position, size or aspect
+  therefore costs; only the true object's size is divided out. (MIDI-3D and those after it stretch
+  prediction and truth each by its own box, axis by axis, which hides wrong aspects.)
+* IoUs, of voxels and of axis-aligned boxes, are taken in the scene frame.
+
+No registration: both sides stand in the frame that the view defines. A missing instance counts as
+worst (F-score and IoU 0, CD nan) and is listed; it is never left out of a mean of F-score or IoU.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datagen.core.frames import Floats
+from datagen.core.seeding import rng_for
+from datagen.errors import RowError
+from datagen.evaluation.metrics import CloudScores, box_iou, cd_sq_sum, cloud_scores, voxel_iou
+from datagen.evaluation.points import POINTS_PER_OBJECT, Mesh, sample_surface
+
+WHOLE_SCENE = -1
+"""``placement_index`` of the row that scores the scene as a whole."""
+
+SPACE_SCALE = 2.0
+"""From [−0.5, 0.5]³ to the papers' [−1, 1]³."""
+
+_MISSED = CloudScores(float("nan"), float("nan"), 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class SceneGeometry:
+    """The instances of one scene, in placement order, canonical frame."""
+
+    meshes: Sequence[Mesh | None]
+    """vertices (V, 3), faces (F, 3) an instance; None where there is none."""
+
+    occupancies: NDArray[np.bool_] | None = None
+    """(N, R, R, R), or None: then voxel IoU is nan."""
+
+
+@dataclass(frozen=True)
+class ThingScores:
+    """The scores of one object, or of the whole scene."""
+
+    placement_index: int
+    cd_sq_sum: float
+    cd_l2_mean: float
+    cd_sq_sum_floor: float
+    """cd_sq_sum of the truth against itself, sampled anew: what a perfect prediction gets."""
+    f_score_010: float
+    f_score_005: float
+    f_score_001: float
+    voxel_iou: float
+    box_iou: float
+
+
+@dataclass(frozen=True)
+class SceneScores:
+    """The scores of one predicted scene."""
+
+    scene: ThingScores
+    objects: tuple[ThingScores, ...]
+    missing: tuple[int, ...]
+    """Placement indices without a predicted surface."""
+
+    def rows(
+        self, *, layout_id: int, view_index: int, split: str, method: str
+    ) -> list[dict[str, Any]]:
+        """Return rows with the columns of ``schemas.SCORES``, the whole scene's first."""
+        key = {"layout_id": layout_id, "view_index": view_index, "split": split, "method": method}
+        return [key | asdict(thing) for thing in (self.scene, *self.objects)]
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """One true object: its vertices, its cloud, another sample of the same surface."""
+
+    vertices: Floats
+    cloud: Floats
+    again: Floats
+
+    def normalise(self, points: Floats) -> Floats:
+        low, high = self.vertices.min(axis=0), self.vertices.max(axis=0)
+        return np.asarray((points - (low + high) / 2) * (2.0 / (high - low).max()))
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    """One predicted object that has a surface."""
+
+    vertices: Floats
+    cloud: Floats
+
+
+def score_scene(
+    prediction: SceneGeometry,
+    ground_truth: SceneGeometry,
+    *,
+    points_per_object: int = POINTS_PER_OBJECT,
+    seed: int = 0,
+) -> SceneScores:
+    """Score a prediction against the truth; the module says in which spaces.
+
+    The points depend on seed and placement index alone, so two predictions of one scene are
+    scored against the same true points.
+
+    Raises:
+        RowError: the scenes differ in their number of instances, a true instance is missing, or
+            a surface cannot be sampled.
+    """
+    _check(prediction, ground_truth)
+    truths = [
+        _sample_truth(mesh, points_per_object, seed, index)
+        for index, mesh in enumerate(ground_truth.meshes)
+        if mesh is not None
+    ]
+    predicted = [
+        None
+        if mesh is None or len(mesh[1]) == 0
+        else _sample_predicted(mesh, points_per_object, seed, index)
+        for index, mesh in enumerate(prediction.meshes)
+    ]
+    objects = tuple(
+        _score_object(index, thing, truth, _object_voxel_iou(prediction, ground_truth, index))
+        for index, (thing, truth) in enumerate(zip(predicted, truths, strict=True))
+    )
+    return SceneScores(
+        scene=_score_whole(predicted, truths, _scene_voxel_iou(prediction, ground_truth)),
+        objects=objects,
+        missing=tuple(index for index, thing in enumerate(predicted) if thing is None),
+    )
+
+
+def _check(prediction: SceneGeometry, ground_truth: SceneGeometry) -> None:
+    num_predicted, num_true = len(prediction.meshes), len(ground_truth.meshes)
+    if num_predicted != num_true or num_true == 0:
+        raise RowError(
+            f"{num_predicted} predicted and {num_true} true instances; expected one entry a "
+            "placement on both sides, in placement order. Pass None for a missing one."
+        )
+    absent = [index for index, mesh in enumerate(ground_truth.meshes) if mesh is None]
+    if absent:
+        raise RowError(
+            f"true instances {absent} have no mesh; only predicted ones may be missing. "
+            "Check the assets that the layout names."
+        )
+    for name, side in (("predicted", prediction), ("true", ground_truth)):
+        if side.occupancies is not None and len(side.occupancies) != num_true:
+            raise RowError(
+                f"{len(side.occupancies)} {name} voxel grids for {num_true} instances; expected "
+                "one a placement, the scene's own grid left out."
+            )
+
+
+def _sample_truth(mesh: Mesh, num_points: int, seed: int, index: int) -> _Truth:
+    return _Truth(
+        vertices=_used_vertices(mesh),
+        cloud=sample_surface(mesh, num_points, rng_for(seed, "score", "true", index)),
+        again=sample_surface(mesh, num_points, rng_for(seed, "score", "floor", index)),
+    )
+
+
+def _sample_predicted(mesh: Mesh, num_points: int, seed: int, index: int) -> _Predicted:
+    rng = rng_for(seed, "score", "predicted", index)
+    return _Predicted(vertices=_used_vertices(mesh), cloud=sample_surface(mesh, num_points, rng))
+
+
+def _used_vertices(mesh: Mesh) -> Floats:
+    """Return the vertices that a face names; stray ones would widen the box."""
+    return np.asarray(np.asarray(mesh[0], np.float64)[np.unique(mesh[1])])
+
+
+def _score_object(
+    index: int, predicted: _Predicted | None, truth: _Truth, iou: float
+) -> ThingScores:
+    target = truth.normalise(truth.cloud)
+    scores = cloud_scores(truth.normalise(predicted.cloud), target) if predicted else _MISSED
+    return ThingScores(
+        placement_index=index,
+        cd_sq_sum_floor=cd_sq_sum(truth.normalise(truth.again), target),
+        voxel_iou=iou,
+        box_iou=box_iou(predicted.vertices, truth.vertices) if predicted else 0.0,
+        **asdict(scores),
+    )
+
+
+def _score_whole(
+    predicted: Sequence[_Predicted | None], truths: Sequence[_Truth], iou: float
+) -> ThingScores:
+    true = np.concatenate([truth.cloud for truth in truths]) * SPACE_SCALE
+    again = np.concatenate([truth.again for truth in truths]) * SPACE_SCALE
+    found = [thing for thing in predicted if thing is not None]
+    scores, box = _MISSED, 0.0
+    if found:
+        scores = cloud_scores(np.concatenate([thing.cloud for thing in found]) * SPACE_SCALE, true)
+        box = box_iou(
+            np.concatenate([thing.vertices for thing in found]),
+            np.concatenate([truth.vertices for truth in truths]),
+        )
+    return ThingScores(
+        placement_index=WHOLE_SCENE,
+        cd_sq_sum_floor=cd_sq_sum(again, true),
+        voxel_iou=iou,
+        box_iou=box,
+        **asdict(scores),
+    )
+
+
+def _object_voxel_iou(prediction: SceneGeometry, truth: SceneGeometry, index: int) -> float:
+    if prediction.occupancies is None or truth.occupancies is None:
+        return float("nan")
+    return voxel_iou(prediction.occupancies[index], truth.occupancies[index])
+
+
+def _scene_voxel_iou(prediction: SceneGeometry, truth: SceneGeometry) -> float:
+    if prediction.occupancies is None or truth.occupancies is None:
+        return float("nan")
+    return voxel_iou(prediction.occupancies.any(axis=0), truth.occupancies.any(axis=0))

@@ -1,0 +1,1 @@
+"""Where shards are made: in this process, or on Ray. Never what is in them."""

@@ -1,0 +1,6 @@
+"""Where objects stand: Poisson-disk sampling, support surfaces, stacking."""
+
+from datagen.layouts.poisson import LayoutResult, sample_layout
+from datagen.layouts.support import Support, find_support
+
+__all__ = ["LayoutResult", "Support", "find_support", "sample_layout"]

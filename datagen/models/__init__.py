@@ -1,0 +1,20 @@
+"""Networks: tensors in, tensors out; and their checkpoints."""
+
+from datagen.models.checkpoints import load_model, save_model
+from datagen.models.scene_context_flow import SparseStructureSceneContextFlowModel
+from datagen.models.scene_model import MODEL_ARGS, ModelSize, SceneModel, build_model
+from datagen.models.sparse_structure_flow import SparseStructureFlowModel
+from datagen.models.sparse_structure_vae import SparseStructureDecoder, SparseStructureEncoder
+
+__all__ = [
+    "MODEL_ARGS",
+    "ModelSize",
+    "SceneModel",
+    "SparseStructureDecoder",
+    "SparseStructureEncoder",
+    "SparseStructureFlowModel",
+    "SparseStructureSceneContextFlowModel",
+    "build_model",
+    "load_model",
+    "save_model",
+]

@@ -1,0 +1,52 @@
+"""A small image encoder that is trained along with the flow model."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from datagen.models.attention import FeedForward, SelfAttention
+
+PATCH_PX = 16
+STEM_CHANNELS = 32
+
+
+class ImageEncoder(nn.Module):
+    """Square images to tokens: two strided convolutions, then transformer blocks.
+
+    Shape suffixes: B batch, G images of one sample, T tokens, C channels.
+    """
+
+    def __init__(self, size_px: int, channels: int, num_blocks: int, num_heads: int) -> None:
+        super().__init__()
+        self.size_px = size_px
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, STEM_CHANNELS, 4, stride=4),
+            nn.GELU(),
+            nn.Conv2d(STEM_CHANNELS, channels, PATCH_PX // 4, stride=PATCH_PX // 4),
+        )
+        self.pos_emb = nn.Parameter(0.02 * torch.randn((size_px // PATCH_PX) ** 2, channels))
+        self.blocks = nn.ModuleList(_Block(channels, num_heads) for _ in range(num_blocks))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Encode (B, G, S, S, 3), uint8, to unit-variance tokens (B, G, (S/16)², C)."""
+        B, G = images.shape[:2]
+        pixels = images.flatten(0, 1).permute(0, 3, 1, 2).to(self.pos_emb.dtype) / 127.5 - 1
+        h = self.stem(pixels).flatten(2).transpose(1, 2) + self.pos_emb
+        h = h.unflatten(0, (B, G))
+        for block in self.blocks:
+            h = block(h)
+        return F.layer_norm(h, h.shape[-1:])
+
+
+class _Block(nn.Module):
+    def __init__(self, channels: int, num_heads: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(channels)
+        self.attention = SelfAttention(channels, num_heads, qk_rms_norm=True)
+        self.norm2 = nn.LayerNorm(channels)
+        self.mlp = FeedForward(channels, 4)
+
+    def forward(self, x_BGTC: Tensor) -> Tensor:
+        x = x_BGTC + self.attention(self.norm1(x_BGTC))
+        y: Tensor = x + self.mlp(self.norm2(x))
+        return y

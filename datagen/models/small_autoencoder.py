@@ -1,0 +1,145 @@
+"""A small autoencoder of sparse structures, with the interface and latent shape of TRELLIS's.
+
+A grid of 64³ voxels is cut into 16³ patches of 4³. The encoder codes each occupied patch by itself;
+an empty patch has the latent zero, exactly. The decoder reads a patch's latent and its neighbours'.
+So the encoder's work grows with the surface, and what a flow model learns is zero but for the
+surface, and moves with it by whole patches.
+
+B batch, C latent channels, S side in patches, P patch side, N occupied patches, H hidden.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def patchify(occupancy: Tensor, patch_size: int) -> Tensor:
+    """Cut (B, 1, S·P, S·P, S·P) into patches (B, S, S, S, P³), x, y, z in both."""
+    batch, side = occupancy.shape[0], occupancy.shape[-1] // patch_size
+    cut = occupancy.reshape(batch, *[side, patch_size] * 3)
+    return cut.permute(0, 1, 3, 5, 2, 4, 6).reshape(batch, side, side, side, patch_size**3)
+
+
+def unpatchify(patches: Tensor, patch_size: int) -> Tensor:
+    """Join patches (B, S, S, S, P³) into (B, 1, S·P, S·P, S·P); the inverse of ``patchify``."""
+    batch, side = patches.shape[:2]
+    cut = patches.reshape(batch, *[side] * 3, *[patch_size] * 3).permute(0, 1, 4, 2, 5, 3, 6)
+    return cut.reshape(batch, 1, *[side * patch_size] * 3)
+
+
+class ResidualBlock(nn.Module):
+    """Normalise, widen, narrow, add: a transformer's MLP without the attention."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.widen = nn.Linear(channels, 2 * channels)
+        self.narrow = nn.Linear(2 * channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., H) to (..., H)."""
+        out: Tensor = x + self.narrow(F.silu(self.widen(self.norm(x))))
+        return out
+
+
+class SmallSparseStructureEncoder(nn.Module):
+    """Occupancy to latent, patch by patch."""
+
+    def __init__(
+        self,
+        latent_channels: int = 8,
+        channels: int = 256,
+        num_blocks: int = 2,
+        patch_size: int = 4,
+        latent_scale: float = 2.0,
+    ) -> None:
+        """Build the network; latent_scale is the latent's spread over occupied patches."""
+        super().__init__()
+        self.latent_channels = latent_channels
+        self.patch_size = patch_size
+        self.latent_scale = latent_scale
+        self.input_layer = nn.Linear(patch_size**3, channels)
+        self.blocks = nn.Sequential(*[ResidualBlock(channels) for _ in range(num_blocks)])
+        self.out_layer = nn.Sequential(
+            nn.LayerNorm(channels), nn.Linear(channels, latent_channels)
+        )
+        # Fixes the scale: whatever the weights, occupied patches have mean 0 and spread 1.
+        self.standardize = nn.BatchNorm1d(latent_channels, affine=False, momentum=0.02)
+
+    def encode_patches(self, patches: Tensor) -> Tensor:
+        """Return the latents (N, C) of occupied patches (N, P³), float 0 or 1."""
+        x = self.out_layer(self.blocks(self.input_layer(2 * patches - 1)))
+        latents: Tensor = self.latent_scale * self.standardize(x.float())
+        return latents
+
+    def forward(self, occupancy: Tensor, sample_posterior: bool = False) -> Tensor:
+        """Return the latent of an occupancy grid.
+
+        Args:
+            occupancy: (B, 1, 64, 64, 64), float 0 or 1, canonical, x, y, z.
+            sample_posterior: accepted as in TRELLIS; there is no posterior, the mean is returned.
+
+        Returns:
+            (B, 8, 16, 16, 16) float32; zero where the patch is empty.
+        """
+        patches = patchify(occupancy, self.patch_size)
+        occupied = patches.any(dim=-1)
+        latent = occupancy.new_zeros(*occupied.shape, self.latent_channels)
+        if occupied.any():
+            latent[occupied] = self.encode_patches(patches[occupied]).to(latent.dtype)
+        return latent.permute(0, 4, 1, 2, 3).contiguous()
+
+
+class SmallSparseStructureDecoder(nn.Module):
+    """Latent to occupancy logits; a patch sees its 3³ neighbours' latents."""
+
+    def __init__(
+        self,
+        latent_channels: int = 8,
+        channels: int = 256,
+        num_blocks: int = 3,
+        patch_size: int = 4,
+    ) -> None:
+        super().__init__()
+        self.latent_channels = latent_channels
+        self.patch_size = patch_size
+        self.input_layer = nn.Linear(27 * latent_channels, channels)
+        self.blocks = nn.Sequential(*[ResidualBlock(channels) for _ in range(num_blocks)])
+        self.out_layer = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, patch_size**3))
+
+    def decode_neighbourhoods(self, neighbourhoods: Tensor) -> Tensor:
+        """Return logits (N, P³) of patches from their neighbourhoods (N, 27·C)."""
+        logits: Tensor = self.out_layer(self.blocks(self.input_layer(neighbourhoods)))
+        return logits
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Return logits (B, 1, 64, 64, 64), occupied where > 0, of a latent (B, 8, 16, 16, 16)."""
+        batch, side = latent.shape[0], latent.shape[-1]
+        every_patch = torch.ones(1, side, side, side, dtype=torch.bool, device=latent.device)
+        # One grid at a time: the hidden layers of 16³ patches are what fits a processor's cache.
+        logits = [
+            self.decode_neighbourhoods(gather_neighbourhoods(one[None], every_patch))
+            for one in latent
+        ]
+        joined = torch.stack(logits).reshape(batch, side, side, side, -1)
+        return unpatchify(joined.to(latent.dtype), self.patch_size)
+
+
+def gather_neighbourhoods(latent: Tensor, chosen: Tensor) -> Tensor:
+    """Gather the latents of chosen patches and of the 26 around each, zero outside the grid.
+
+    Args:
+        latent: (B, C, S, S, S).
+        chosen: (B, S, S, S), bool, N of them true.
+
+    Returns:
+        (N, 27·C): neighbours in x, y, z order, channels fastest.
+    """
+    channels, side = latent.shape[1], latent.shape[-1] + 2
+    padded = F.pad(latent, (1, 1, 1, 1, 1, 1)).permute(0, 2, 3, 4, 1).reshape(-1, channels)
+    grid, x, y, z = chosen.nonzero(as_tuple=True)
+    corner = ((grid * side + x) * side + y) * side + z
+    step = torch.arange(3, device=latent.device)
+    offsets = ((step[:, None, None] * side + step[:, None]) * side + step).flatten()
+    rows = (corner[:, None] + offsets).flatten()
+    return padded.index_select(0, rows).reshape(-1, 27 * channels)

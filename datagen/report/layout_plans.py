@@ -1,0 +1,142 @@
+"""Layouts seen from above, and how scenes vary."""
+
+from html import escape
+from itertools import islice
+
+import numpy as np
+from scipy.spatial import ConvexHull, QhullError
+from shapely import from_wkb
+
+from datagen.core.frames import Floats, placement_matrix, transform_points
+from datagen.report.charts import histogram
+from datagen.report.markup import figure, grid, paragraph, swatch
+from datagen.report.workspace import Workspace
+from datagen.sampling.previews import instance_color
+from datagen.shards import Row
+
+NUM_PLANS = 8
+_PX_PER_M = 100.0
+
+
+def layout_plans(workspace: Workspace) -> str:
+    """Return plans of the first scenes and histograms over all of them."""
+    dataset = workspace.require("layouts")
+    plans = [_plan_figure(workspace, row) for row in islice(dataset, NUM_PLANS)]
+    explanation = paragraph(
+        "Seen from above, X to the right, Y up. Filled: the outline of the object (its convex "
+        "hull). Circle: the disk that the sampler keeps free of others; dotted: half of the gap "
+        "around it, so dotted circles may touch and not overlap. White dashes: where things can "
+        "stand. A thick outline marks an object that stands on another. Square: the region."
+    )
+    return explanation + grid(plans, 270) + _histograms(workspace)
+
+
+def draw_plan(workspace: Workspace, layout: Row) -> str:
+    """Return one scene from above as SVG; one metre is 100 units."""
+    placements = layout["placements"]
+    reach = max(
+        [layout["region_half_m"] or 0.0]
+        + [float(np.abs(p["position_m"][:2]).max()) + p["radius_m"] for p in placements]
+    )
+    half = (reach + 0.05) * _PX_PER_M
+    parts = []
+    if layout["region_half_m"]:
+        side = layout["region_half_m"] * _PX_PER_M
+        parts.append(
+            f'<rect x="{-side:.1f}" y="{-side:.1f}" width="{2 * side:.1f}" '
+            f'height="{2 * side:.1f}" fill="none" stroke="var(--line)" stroke-width="2"/>'
+        )
+    parts += [
+        _draw_placement(workspace, layout, index, placement, half / 160)
+        for index, placement in enumerate(placements)
+    ]
+    view_box = f"{-half:.1f} {-half:.1f} {2 * half:.1f} {2 * half:.1f}"
+    label = f"scene {layout['layout_id']} from above"
+    return f'<svg viewBox="{view_box}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+
+
+def _plan_figure(workspace: Workspace, layout: Row) -> str:
+    names = " ".join(
+        f"{swatch(instance_color(index))}{index} {escape(workspace.placement_name(placement))}"
+        + (f" (on {placement['supported_by']})" if placement["supported_by"] >= 0 else "")
+        + ("," if index + 1 < len(layout["placements"]) else "")
+        for index, placement in enumerate(layout["placements"])
+    )
+    caption = f"<b>scene {layout['layout_id']}</b>"
+    if layout["gap_m"] is not None:
+        caption += f" · s = {layout['gap_scale']:.2f}, gap {layout['gap_m']:.2f} m"
+        caption += f", {layout['expansions']} expansions"
+    return figure(draw_plan(workspace, layout), f"{caption}<br>{names}")
+
+
+def _draw_placement(
+    workspace: Workspace, layout: Row, index: int, placement: Row, unit: float
+) -> str:
+    """Return a placement's shapes; ``unit`` is the width of a thin line in the drawing."""
+    color = f"rgb{instance_color(index)}"
+    x, y = placement["position_m"][0] * _PX_PER_M, -placement["position_m"][1] * _PX_PER_M
+    stacked = placement["supported_by"] >= 0
+    radius = placement["radius_m"] * _PX_PER_M
+    shapes = [f"<title>{index} {escape(workspace.placement_name(placement))}</title>"]
+    outline = f'stroke="{color}" stroke-width="{unit:.2f}"'
+    shapes.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="none" {outline}/>')
+    if layout["gap_m"] is not None and not stacked:
+        ring = radius + layout["gap_m"] / 2 * _PX_PER_M
+        shapes.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{ring:.1f}" fill="none" {outline} '
+            f'stroke-dasharray="{unit:.2f} {3 * unit:.2f}" opacity="0.8"/>'
+        )
+    if placement["asset_id"] in workspace.assets():
+        shapes += _draw_asset(workspace, placement, color, unit * (3 if stacked else 1))
+    shapes.append(
+        f'<text x="{x:.1f}" y="{y + 4 * unit:.1f}" text-anchor="middle" '
+        f'style="font-size: {13 * unit:.1f}px; font-weight: 600">{index}</text>'
+    )
+    return f"<g>{''.join(shapes)}</g>"
+
+
+def _draw_asset(workspace: Workspace, placement: Row, color: str, line_width: float) -> list[str]:
+    footprint = _hull(workspace.placed_triangles(placement).reshape(-1, 3)[:, :2])
+    shapes = [
+        f'<polygon points="{_svg_points(footprint)}" fill="{color}" fill-opacity="0.4" '
+        f'stroke="{color}" stroke-width="{line_width:.2f}"/>'
+    ]
+    support = workspace.assets()[placement["asset_id"]]["support"]
+    if support is not None:
+        polygon = np.array(from_wkb(support["polygon_wkb"]).exterior.coords)[:, :2]
+        matrix = placement_matrix(
+            np.array(placement["position_m"]), placement["yaw_rad"], placement["scale"]
+        )
+        edge = transform_points(matrix, np.column_stack([polygon, np.zeros(len(polygon))]))
+        shapes.append(
+            f'<polygon points="{_svg_points(edge)}" fill="none" stroke="white" '
+            f'stroke-width="{1.5 * line_width:.2f}" stroke-dasharray="{5 * line_width:.2f}"/>'
+        )
+    return shapes
+
+
+def _hull(points: Floats) -> Floats:
+    try:
+        return np.asarray(points[ConvexHull(points).vertices])
+    except QhullError:  # all points on one line, seen from above
+        return points
+
+
+def _svg_points(points: Floats) -> str:
+    return " ".join(f"{x * _PX_PER_M:.1f},{-y * _PX_PER_M:.1f}" for x, y in points[:, :2])
+
+
+def _histograms(workspace: Workspace) -> str:
+    columns = ["placements", "gap_scale", "expansions"]
+    rows = list(workspace.require("layouts").rows(columns))
+    counts = [len(row["placements"]) for row in rows]
+    stacked = sum(p["supported_by"] >= 0 for row in rows for p in row["placements"])
+    gap_scales = [row["gap_scale"] for row in rows if row["gap_scale"] is not None]
+    expansions = [row["expansions"] for row in rows if row["expansions"] is not None]
+    charts = [histogram(counts, "objects a scene", whole=True)]
+    if gap_scales:
+        charts.append(histogram(gap_scales, "s, the gap over the mean radius"))
+    if expansions:
+        charts.append(histogram(expansions, "times the region grew", whole=True))
+    text = f"{len(rows):,} scenes, {sum(counts):,} objects in them, {stacked:,} on another one."
+    return paragraph(text) + grid([figure(chart, "") for chart in charts], 300)

@@ -1,0 +1,211 @@
+"""What came of it: the training curve, sampled scenes beside the truth, and the scores."""
+
+import json
+import math
+from collections import defaultdict
+from html import escape
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datagen.core.frames import Floats
+from datagen.errors import DatasetError
+from datagen.evaluation.scene import WHOLE_SCENE
+from datagen.report.charts import line_chart
+from datagen.report.markup import figure, grid, image, paragraph, side_by_side, table
+from datagen.report.workspace import Workspace, instance_grids
+from datagen.sampling.previews import draw_voxels
+from datagen.shards import Row
+
+TRAINING_LOG = Path("model", "log.jsonl")
+NUM_PREDICTIONS = 16
+METHODS = ("model", "untrained", "constant")
+"""The order of the rows; others follow by name."""
+
+_POINTS = 600
+_HIGHER_IS_BETTER = ("voxel_iou", "box_iou", "f_score_010", "f_score_005", "f_score_001")
+_LOWER_IS_BETTER = ("cd_sq_sum", "cd_l2_mean")
+_COLUMNS = {
+    "voxel_iou": "voxel IoU",
+    "box_iou": "box IoU",
+    "f_score_010": "F @ 0.1",
+    "f_score_005": "F @ 0.05",
+    "f_score_001": "F @ 0.01",
+    "cd_sq_sum": "CD (sq, sum)",
+    "cd_l2_mean": "CD (L2, mean)",
+    "cd_sq_sum_floor": "floor of CD (sq, sum)",
+}
+
+
+def training_curve(workspace: Workspace) -> str:
+    """Return the loss over the steps, as logged, its running mean, and the validation loss."""
+    records = _read_log(workspace.root / TRAINING_LOG)
+    steps, losses = _column(records, "loss")
+    if not len(steps):
+        return paragraph("The log has no losses yet.", "note")
+    series = [
+        ("loss", "stroke: var(--line); stroke-width: 1", *_thinned(steps, losses, _POINTS)),
+        (
+            "running mean",
+            "stroke: var(--accent); stroke-width: 2",
+            *_thinned(steps, losses, max(12, min(60, len(steps) // 8))),
+        ),
+    ]
+    val_steps, val_losses = _column(records, "val_loss")
+    if len(val_steps):
+        style = "stroke: var(--second); stroke-width: 2"
+        series.append(("validation loss", style, val_steps, val_losses))
+    finite = losses[np.isfinite(losses) & (losses > 0)]
+    wide = len(finite) > 0 and finite.max() > 10 * finite.min()
+    text = f"{int(steps[-1]):,} steps; the last logged loss is {losses[-1]:.4g}."
+    chart = line_chart(
+        series, "step" + (", loss on a logarithmic axis" if wide else ""), log_y=wide
+    )
+    return paragraph(text) + figure(chart, "")
+
+
+def predictions(workspace: Workspace) -> str:
+    """Return input picture, sampled scene and true voxels in one row a prediction."""
+    dataset = workspace.require("predictions")
+    text = paragraph(
+        f"{len(dataset)} sampled scenes. From left to right: the input, the sampled voxels, the "
+        "true voxels; an instance has one colour in all of them, and in the plans."
+    )
+    cards = [_prediction_card(workspace, row) for row in islice(dataset, NUM_PREDICTIONS)]
+    return text + grid(cards, 560)
+
+
+def scores(workspace: Workspace) -> str:
+    """Return mean scores by split and method, of objects and of whole scenes."""
+    objects: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    scenes: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in workspace.require("scores"):
+        group = scenes if row["placement_index"] == WHOLE_SCENE else objects
+        group[row["split"], row["method"]].append(row)
+    return (
+        "<h3>Objects</h3>"
+        + _score_table(objects, "objects")
+        + "<h3>Scenes</h3>"
+        + _score_table(scenes, "scenes")
+        + paragraph(
+            "Means; n as given. Bold: the best of a split. No registration: prediction and truth "
+            "stand in the frame of the view. Scene distances are measured in [−1, 1]³, over "
+            "equally many points an object; an object's after moving and scaling both sides by the "
+            "true object's box to [−1, 1]. Missing objects have IoU and F-score 0 and no CD, so "
+            "CD is a mean over those that were found. The floor is what the truth gets against "
+            "itself. The constant predictor gives every instance the thresholded mean occupancy of "
+            "the training instances; untrained is the same network before its first step. A "
+            "voxel is 0.031 wide in these units, so F @ 0.01 asks for more than 64³ can hold.",
+            "soft",
+        )
+    )
+
+
+def _read_log(path: Path) -> list[dict[str, Any]]:
+    records = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            raise DatasetError(
+                f"{path}, line {number}: not JSON ({error}); expected one object a line. "
+                "Remove the line, or train again with --overwrite."
+            ) from error
+    return records
+
+
+def _column(records: list[dict[str, Any]], key: str) -> tuple[Floats, Floats]:
+    pairs = [(r["step"], r[key]) for r in records if r.get(key) is not None]
+    values = np.array(pairs, np.float64).reshape(-1, 2)
+    return values[:, 0], values[:, 1]
+
+
+def _thinned(x: Floats, y: Floats, count: int) -> tuple[Floats, Floats]:
+    """Return means over at most ``count`` equal stretches."""
+    stretches = np.array_split(np.arange(len(x)), min(count, len(x)))
+    return (
+        np.array([x[part].mean() for part in stretches]),
+        np.array([y[part].mean() for part in stretches]),
+    )
+
+
+def _prediction_card(workspace: Workspace, row: Row) -> str:
+    layout_id, view_index = row["layout_id"], row["view_index"]
+    path = workspace.root / "predictions" / str(row["path"]) / "occupancy.npz"
+    if not path.is_file():
+        raise DatasetError(
+            f"{path}: no such file, although scene {layout_id}, view {view_index} names it; "
+            "expected the sampled voxels. Run infer again with --overwrite."
+        )
+    with np.load(path) as arrays:
+        sampled = arrays["instances"].astype(bool)
+    pictures = []
+    picture = workspace.input_picture(layout_id, view_index)
+    if picture is not None:
+        pictures.append(image(picture, "input"))
+    pictures.append(image(draw_voxels(sampled), "sampled voxels", max_px=480, exact=True))
+    latent = workspace.latent(layout_id, view_index)
+    if latent is not None:
+        true = draw_voxels(instance_grids(latent))
+        pictures.append(image(true, "true voxels", max_px=480, exact=True))
+    empty = [str(index) for index, grid in enumerate(sampled) if not grid.any()]
+    caption = f"<b>scene {layout_id}, view {view_index}</b> · {escape(str(row['split']))}"
+    caption += f" · {row['num_instances']} instances · {row['seconds']:.1f} s"
+    if empty:
+        caption += f" · sampled empty: {', '.join(empty)}"
+    return figure(side_by_side(pictures), caption)
+
+
+def _score_table(groups: dict[tuple[str, str], list[Row]], noun: str) -> str:
+    if not groups:
+        return paragraph(f"No {noun} were scored.", "note")
+    means = {
+        key: {column: _mean([row[column] for row in rows]) for column in _COLUMNS}
+        for key, rows in groups.items()
+    }
+    best = _best(means)
+    rows = []
+    for key in sorted(groups, key=_table_order):
+        missing = sum(_is_nan(row["cd_sq_sum"]) for row in groups[key])
+        cells = [
+            f"<b>{_number(value)}</b>" if key in best[column] else _number(value)
+            for column, value in means[key].items()
+        ]
+        rows.append([escape(key[0]), escape(key[1]), f"{len(groups[key])}", f"{missing}", *cells])
+    return table(["split", "method", noun, "missing", *_COLUMNS.values()], rows, 2)
+
+
+def _best(means: dict[tuple[str, str], dict[str, float]]) -> dict[str, set[tuple[str, str]]]:
+    """Return for each column the (split, method) with the best mean of their split."""
+    best: dict[str, set[tuple[str, str]]] = {column: set() for column in _COLUMNS}
+    for split in {key[0] for key in means}:
+        for column in (*_HIGHER_IS_BETTER, *_LOWER_IS_BETTER):
+            values = {k: v[column] for k, v in means.items() if k[0] == split}
+            values = {k: v for k, v in values.items() if not math.isnan(v)}
+            if len(values) > 1:
+                choose = max if column in _HIGHER_IS_BETTER else min
+                goal = choose(values.values())
+                best[column] |= {k for k, v in values.items() if v == goal}
+    return best
+
+
+def _table_order(key: tuple[str, str]) -> tuple[str, int, str]:
+    split, method = key
+    return split, METHODS.index(method) if method in METHODS else len(METHODS), method
+
+
+def _mean(values: list[float | None]) -> float:
+    known = [value for value in values if value is not None and not math.isnan(value)]
+    return sum(known) / len(known) if known else float("nan")
+
+
+def _is_nan(value: float | None) -> bool:
+    return value is None or math.isnan(value)
+
+
+def _number(value: float) -> str:
+    if math.isnan(value):
+        return "–"
+    return f"{value:.3f}" if value >= 0.01 or value == 0 else f"{value:.2g}"

@@ -1,0 +1,141 @@
+"""Rendered views with their instance maps, the views that were dropped, and voxels beside them."""
+
+from collections import Counter
+from html import escape
+
+import numpy as np
+
+from datagen.report.charts import direction_map
+from datagen.report.markup import figure, grid, image, paragraph, side_by_side
+from datagen.report.shading import shade
+from datagen.report.workspace import (
+    Workspace,
+    decode_instance_map,
+    decode_rgba,
+    instance_grids,
+    spread,
+)
+from datagen.sampling.previews import color_instances, draw_voxels, instance_color
+from datagen.shards import Row
+
+VIEWS_A_SCENE = 6
+DROPPED_A_SCENE = 3
+_DROPPED_PX = 200
+_KEPT = "kept"
+_DOT_COLORS = ("#8a929e", "#e4a11b", "#d0473d", "#9660be", "#3eb2b2")
+
+
+def view_rows(workspace: Workspace) -> str:
+    """Return kept views as picture over instance map, and where the dropped ones stood and why."""
+    text = paragraph(
+        "Each view: the rendered picture beside its instance map, in the colours of the plans. "
+        "Dropped views were never rendered; their pictures here are ray-cast with the same colours."
+    )
+    return text + "".join(
+        _scene_views(workspace, layout_id) for layout_id in workspace.scenes_with_views()
+    )
+
+
+def voxel_rows(workspace: Workspace) -> str:
+    """Return true voxels beside the view in whose frame they stand."""
+    text = paragraph(
+        "The 64³ voxels of a view, in its own frame: turned about the up axis so that the camera "
+        "stands in front, the whole scene filling the outlined cube. Drawn a little from the right "
+        "and from above, whatever the camera's height."
+    )
+    cards = []
+    for layout_id in workspace.scenes_with_views():
+        latents = workspace.require("latents").rows_of(layout_id)
+        cards += [_voxel_card(workspace, latent) for latent in spread(latents, 2)]
+    return text + grid(cards, 380)
+
+
+def _scene_views(workspace: Workspace, layout_id: int) -> str:
+    views = workspace.require("renders").rows_of(layout_id)
+    kept = [view for view in views if view["kept"]]
+    dropped = [view for view in views if not view["kept"]]
+    names = [_placement_names(workspace, layout_id)] if workspace.layout(layout_id) else []
+    reasons = Counter(str(view["drop_reason"]) for view in dropped)
+    heading = f"scene {layout_id}: {len(kept)} views kept, {len(dropped)} dropped"
+    if reasons:
+        heading += " (" + ", ".join(f"{n} × {reason}" for reason, n in reasons.most_common()) + ")"
+    cards = [_kept_card(view) for view in spread(kept, VIEWS_A_SCENE)]
+    cards.append(figure(_directions(views), "grey: kept; coloured: dropped, by reason"))
+    if workspace.layout(layout_id) is not None and workspace.assets():
+        cards += [
+            _dropped_card(workspace, view, names[0]) for view in spread(dropped, DROPPED_A_SCENE)
+        ]
+    return f"<h3>{escape(heading)}</h3>" + grid(cards, 270)
+
+
+def _placement_names(workspace: Workspace, layout_id: int) -> list[str]:
+    layout = workspace.layout(layout_id)
+    assert layout is not None, layout_id
+    return [f"{i} {workspace.placement_name(p)}" for i, p in enumerate(layout["placements"])]
+
+
+def _kept_card(view: Row) -> str:
+    picture = image(decode_rgba(view["rgb"]), f"view {view['view_index']}")
+    instance_map = color_instances(decode_instance_map(view["instance_map"]))
+    pictures = side_by_side([picture, image(instance_map, "instance map", exact=True)])
+    fraction, index = _least_visible(view)
+    caption = f"<b>view {view['view_index']}</b> · least visible: {index}, {fraction:.0%}"
+    return figure(pictures, caption)
+
+
+def _dropped_card(workspace: Workspace, view: Row, names: list[str]) -> str:
+    layout = workspace.layout(view["layout_id"])
+    assert layout is not None, view["layout_id"]
+    triangles = [workspace.placed_triangles(placement) for placement in layout["placements"]]
+    colors = [
+        np.broadcast_to(np.array(instance_color(i), np.float64), (len(t), 3))
+        for i, t in enumerate(triangles)
+    ]
+    factor = _DROPPED_PX / max(view["width"], view["height"])
+    intrinsics = np.array(view["intrinsics"])
+    intrinsics[:2] *= factor
+    size_px = (round(view["width"] * factor), round(view["height"] * factor))
+    picture = shade(
+        np.concatenate(triangles),
+        np.concatenate(colors),
+        view["world_to_camera"],
+        intrinsics,
+        size_px,
+    )
+    fraction, index = _least_visible(view)
+    visible, whole = view["visible_px"][index], view["amodal_px"][index]
+    caption = (
+        f"<b>view {view['view_index']} dropped: {escape(str(view['drop_reason']))}</b><br>"
+        f"{escape(names[index])}: {visible:,} of {whole:,} px visible ({fraction:.0%})"
+    )
+    return figure(image(picture, f"dropped view {view['view_index']}"), caption)
+
+
+def _least_visible(view: Row) -> tuple[float, int]:
+    """Return the smallest visible share of a placement, and which."""
+    shares = np.array(view["visible_px"]) / np.maximum(view["amodal_px"], 1)
+    index = int(np.argmin(shares))
+    return float(shares[index]), index
+
+
+def _directions(views: list[Row]) -> str:
+    # A camera looks along its Z axis at the scene: it stands on the other side.
+    towards_camera = np.array([-np.asarray(view["world_to_camera"])[2, :3] for view in views])
+    labels = [_KEPT if view["kept"] else str(view["drop_reason"]) for view in views]
+    reasons = sorted({label for label in labels if label != _KEPT})
+    colors = {_KEPT: _DOT_COLORS[0]}
+    colors |= {r: _DOT_COLORS[1 + i % (len(_DOT_COLORS) - 1)] for i, r in enumerate(reasons)}
+    return direction_map(towards_camera, labels, colors)
+
+
+def _voxel_card(workspace: Workspace, latent: Row) -> str:
+    grids = instance_grids(latent)
+    picture = workspace.input_picture(latent["layout_id"], latent["view_index"])
+    voxels = image(draw_voxels(grids), "voxels", max_px=480, exact=True)
+    pictures = [voxels] if picture is None else [image(picture, "input"), voxels]
+    counts = ", ".join(str(int(grid.sum())) for grid in grids)
+    caption = (
+        f"<b>scene {latent['layout_id']}, view {latent['view_index']}</b> · "
+        f"voxels an instance: {counts}"
+    )
+    return figure(side_by_side(pictures), caption)

@@ -1,0 +1,279 @@
+"""Writing a dataset: parts beside an unfinished shard, shards, and the manifest last.
+
+Any file here may be missing after a kill; none is ever half there. Every shard and part carries
+the identity of the stage that wrote it, so that two settings are never mixed.
+"""
+
+import hashlib
+import io
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datagen.errors import DatasetError
+from datagen.shards.dataset import MANIFEST, Dataset, Row, shard_name
+from datagen.shards.schemas import is_tensor, tensor_bytes
+from datagen.shards.storage import Folder
+
+logger = logging.getLogger(__name__)
+
+IDENTITY_KEY = b"datagen.identity"
+FAILURES_KEY = b"datagen.failures"
+PARTS = ".parts"
+IDENTITY = "identity.json"
+ROWS_PER_GROUP = 16
+"""A view with its image is about a megabyte: a reader of one view reads few megabytes."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Everything that decides a dataset's bytes."""
+
+    name: str
+    revision: int
+    fields: dict[str, Any]
+    inputs: dict[str, str]
+    """Fingerprints of the inputs, by name."""
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(self.json.encode()).hexdigest()
+
+    @property
+    def json(self) -> str:
+        content = {
+            "name": self.name,
+            "revision": self.revision,
+            "fields": self.fields,
+            "inputs": self.inputs,
+        }
+        return json.dumps(content, sort_keys=True, separators=(",", ":"))
+
+    def differences(self, other: dict[str, Any]) -> list[str]:
+        """Say in words what differs between another identity (as JSON gave it) and this one."""
+        words = []
+        if other["revision"] != self.revision:
+            words.append(f"revision {other['revision']} there, {self.revision} now")
+        for key in sorted({*other["fields"], *self.fields}):
+            there, now = other["fields"].get(key, "absent"), self.fields.get(key, "absent")
+            if there != now:
+                words.append(f"{key} = {there} there, {now} now")
+        words += [
+            f"other {key} (its input)"
+            for key in sorted({*other["inputs"], *self.inputs})
+            if other["inputs"].get(key) != self.inputs.get(key)
+        ]
+        return words
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One unit that could not be made."""
+
+    unit: int
+    reason: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True)
+class Output:
+    """The folder that a stage writes, before and after it is sealed."""
+
+    folder: Folder
+    identity: Identity
+    schema: pa.Schema
+    units_per_shard: int
+    unit_column: str = "layout_id"
+
+    def sealed(self) -> Dataset | None:
+        """Return the finished dataset if the folder holds it; refuse another one's folder.
+
+        Raises:
+            DatasetError: the folder holds rows made with other fields or inputs.
+        """
+        if self.folder.exists(MANIFEST):
+            manifest = json.loads(self.folder.read_bytes(MANIFEST))
+            self._refuse_other(manifest)
+            return Dataset(self.folder, manifest)
+        if self._parts_folder.exists(IDENTITY):
+            self._refuse_other(json.loads(self._parts_folder.read_bytes(IDENTITY)))
+        elif foreign := self.shard_names():
+            raise DatasetError(
+                f"{self.folder} holds {foreign[0]} but neither a manifest nor {PARTS}/{IDENTITY}. "
+                "Expected a folder of datagen's own; use --overwrite or another --root."
+            )
+        return None
+
+    def begin(self) -> None:
+        """Say whose folder this is, before anything else is written into it."""
+        self._parts_folder.write_bytes(IDENTITY, self.identity.json.encode())
+
+    def missing_units(self, units: Iterable[int]) -> dict[int, list[int]]:
+        """Return the units still to make, by shard; a shard that is there has none."""
+        done = set(self.folder.names(".parquet"))
+        parts: dict[int, set[str]] = {}
+        missing: dict[int, list[int]] = {}
+        for unit in units:
+            shard = unit // self.units_per_shard
+            if shard_name(shard) in done:
+                continue
+            if shard not in parts:
+                parts[shard] = set(self._parts(shard).names(".parquet"))
+            todo = missing.setdefault(shard, [])
+            if _part_name(unit) not in parts[shard]:
+                todo.append(unit)
+        return missing
+
+    def write_part(self, unit: int, rows: list[Row], failure: Failure | None = None) -> None:
+        """Write the rows of one finished (or failed) unit beside its unfinished shard."""
+        failures = [failure] if failure else []
+        shard = unit // self.units_per_shard
+        self._parts(shard).write_bytes(_part_name(unit), self._parquet(rows, failures))
+
+    def write_shard(self, shard: int, rows: list[Row], failures: list[Failure]) -> None:
+        """Write a shard in one go, for stages whose units are too small for parts."""
+        self._write_shard(shard_name(shard), self._parquet(rows, failures))
+
+    def merge_parts(self, shard: int, units: Iterable[int]) -> None:
+        """Merge the parts of one shard, in the order of their units, into the shard."""
+        parts = self._parts(shard)
+        tables, failures = [], []
+        for unit in units:
+            table = pq.read_table(pa.BufferReader(parts.read_bytes(_part_name(unit))))
+            failures += _failures(table.schema)
+            tables.append(table.cast(self.schema))
+        table = pa.concat_tables(tables) if tables else self.schema.empty_table()
+        self._write_shard(shard_name(shard), self._table_bytes(table, failures))
+        parts.delete_folder()
+
+    def reopen_failed(self, sealed: Dataset) -> None:
+        """Break the seal and turn shards with failures back into parts without the failed units."""
+        self.begin()
+        self.folder.delete(MANIFEST)
+        for shard in sealed.manifest["shards"]:
+            if not shard["failed"]:
+                continue
+            index = _shard_index(shard["path"])
+            table = pq.read_table(pa.BufferReader(self.folder.read_bytes(shard["path"])))
+            units = table[self.unit_column].to_numpy()
+            for unit in dict.fromkeys(units.tolist()):
+                rows = table.filter(pa.array(units == unit)).cast(self.schema)
+                self._parts(index).write_bytes(_part_name(unit), self._table_bytes(rows, []))
+            self.folder.delete(shard["path"])
+            self._records.delete(f"{shard['path']}.json")
+
+    def shard_names(self) -> list[str]:
+        """Return the names of the shards that are there, in order."""
+        return self.folder.names(".parquet")
+
+    def rows(self, columns: list[str]) -> Iterator[Row]:
+        """Iterate over some columns of the shards that are there."""
+        for name in self.shard_names():
+            with self.folder.open_file(name) as file:
+                yield from pq.read_table(file, columns=columns, use_threads=False).to_pylist()
+
+    def seal(self, extra: dict[str, Any]) -> Dataset:
+        """Write the manifest, last of all, and drop what is left of the parts."""
+        shards = [self._shard_record(name) for name in self.shard_names()]
+        manifest = {
+            **json.loads(self.identity.json),
+            "fingerprint": self.identity.fingerprint,
+            "rows": sum(shard["rows"] for shard in shards),
+            "failed": [failure for shard in shards for failure in shard["failed"]],
+            "unit_column": self.unit_column,
+            "units_per_shard": self.units_per_shard,
+            "shards": shards,
+            **extra,
+        }
+        self.folder.write_bytes(MANIFEST, json.dumps(manifest, indent=1).encode())
+        self._parts_folder.delete_folder()
+        return Dataset(self.folder, manifest)
+
+    @property
+    def _records(self) -> Folder:
+        return self._parts_folder / "records"
+
+    def _write_shard(self, name: str, data: bytes) -> None:
+        self.folder.write_bytes(name, data)
+        self._records.write_bytes(f"{name}.json", json.dumps(self._record(name, data)).encode())
+
+    def _shard_record(self, name: str) -> dict[str, Any]:
+        """Return what the manifest says of a shard; a terabyte is not read twice for it."""
+        if self._records.exists(f"{name}.json"):
+            return dict(json.loads(self._records.read_bytes(f"{name}.json")))
+        return self._record(name, self.folder.read_bytes(name))
+
+    def _record(self, name: str, data: bytes) -> dict[str, Any]:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        failures = _failures(file.schema_arrow)
+        return {
+            "path": name,
+            "rows": file.metadata.num_rows,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "failed": [{"unit": f.unit, "reason": f.reason} for f in failures],
+        }
+
+    def _refuse_other(self, other: dict[str, Any]) -> None:
+        differences = self.identity.differences(other)
+        if other["name"] != self.identity.name:
+            differences.insert(0, f"stage {other['name']} there, {self.identity.name} now")
+        if differences:
+            raise DatasetError(
+                f"{self.folder} was made with other settings: {'; '.join(differences)}. "
+                "Give the same values, make it again with --overwrite, or use another --root."
+            )
+
+    @property
+    def _parts_folder(self) -> Folder:
+        return self.folder / PARTS
+
+    def _parts(self, shard: int) -> Folder:
+        return self._parts_folder / f"{shard:05d}"
+
+    def _parquet(self, rows: list[Row], failures: list[Failure]) -> bytes:
+        return self._table_bytes(rows_table(rows, self.schema), failures)
+
+    def _table_bytes(self, table: pa.Table, failures: list[Failure]) -> bytes:
+        metadata = {IDENTITY_KEY: self.identity.json}
+        if failures:
+            metadata[FAILURES_KEY] = json.dumps([vars(failure) for failure in failures])
+        buffer = io.BytesIO()
+        small = not any(is_tensor(f) or pa.types.is_binary(f.type) for f in self.schema)
+        pq.write_table(
+            table.replace_schema_metadata(metadata),
+            buffer,
+            compression="zstd",
+            row_group_size=4096 if small else ROWS_PER_GROUP,
+            write_page_index=True,
+        )
+        return buffer.getvalue()
+
+
+def rows_table(rows: list[Row], schema: pa.Schema) -> pa.Table:
+    """Return rows (dicts, tensors as arrays) as a table of the schema."""
+    columns = []
+    for column in schema:
+        values = [row[column.name] for row in rows]
+        if is_tensor(column):
+            values = [v if v is None else tensor_bytes(column, np.asarray(v)) for v in values]
+        columns.append(pa.array(values, column.type))
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _failures(schema: pa.Schema) -> list[Failure]:
+    metadata = schema.metadata or {}
+    return [Failure(**item) for item in json.loads(metadata.get(FAILURES_KEY, b"[]"))]
+
+
+def _part_name(unit: int) -> str:
+    return f"{unit:09d}.parquet"
+
+
+def _shard_index(name: str) -> int:
+    return int(name.removeprefix("shard-").removesuffix(".parquet"))

@@ -1,0 +1,123 @@
+"""A folder on any filesystem that pyarrow knows (local paths, s3://, gs://).
+
+A file exists completely or not at all: local files are written beside the target, flushed and
+renamed; object stores only show finished uploads.
+"""
+
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from datagen.errors import DatasetError
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder by URL or absolute local path. Small and picklable; holds no connection."""
+
+    url: str
+
+    @classmethod
+    def at(cls, path_or_url: str | Path) -> "Folder":
+        """Return the folder at a URL, or at a local path made absolute."""
+        text = str(path_or_url)
+        return cls(text if "://" in text else str(Path(text).expanduser().absolute()))
+
+    def __truediv__(self, name: str) -> "Folder":
+        return Folder(f"{self.url.rstrip('/')}/{name}")
+
+    def __str__(self) -> str:
+        return self.url
+
+    @property
+    def is_local(self) -> bool:
+        return "://" not in self.url
+
+    @property
+    def path(self) -> Path:
+        """The local path; only for a local folder."""
+        if not self.is_local:
+            raise DatasetError(
+                f"{self.url} is not a local folder; this step works on local files. "
+                "Use a local --root for it."
+            )
+        return Path(self.url)
+
+    def exists(self, name: str = "") -> bool:
+        filesystem, path = self._resolve(name)
+        return filesystem.get_file_info(path).type != pafs.FileType.NotFound
+
+    def names(self, suffix: str = "") -> list[str]:
+        """Return the sorted names of the entries that end with the suffix; [] if none."""
+        filesystem, path = self._resolve("")
+        infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+        return sorted(info.base_name for info in infos if info.base_name.endswith(suffix))
+
+    def read_bytes(self, name: str) -> bytes:
+        filesystem, path = self._resolve(name)
+        with filesystem.open_input_stream(path) as stream:
+            return bytes(stream.read())
+
+    def open_file(self, name: str) -> pa.NativeFile:
+        """Open a file for reading at any place of it, so that few columns cost few bytes."""
+        filesystem, path = self._resolve(name)
+        return filesystem.open_input_file(path)
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        """Write a whole file atomically, making its folders."""
+        filesystem, path = self._resolve(name)
+        if self.is_local:
+            return write_atomically(Path(path), data)
+        with filesystem.open_output_stream(path) as stream:
+            stream.write(data)
+
+    def delete(self, name: str) -> None:
+        """Delete a file if it is there."""
+        filesystem, path = self._resolve(name)
+        if self.exists(name):
+            filesystem.delete_file(path)
+
+    def delete_folder(self) -> None:
+        """Delete the folder and all in it, if it is there."""
+        filesystem, path = self._resolve("")
+        if self.exists():
+            filesystem.delete_dir(path)
+
+    def local_copy(self, name: str) -> Path:
+        """Return a local path of the file: itself, or a copy in the cache under its sha256."""
+        if self.is_local:
+            return Path(self.url) / name
+        data = self.read_bytes(name)
+        digest = hashlib.sha256(data).hexdigest()
+        cache = Path(os.environ.get("DATAGEN_CACHE", "~/.cache/datagen")).expanduser()
+        target = cache / "files" / digest[:2] / f"{digest}{Path(name).suffix}"
+        if not target.exists():
+            write_atomically(target, data)
+        return target
+
+    def _resolve(self, name: str) -> tuple[pafs.FileSystem, str]:
+        full = f"{self.url.rstrip('/')}/{name}".rstrip("/")
+        try:
+            filesystem, path = pafs.FileSystem.from_uri(full)
+        except (ValueError, OSError) as error:
+            raise DatasetError(
+                f"{full}: this filesystem cannot be opened ({error}). "
+                "Give a local path, or a URL that pyarrow knows (s3://, gs://, hdfs://)."
+            ) from error
+        return filesystem, path
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write beside the target, flush, then rename: a killed process leaves no half file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    Path(file.name).chmod(0o644)
+    Path(file.name).replace(path)

@@ -1,0 +1,131 @@
+"""``datagen layouts``: random scenes of the assets."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import tyro
+
+from datagen.core.seeding import rng_for
+from datagen.errors import ConfigError, StageError
+from datagen.layouts.compose import CompositionRules, Placeable, PlaceableSupport, compose_scene
+from datagen.shards import Dataset, Row
+from datagen.shards.schemas import LAYOUTS
+from datagen.stages.stage import Inputs, Process, Stage, WorkerContext
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleLayouts(Stage):
+    """Place 2 to 12 random objects a scene without collision, some on table-tops."""
+
+    name: ClassVar[str] = "layouts"
+    folder: ClassVar[str] = "layouts"
+    revision: ClassVar[int] = 1
+    schema = LAYOUTS
+    reads: ClassVar[tuple[str, ...]] = ("assets",)
+    keeps_parts: ClassVar[bool] = False
+
+    num_layouts: Annotated[int, tyro.conf.arg(aliases=["--n"])] = 25_000
+    """Scenes to make."""
+    min_objects: int = 2
+    """Fewest objects in a scene, stacked ones counted."""
+    max_objects: int = 12
+    """Most objects in a scene, stacked ones counted."""
+    gap_scale_range: tuple[float, float] = (0.1, 1.0)
+    """s is drawn from it once a scene; the gap between disks is mean(r)·s. Larger is sparser."""
+    longest_side_range_m: tuple[float, float] = (0.6, 1.2)
+    """A placement's longest side, metres, whatever the asset's own size."""
+    metric_scale: bool = False
+    """Keep the assets' real sizes instead."""
+    stack_probability: float = 0.5
+    """How often a drawn table carries another of the scene's objects."""
+    max_tries: int = 30
+    """Positions tried for an object before the region grows by 10 %."""
+    region_area_ratio: float = 2.0
+    """Area of the first region over the area of the disks."""
+    seed: int = 0
+    """Of everything random."""
+
+    def __post_init__(self) -> None:
+        if self.num_layouts < 1:
+            raise ConfigError(f"num_layouts (--n) must be at least 1, got {self.num_layouts}.")
+        if not 1 <= self.min_objects <= self.max_objects <= 1000:
+            raise ConfigError(
+                "Expected 1 <= min_objects <= max_objects <= 1000, "
+                f"got {self.min_objects} and {self.max_objects}."
+            )
+        for name in ("gap_scale_range", "longest_side_range_m"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ConfigError(f"{name} must be two positive numbers, smaller first, got {low} {high}.")
+        if not 0 <= self.stack_probability <= 1:
+            raise ConfigError(f"stack_probability must lie in [0, 1], got {self.stack_probability}.")
+        if self.max_tries < 1 or self.region_area_ratio <= 0:
+            raise ConfigError(
+                f"max_tries must be at least 1 and region_area_ratio above 0, "
+                f"got {self.max_tries} and {self.region_area_ratio}."
+            )
+
+    def units(self, inputs: Inputs) -> Sequence[int]:
+        return range(self.num_layouts)
+
+    @contextmanager
+    def open(self, inputs: Inputs, context: WorkerContext) -> Iterator[Process]:
+        assets = read_placeables(inputs["assets"])
+        rules = CompositionRules(
+            min_objects=self.min_objects,
+            max_objects=self.max_objects,
+            gap_scale_range=self.gap_scale_range,
+            longest_side_range_m=None if self.metric_scale else self.longest_side_range_m,
+            stack_probability=self.stack_probability,
+            max_tries=self.max_tries,
+            region_area_ratio=self.region_area_ratio,
+        )
+
+        def process(layout_id: int) -> list[Row]:
+            scene = compose_scene(assets, rules, rng_for(self.seed, self.name, layout_id))
+            placements = [
+                {**vars(placement), "position_m": placement.position_m.tolist()}
+                for placement in scene.placements
+            ]
+            return [
+                {
+                    "layout_id": layout_id,
+                    "seed": self.seed,
+                    "gap_scale": scene.gap_scale,
+                    "gap_m": scene.ground.gap_m,
+                    "region_half_m": scene.ground.region_half_m,
+                    "expansions": scene.ground.expansions,
+                    "placements": placements,
+                }
+            ]
+
+        yield process
+
+
+def read_placeables(assets: Dataset) -> list[Placeable]:
+    """Return what the sampler knows of the usable assets, in the dataset's order.
+
+    Raises:
+        StageError: no asset is usable.
+    """
+    columns = ["asset_id", "status", "extent_m", "radius_m", "support"]
+    found = []
+    for row in assets.rows(columns):
+        if row["status"] != "ok":
+            continue
+        support = row["support"]
+        where = support and PlaceableSupport(
+            support["height_m"],
+            tuple(support["anchor_xy_m"]),
+            support["clearance_m"],
+            support["headroom_m"],
+        )
+        found.append(Placeable(row["asset_id"], tuple(row["extent_m"]), row["radius_m"], where))
+    if not found:
+        raise StageError(
+            f"{assets.folder} has {len(assets)} objects and none is usable (all quarantined). "
+            "Expected at least one; `datagen show` lists the reasons."
+        )
+    return found

@@ -1,0 +1,44 @@
+"""Where a dataset comes from: versions, commit, command line, hardware."""
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("bpy", "embreex", "numpy", "pyarrow", "ray", "shapely", "torch", "trimesh")
+
+
+def provenance(seconds: float, executor: str) -> dict[str, Any]:
+    """Return what made a dataset. Not part of its identity."""
+    return {
+        "seconds": round(seconds, 2),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "executor": executor,
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "git_commit": _git_commit(),
+        "versions": {"datagen": _version("datagen"), **{n: _version(n) for n in PACKAGES}},
+        "python": platform.python_version(),
+        "hardware": {"machine": platform.machine(), "cores": os.cpu_count()},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    source = Path(__file__).resolve().parent
+    command = ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() or None

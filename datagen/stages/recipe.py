@@ -1,0 +1,60 @@
+"""Recipes: named sets of stage fields, one file each in ``pipelines/``."""
+
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from datagen.errors import ConfigError
+from datagen.stages.assets import PrepareAssets
+from datagen.stages.encode import EncodeLatents
+from datagen.stages.evaluate import EvaluateScenes
+from datagen.stages.infer import InferScenes
+from datagen.stages.layouts import SampleLayouts
+from datagen.stages.render import RenderViews
+from datagen.stages.stage import Stage
+from datagen.stages.train import TrainFlow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One stage a verb, in the order of the pipeline."""
+
+    assets: PrepareAssets = PrepareAssets()
+    layouts: SampleLayouts = SampleLayouts()
+    render: RenderViews = RenderViews()
+    encode: EncodeLatents = EncodeLatents()
+    train: TrainFlow = TrainFlow()
+    infer: InferScenes = InferScenes()
+    evaluate: EvaluateScenes = EvaluateScenes()
+
+    def stages(self) -> Iterator[tuple[str, Stage]]:
+        """Iterate over verbs and stages, upstream first."""
+        for entry in fields(self):
+            yield entry.name, getattr(self, entry.name)
+
+
+def recipes_folder() -> Path:
+    """Return ``pipelines/``: inside the package when installed, else beside it."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "pipelines"
+    return inside if inside.is_dir() else package.parent / "pipelines"
+
+
+def load_recipe(name: str) -> Recipe:
+    """Return the recipe of that name.
+
+    Raises:
+        ConfigError: no recipe has it; the message lists those that there are.
+    """
+    folder = recipes_folder()
+    known = sorted(path.stem for path in folder.glob("*.py"))
+    if name not in known:
+        raise ConfigError(f"unknown recipe {name!r}; {folder} holds {', '.join(known)}. Choose one of them.")
+    spec = importlib.util.spec_from_file_location(f"pipelines.{name}", folder / f"{name}.py")
+    assert spec is not None and spec.loader is not None, name
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    recipe = module.RECIPE
+    assert isinstance(recipe, Recipe), recipe
+    return recipe

@@ -1,0 +1,309 @@
+"""The one abstraction: a stage reads datasets and writes a dataset.
+
+A stage is a frozen dataclass whose fields are everything that decides its bytes. Where and how
+fast it is made is the executor's business and can never change what is in it.
+"""
+
+import dataclasses
+import enum
+import logging
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from datagen.errors import ConfigError, DatagenError, DatasetError, StageError
+from datagen.executors.job import Executor, Task
+from datagen.shards import Dataset, Failure, Folder, Identity, Output, Row, open_dataset
+from datagen.stages.progress import Progress
+from datagen.stages.provenance import provenance
+
+logger = logging.getLogger(__name__)
+
+Inputs = dict[str, Dataset]
+"""The datasets that a stage reads, by folder name."""
+
+Process = Callable[[int], list[Row]]
+"""Makes the rows of one unit (a scene by ``layout_id``, or an object by its index)."""
+
+
+@dataclass(frozen=True)
+class WorkerContext:
+    """What a worker is given: never anything that changes the bytes."""
+
+    folder: Folder
+    """The stage's own folder, for files beside the shards and for ``logs/``."""
+    threads: int
+    device: str
+    name: str
+    """Distinguishes the log files of workers."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a stage is run: nothing of it enters a fingerprint."""
+
+    overwrite: bool = False
+    """Delete what the stage's folder holds and make it again."""
+    retry_failed: bool = False
+    """Make the rows again that failed in an earlier run."""
+    max_failed_fraction: float = 0.02
+    """A run with a larger share of failed units ends with an error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Base of all stages. Subclasses set the class variables and override ``units`` and ``open``."""
+
+    name: ClassVar[str]
+    folder: ClassVar[str]
+    revision: ClassVar[int]
+    schema: ClassVar[pa.Schema]
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Names of the input datasets' folders."""
+    unit_column: ClassVar[str] = "layout_id"
+    unit_noun: ClassVar[str] = "scenes"
+    keeps_parts: ClassVar[bool] = True
+    """False: units are so cheap that a whole shard is made at once."""
+
+    @property
+    def shard_size(self) -> int:
+        """Units a shard."""
+        return int(getattr(self, "scenes_per_shard", 1000))
+
+    def units(self, inputs: Inputs) -> Sequence[int]:
+        """Return the ids of all units to make, in order."""
+        raise NotImplementedError
+
+    def open(self, inputs: Inputs, context: WorkerContext) -> AbstractContextManager[Process]:
+        """Set up a worker and give its ``process`` function; tear down at the end."""
+        raise NotImplementedError
+
+    def identity(self, inputs: Inputs) -> Identity:
+        """Return what decides the bytes: name, revision, fields and the inputs' fingerprints."""
+        fields = stable_fields(self)
+        fingerprints = {name: dataset.fingerprint for name, dataset in inputs.items()}
+        return Identity(self.name, self.revision, fields, fingerprints)
+
+    def output(self, root: Folder, inputs: Inputs) -> Output:
+        return Output(
+            root / self.folder,
+            self.identity(inputs),
+            self.schema,
+            self.shard_size,
+            self.unit_column,
+        )
+
+    def summarise(self, output: Output) -> dict[str, Any]:
+        """Return manifest entries taken from the finished shards; ``counts`` is in the funnel."""
+        return {"counts": {}}
+
+    def run(self, root: Folder, executor: Executor, options: RunOptions) -> Dataset:
+        """Make what is missing of the dataset and seal it; nothing if it is complete."""
+        inputs = open_inputs(self, root)
+        if options.overwrite:
+            (root / self.folder).delete_folder()
+        output = self.output(root, inputs)
+        sealed = output.sealed()
+        if sealed is not None and sealed.manifest["failed"] and options.retry_failed:
+            output.reopen_failed(sealed)
+            sealed = None
+        if sealed is None:
+            sealed = self._make(output, inputs, executor)
+        else:
+            logger.info(f"{self.name}: complete, reusing {sealed.folder}")
+        check_failures(self, sealed, len(self.units(inputs)), options)
+        return sealed
+
+    def _make(self, output: Output, inputs: Inputs, executor: Executor) -> Dataset:
+        units = self.units(inputs)
+        if not units:
+            raise StageError(
+                f"{self.name}: nothing to do, its inputs have no {self.unit_noun}. "
+                f"Expected at least one; see `datagen show` on {', '.join(self.reads) or 'the source'}."
+            )
+        started = time.monotonic()
+        output.begin()
+        missing = output.missing_units(units)
+        members = units_by_shard(units, self.shard_size)
+        for shard in sorted(missing):
+            if self.keeps_parts and not missing[shard]:
+                output.merge_parts(shard, members[shard])
+        tasks = self._tasks({shard: todo for shard, todo in missing.items() if todo})
+        num_todo = sum(len(task.units) for task in tasks)
+        progress = Progress(self.name, self.unit_noun, num_todo, done_before=len(units) - num_todo)
+        waiting = {shard: len(todo) for shard, todo in missing.items() if todo}
+        job = StageJob(self, inputs, output)
+        for task, failed in executor.run(job, tasks):
+            progress.advance(len(task.units), failed)
+            waiting[task.shard] -= len(task.units)
+            if self.keeps_parts and waiting[task.shard] == 0:
+                output.merge_parts(task.shard, members[task.shard])
+        seconds = time.monotonic() - started
+        made_by = {"provenance": provenance(seconds, executor.describe())}
+        dataset = output.seal(self.summarise(output) | made_by)
+        logger.info(f"{self.name}: {funnel(dataset)} → {dataset.folder}")
+        return dataset
+
+    def _tasks(self, missing: dict[int, list[int]]) -> list[Task]:
+        if self.keeps_parts:
+            return [Task(shard, (unit,)) for shard in sorted(missing) for unit in missing[shard]]
+        return [Task(shard, tuple(missing[shard])) for shard in sorted(missing)]
+
+
+@dataclass(frozen=True)
+class StageJob:
+    """What an executor carries to its workers: opens the stage there and performs tasks."""
+
+    stage: Stage
+    inputs: Inputs
+    output: Output
+
+    @property
+    def name(self) -> str:
+        return self.stage.name
+
+    def open(self, threads: int, device: str, name: str) -> AbstractContextManager[Process]:
+        context = WorkerContext(self.output.folder, threads, device, name)
+        return self.stage.open(self.inputs, context)
+
+    def perform(self, process: Process, task: Task) -> int:
+        """Make and write a task's rows; return how many of its units failed."""
+        rows: list[Row] = []
+        failures: list[Failure] = []
+        for unit in task.units:
+            made, failure = self._make_unit(process, unit)
+            if self.stage.keeps_parts:
+                self.output.write_part(unit, made, failure)
+            rows += made
+            failures += [failure] if failure else []
+        if not self.stage.keeps_parts:
+            self.output.write_shard(task.shard, rows, failures)
+        return len(failures)
+
+    def fail(self, task: Task, reason: str) -> None:
+        """Record that a task's units failed outside ``perform`` (its worker died)."""
+        failures = [Failure(unit, reason) for unit in task.units]
+        if self.stage.keeps_parts:
+            for failure in failures:
+                self.output.write_part(failure.unit, [], failure)
+        else:
+            self.output.write_shard(task.shard, [], failures)
+
+    def _make_unit(self, process: Process, unit: int) -> tuple[list[Row], Failure | None]:
+        try:
+            return process(unit), None
+        except DatagenError:
+            raise
+        except OSError as error:
+            if error.errno in (28, 30, 122):  # full, read-only, quota: every row would fail
+                raise StageError(f"{self.output.folder}: cannot write ({error}). Free some space and run again.") from error
+            return [], self._failure(unit, error)
+        except Exception as error:  # noqa: BLE001  one bad row must not end the run
+            return [], self._failure(unit, error)
+
+    def _failure(self, unit: int, error: Exception) -> Failure:
+        reason = str(error) or type(error).__name__
+        logger.warning(f"{self.stage.name}: {self.stage.unit_column} {unit} failed: {reason}")
+        return Failure(unit, reason, traceback.format_exc())
+
+
+def open_inputs(stage: Stage, root: Folder) -> Inputs:
+    """Open a stage's input datasets.
+
+    Raises:
+        DatasetError: one is missing; the message names the command that makes it.
+    """
+    inputs = {}
+    for name in stage.reads:
+        folder = root / name
+        if not folder.exists("manifest.json"):
+            raise DatasetError(
+                f"{stage.name}: {folder} is missing or unfinished, and it is needed here. "
+                f"Run `datagen {VERB_OF_FOLDER[name]} --root {root}` first."
+            )
+        inputs[name] = open_dataset(folder)
+    return inputs
+
+
+VERB_OF_FOLDER = {
+    "assets": "assets",
+    "layouts": "layouts",
+    "renders": "render",
+    "latents": "encode",
+    "model": "train",
+    "predictions": "infer",
+    "scores": "evaluate",
+}
+
+
+def check_failures(stage: Stage, dataset: Dataset, num_units: int, options: RunOptions) -> None:
+    """Report failed units; too many are an error."""
+    failed = dataset.manifest["failed"]
+    if not failed:
+        return
+    first = failed[0]
+    words = (
+        f"{stage.name}: {len(failed)} of {num_units} {stage.unit_noun} failed "
+        f"(first: {stage.unit_column} {first['unit']}: {first['reason']}). "
+        f"--retry-failed makes them again; `datagen show {dataset.folder}` lists them."
+    )
+    if len(failed) > options.max_failed_fraction * num_units:
+        raise StageError(f"{words} At most {options.max_failed_fraction:.0%} may fail.")
+    logger.warning(words)
+
+
+def funnel(dataset: Dataset) -> str:
+    """Return a dataset's counts in one phrase."""
+    manifest = dataset.manifest
+    words = [f"{manifest['rows']} rows"] if manifest["shards"] else []
+    words += [f"{count} {name.replace('_', ' ')}" for name, count in manifest["counts"].items()]
+    words.append(f"{len(manifest['failed'])} failed")
+    return ", ".join(words)
+
+
+def units_by_shard(units: Sequence[int], shard_size: int) -> dict[int, list[int]]:
+    """Return the units of every shard, in order."""
+    members: dict[int, list[int]] = {}
+    for unit in units:
+        members.setdefault(unit // shard_size, []).append(unit)
+    return members
+
+
+def stable_fields(config: Any) -> dict[str, Any]:
+    """Return a dataclass's fields by name, those of nested dataclasses among them, as JSON data."""
+    found: dict[str, Any] = {}
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        if not f.metadata.get("identity", True):
+            continue
+        nested = dataclasses.is_dataclass(value)
+        new = stable_fields(value) if nested else {f.name: stable_value(value)}
+        assert not found.keys() & new.keys(), (found.keys(), new.keys())
+        found |= new
+    return found
+
+
+def stable_value(value: Any) -> Any:
+    """Return a field's value as JSON data with one stable spelling.
+
+    Raises:
+        ConfigError: the value has none.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, tuple | list):
+        return [stable_value(item) for item in value]
+    if isinstance(value, enum.Enum):
+        return value.name
+    if isinstance(value, Path):
+        return str(value)
+    raise ConfigError(
+        f"cannot fingerprint a {type(value).__qualname__} ({value!r}): it has no stable spelling. "
+        "Use a number, string, tuple, Path, Enum, or frozen dataclass in stage fields."
+    )

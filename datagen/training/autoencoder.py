@@ -1,0 +1,232 @@
+"""Train the small sparse-structure autoencoder on voxels of random scenes.
+
+``python -m datagen.training.autoencoder --assets FOLDER [FOLDER ...] --out FOLDER --minutes 30``.
+The run resumes from ``OUT/checkpoint.pt``; every tenth object, by a hash of its asset_id, is held
+out. The length is a time, so two machines end with different, equally good weights.
+"""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import tyro
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from datagen.core.seeding import rng_for, seed_for
+from datagen.models.small_autoencoder import (
+    SmallSparseStructureDecoder,
+    SmallSparseStructureEncoder,
+    gather_neighbourhoods,
+    patchify,
+)
+from datagen.training.random_voxels import (
+    find_geometry,
+    is_held_out,
+    sample_object,
+    sample_scene,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainAutoencoder:
+    """Train the small autoencoder and write its weights."""
+
+    assets: tuple[Path, ...]
+    """Asset folders; their geometry/*.npz is read."""
+
+    out: Path
+    """Folder of the weights and of the checkpoint to resume from."""
+
+    minutes: float = 30.0
+    """Training time in all, resumed runs counted in."""
+
+    channels: int = 256
+    """Hidden channels of both networks."""
+
+    num_blocks: int = 3
+    """Residual blocks in the decoder; the encoder has one fewer."""
+
+    noise: float = 0.1
+    """Noise on the latents while training, as a share of their spread."""
+
+    lr: float = 2e-3
+    """Learning rate after warm-up; it falls to nearly zero along a cosine."""
+
+    scenes_per_step: int = 3
+    """Random scenes in a step; each gives its union and its objects."""
+
+    objects_per_step: int = 6
+    """Full-size objects in a step."""
+
+    num_threads: int = 1
+    """Threads of the tensor library; one more makes voxels."""
+
+    seed: int = 0
+    """Seed of scenes, weights and noise."""
+
+
+class Autoencoder(nn.Module):
+    """Both halves, and the loss they are trained with."""
+
+    def __init__(self, config: TrainAutoencoder) -> None:
+        super().__init__()
+        self.encoder_args = {"channels": config.channels, "num_blocks": config.num_blocks - 1}
+        self.decoder_args = {"channels": config.channels, "num_blocks": config.num_blocks}
+        self.encoder = SmallSparseStructureEncoder(**self.encoder_args)
+        self.decoder = SmallSparseStructureDecoder(**self.decoder_args)
+        self.noise = config.noise * self.encoder.latent_scale
+
+    def loss(self, occupancy: Tensor) -> tuple[Tensor, Tensor]:
+        """Return loss and intersection over union of grids (B, 1, 64, 64, 64), bool.
+
+        Binary cross-entropy and dice over the patches that are occupied or touch an occupied one
+        (with a sample of the rest), and a fence that keeps latents within 2.5 spreads.
+        """
+        patches = patchify(occupancy, self.encoder.patch_size)
+        occupied = patches.any(dim=-1)
+        codes = self.encoder.encode_patches(patches[occupied].float())
+        latent = codes.new_zeros(*occupied.shape, self.encoder.latent_channels)
+        latent[occupied] = codes
+        latent = latent + self.noise * torch.randn_like(latent)
+        near = F.max_pool3d(occupied[:, None].float(), 3, stride=1, padding=1)[:, 0]
+        # All occupied patches, a third of their neighbours, few of the far ones.
+        chance = torch.where(occupied, 1.0, torch.where(near > 0, 0.34, 0.02))
+        chosen = torch.rand_like(chance) < chance
+        around = gather_neighbourhoods(latent.permute(0, 4, 1, 2, 3), chosen)
+        logits = self.decoder.decode_neighbourhoods(around).float()
+        target = patches[chosen].float()
+        probability = logits.sigmoid()
+        dice = 1 - 2 * (probability * target).sum() / (probability.sum() + target.sum())
+        spread = codes / self.encoder.latent_scale
+        fence = F.relu(spread.abs() - 2.5).square().mean()
+        loss = F.binary_cross_entropy_with_logits(logits, target) + 0.2 * dice + 0.1 * fence
+        hit, true = logits > 0, target > 0.5
+        return loss, (hit & true).sum() / (hit | true).sum()
+
+
+def sample_grids(config: TrainAutoencoder, paths: list[Path], step: int) -> Tensor:
+    """Return one step's grids (B, 1, 64, 64, 64), bool, made from the step's own stream."""
+    rng = rng_for(config.seed, "autoencoder", step)
+    grids = [sample_scene(paths, rng) for _ in range(config.scenes_per_step)]
+    chosen = rng.integers(len(paths), size=config.objects_per_step)
+    grids += [sample_object(paths[index], rng) for index in chosen]
+    return torch.from_numpy(np.concatenate(grids)[:, None])
+
+
+def grid_stream(config: TrainAutoencoder, paths: list[Path], first_step: int) -> Iterator[Tensor]:
+    """Yield the grids of one step after the other, the next ones made meanwhile in a thread."""
+    with ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(sample_grids, config, paths, first_step)
+        for step in range(first_step + 1, 2**31):
+            ready, pending = pending, pool.submit(sample_grids, config, paths, step)
+            yield ready.result()
+
+
+def learning_rate(config: TrainAutoencoder, step: int, elapsed_s: float) -> float:
+    """Return the learning rate: 200 steps of warm-up, then a cosine over the time that is left."""
+    progress = min(elapsed_s / (60 * config.minutes), 1.0)
+    return config.lr * min(1.0, (step + 1) / 200) * (0.005 + 0.995 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def train(config: TrainAutoencoder) -> None:
+    """Train until the time is used up, writing weights every two minutes and at the end."""
+    torch.set_flush_denormal(True)
+    torch.set_num_threads(config.num_threads)
+    torch.manual_seed(seed_for(config.seed, "autoencoder", "weights"))
+    paths = [path for path in find_geometry(config.assets) if not is_held_out(path)]
+    model = Autoencoder(config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.01)
+    config.out.mkdir(parents=True, exist_ok=True)
+    checkpoint = config.out / "checkpoint.pt"
+    average = torch.optim.swa_utils.AveragedModel(
+        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True
+    )
+    step, elapsed = 0, 0.0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        step, elapsed = state["step"], state["elapsed_s"]
+        logger.info("autoencoder: resuming at step %d, %.1f min", step, elapsed / 60)
+    saved, started = elapsed, time.monotonic() - elapsed
+    running = 0.0
+    for grids in grid_stream(config, paths, step):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config, step, elapsed)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss, iou = model.loss(grids)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        average.update_parameters(model)
+        step, elapsed = step + 1, time.monotonic() - started
+        running += 0.02 * (float(iou) - running) if running else float(iou)
+        if step % 100 == 0:
+            logger.info(
+                "autoencoder: step %d, %.1f min, loss %.4f, IoU %.3f",
+                step, elapsed / 60, float(loss), running,
+            )
+        done = elapsed >= 60 * config.minutes
+        if done or elapsed - saved > 120:
+            saved = elapsed
+            state = {
+                "model": model.state_dict(),
+                "average": average.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "step": step,
+                "elapsed_s": elapsed,
+            }
+            beside = checkpoint.with_suffix(".tmp")
+            torch.save(state, beside)
+            beside.replace(checkpoint)
+            write_weights(average.module, latent_stats(average.module, config, paths), config.out)
+        if done:
+            return
+
+
+@torch.no_grad()
+def latent_stats(model: Autoencoder, config: TrainAutoencoder, paths: list[Path]) -> dict[str, Any]:
+    """Return mean and standard deviation of each latent channel over all cells of random grids."""
+    model.eval()
+    latents = []
+    for index in range(8):
+        grids = sample_grids(config, paths, -1 - index)
+        latents.append(model.encoder(grids.float()).transpose(0, 1).flatten(1))
+    model.train()
+    values = torch.cat(latents, dim=1)
+    return {"mean": values.mean(dim=1).tolist(), "std": values.std(dim=1).tolist()}
+
+
+def write_weights(model: Autoencoder, stats: dict[str, Any], out: Path) -> None:
+    """Write small_ss_enc and small_ss_dec as NAME.json and NAME.safetensors, float16."""
+    halves: tuple[tuple[str, nn.Module, dict[str, Any], dict[str, Any]], ...] = (
+        ("small_ss_enc", model.encoder, model.encoder_args, {"latent_stats": stats}),
+        ("small_ss_dec", model.decoder, model.decoder_args, {}),
+    )
+    for name, network, args, extra in halves:
+        description = {"name": type(network).__name__, "args": args, **extra}
+        (out / f"{name}.json").write_text(json.dumps(description, indent=2) + "\n")
+        tensors = {
+            key: value.half() if value.is_floating_point() else value
+            for key, value in network.state_dict().items()
+        }
+        save_file(tensors, out / f"{name}.safetensors")
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    train(tyro.cli(TrainAutoencoder))

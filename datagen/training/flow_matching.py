@@ -1,0 +1,84 @@
+"""Rectified flow with shared time: what a training step draws, and its loss.
+
+x_t = (1 - t)·x_0 + (σ + (1 - σ)·t)·ε,  v = (1 - σ)·ε - x_0,  loss = ‖v_θ(x_t, 1000·t, cond) - v‖²
+
+Shape suffixes: B batch, G grids of one sample (the scene, then instances).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datagen.models import SceneModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowMatching:
+    """The numbers of the training objective; defaults are TRELLIS's."""
+
+    t_mean: float = 1.0
+    """Mean of the normal whose sigmoid is t."""
+
+    t_std: float = 1.0
+    """Its standard deviation."""
+
+    sigma_min: float = 1e-5
+    """σ, the spread left at t = 0."""
+
+    drop_condition: float = 0.1
+    """Share of samples whose condition is zeros, for guidance; all grids of a sample together."""
+
+
+@dataclass(frozen=True)
+class FlowDraw:
+    """What is random in one loss: times (B,), noise as x_0, and which conditions stay (B,)."""
+
+    t_B: Tensor
+    noise: Tensor
+    keep_condition_B: Tensor
+
+    def to(self, device: str) -> "FlowDraw":
+        """Return the same draw on a device."""
+        return FlowDraw(
+            self.t_B.to(device), self.noise.to(device), self.keep_condition_B.to(device)
+        )
+
+
+def draw(flow: FlowMatching, rng: np.random.Generator, shape: torch.Size) -> FlowDraw:
+    """Draw for latents of shape (B, G, 8, R, R, R).
+
+    All grids of a sample share t. Each has its own noise: I-Scene samples the scene's slot and
+    the instance's from different noise, and every [instance, scene] pair is one of its samples.
+    """
+    t = 1 / (1 + np.exp(-rng.normal(flow.t_mean, flow.t_std, shape[0])))
+    keep = rng.random(shape[0]) >= flow.drop_condition
+    noise = rng.standard_normal(tuple(shape), np.float32)
+    return FlowDraw(
+        torch.from_numpy(t.astype(np.float32)), torch.from_numpy(noise), torch.from_numpy(keep)
+    )
+
+
+def noisy_latent(x_0: Tensor, noise: Tensor, t_B: Tensor, sigma_min: float) -> Tensor:
+    """Return x_t, in the shape of ``x_0`` (B, ...)."""
+    t = t_B.reshape(-1, *(1,) * (x_0.ndim - 1))
+    return (1 - t) * x_0 + (sigma_min + (1 - sigma_min) * t) * noise
+
+
+def flow_loss(
+    model: SceneModel, x_0: Tensor, images: Tensor, drawn: FlowDraw, sigma_min: float
+) -> Tensor:
+    """Return the loss, a scalar.
+
+    Args:
+        model: predicts the velocity from data to noise.
+        x_0: (B, G, 8, R, R, R), normalised latents, the scene first.
+        images: (B, G, S, S, 3), uint8.
+        drawn: times, noise and kept conditions.
+        sigma_min: σ.
+    """
+    x_t = noisy_latent(x_0, drawn.noise, drawn.t_B, sigma_min)
+    cond = model.encode_images(images) * drawn.keep_condition_B.reshape(-1, 1, 1, 1)
+    v = model(x_t, 1000 * drawn.t_B, cond)
+    return torch.nn.functional.mse_loss(v, (1 - sigma_min) * drawn.noise - x_0)

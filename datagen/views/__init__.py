@@ -1,0 +1,1 @@
+"""Directions on the sphere, cameras, ray-cast visibility, and which views to keep."""

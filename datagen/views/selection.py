@@ -1,0 +1,37 @@
+"""Which views are kept: those in which every object is to be seen."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def drop_reason(
+    visible_px: NDArray[np.integer[Any]],
+    amodal_px: NDArray[np.integer[Any]],
+    *,
+    min_visible_px: int = 1,
+) -> str | None:
+    """Return why a view is dropped, or None where it is kept.
+
+    A placement that too few pixels show is ``occluded`` if more of them would show it alone, else
+    it is ``too small`` for the image: ``"occluded: placements 3, 5"``.
+
+    Args:
+        visible_px: (N,), pixels that show each placement.
+        amodal_px: (N,), pixels that each placement would cover alone.
+        min_visible_px: the fewest that must show each; 1 drops what cannot be seen at all.
+    """
+    visible, amodal = np.asarray(visible_px), np.asarray(amodal_px)
+    unseen = visible < min_visible_px
+    too_small = unseen & (amodal < min_visible_px)
+    reasons = {
+        "occluded": np.nonzero(unseen & ~too_small)[0],
+        "too small": np.nonzero(too_small)[0],
+    }
+    parts = [
+        f"{word}: placements {', '.join(map(str, indices))}"
+        for word, indices in reasons.items()
+        if len(indices)
+    ]
+    return "; ".join(parts) or None

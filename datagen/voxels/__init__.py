@@ -1,0 +1,18 @@
+"""Exact surface voxels and the view-centric frame they live in."""
+
+from datagen.voxels.surface import mark_surface, voxelize_surface
+from datagen.voxels.view_centric import (
+    pack_occupancy,
+    unpack_occupancy,
+    view_centric_transform,
+    voxelize_view,
+)
+
+__all__ = [
+    "mark_surface",
+    "pack_occupancy",
+    "unpack_occupancy",
+    "view_centric_transform",
+    "voxelize_surface",
+    "voxelize_view",
+]

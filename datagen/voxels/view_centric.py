@@ -1,0 +1,112 @@
+"""The view-centric frame: the scene as the camera sees it, upright, inside [-0.5, 0.5]³."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datagen.core.frames import Floats, transform_points
+from datagen.errors import ConfigError, DatasetError
+from datagen.voxels.surface import mark_surface
+
+LONGEST_SIDE = 1 - 2e-6
+"""Longest side of a normalised scene: its border faces fall into voxels 0 and R - 1."""
+
+
+def view_centric_transform(
+    world_to_camera: NDArray[np.floating],
+    scene_vertices: NDArray[np.floating],
+    *,
+    frame: Literal["yaw", "camera"] = "yaw",
+) -> Floats:
+    """Return world_to_canonical (4, 4) of one view: turned first, then centred and scaled.
+
+    ``yaw`` turns about the up axis only: the camera's right axis becomes +X and the camera stands
+    on the -Y side. ``camera`` takes all of the camera's rotation: x right, y forward, z up in the
+    image. The axis-aligned box of the turned scene is centred; its longest side is 1 - 2e-6.
+
+    Args:
+        world_to_camera: (4, 4), z_up world to cv camera, without roll.
+        scene_vertices: (V, 3), metres, world; all vertices of the whole scene.
+        frame: which rotation.
+
+    Raises:
+        ConfigError: The frame is unknown, or the camera's right axis is vertical.
+        DatasetError: The scene has no extent or a vertex that is not finite.
+    """
+    rotation = _rotation(np.asarray(world_to_camera, np.float64)[:3, :3], frame)
+    turned = np.asarray(scene_vertices, np.float64).reshape(-1, 3) @ rotation.T
+    if not len(turned) or not np.isfinite(turned).all() or not np.ptp(turned, axis=0).max() > 0:
+        raise DatasetError(
+            f"view_centric_transform: the scene's {len(turned)} vertices span no finite box. "
+            "Expected at least two different finite points; check the placed assets."
+        )
+    low, high = turned.min(axis=0), turned.max(axis=0)
+    scale = LONGEST_SIDE / (high - low).max()
+    world_to_canonical = np.eye(4)
+    world_to_canonical[:3, :3] = scale * rotation
+    world_to_canonical[:3, 3] = -scale * (low + high) / 2
+    return world_to_canonical
+
+
+def _rotation(camera_axes: Floats, frame: str) -> Floats:
+    """Return the (3, 3) rotation of a frame; camera_axes (3, 3) has rows right, down, forward."""
+    right, down, forward = camera_axes
+    if frame == "camera":
+        return np.stack([right, forward, -down])
+    if frame != "yaw":
+        raise ConfigError(
+            f"view_centric_transform: frame is {frame!r}. Expected 'yaw' or 'camera'."
+        )
+    length = np.hypot(right[0], right[1])
+    if length < 1e-9:
+        raise ConfigError(
+            f"view_centric_transform: the camera's right axis is {right.tolist()}, vertical. "
+            "Expected a camera without roll; make it with datagen.core.cameras.look_at."
+        )
+    x, y = right[:2] / length
+    return np.array([[x, y, 0.0], [-y, x, 0.0], [0.0, 0.0, 1.0]])
+
+
+def voxelize_view(
+    instance_meshes: Sequence[tuple[NDArray[np.floating], NDArray[np.integer]]],
+    world_to_canonical: Floats,
+    resolution: int = 64,
+) -> NDArray[np.bool_]:
+    """Return the occupancy of a view's scene and of each of its instances, in one frame.
+
+    Args:
+        instance_meshes: N pairs of vertices (V, 3), metres, world, and faces (F, 3).
+        world_to_canonical: (4, 4), as ``view_centric_transform`` returns it.
+        resolution: voxels along a side, R.
+
+    Returns:
+        (N + 1, R, R, R) bool, x, y, z: first the scene, the union of its instances, then each.
+    """
+    occupancy = np.zeros((len(instance_meshes) + 1, *[resolution] * 3), np.bool_)
+    for index, (vertices, faces) in enumerate(instance_meshes, start=1):
+        mark_surface(transform_points(world_to_canonical, vertices), faces, occupancy[index])
+        occupancy[0] |= occupancy[index]
+    return occupancy
+
+
+def pack_occupancy(occupancy: NDArray[np.bool_]) -> bytes:
+    """Return the bits of grids (..., R, R, R), C order, little-endian in each byte."""
+    return np.packbits(occupancy.ravel(order="C"), bitorder="little").tobytes()
+
+
+def unpack_occupancy(packed: bytes, resolution: int = 64) -> NDArray[np.bool_]:
+    """Return the grids (N, R, R, R) bool of ``pack_occupancy``.
+
+    Raises:
+        DatasetError: The bytes are no whole number of grids.
+    """
+    bytes_per_grid = resolution**3 // 8
+    if not packed or len(packed) % bytes_per_grid:
+        raise DatasetError(
+            f"occupancy: {len(packed)} bytes. Expected a multiple of {bytes_per_grid}, a grid of "
+            f"{resolution}³ bits each; the row is damaged, make the latents again."
+        )
+    bits = np.unpackbits(np.frombuffer(packed, np.uint8), bitorder="little")
+    return bits.reshape(-1, *[resolution] * 3).view(np.bool_)

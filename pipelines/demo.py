@@ -1,0 +1,21 @@
+"""The whole pipeline in minutes on a laptop: 24 scenes, 14 views each, the small networks."""
+
+from datagen.stages.assets import PrepareAssets
+from datagen.stages.encode import EncodeLatents
+from datagen.stages.evaluate import EvaluateScenes
+from datagen.stages.infer import InferScenes
+from datagen.stages.layouts import SampleLayouts
+from datagen.stages.recipe import Recipe
+from datagen.stages.render import RenderViews
+from datagen.stages.train import TrainFlow
+from datagen.training.trainer import TrainConfig
+
+RECIPE = Recipe(
+    assets=PrepareAssets(),
+    layouts=SampleLayouts(num_layouts=24),
+    render=RenderViews(num_views=14, resolution_px=256),
+    encode=EncodeLatents(),
+    train=TrainFlow(config=TrainConfig(max_steps=1500), val_fraction=0.15),
+    infer=InferScenes(split="all", max_scenes=16),
+    evaluate=EvaluateScenes(points_per_object=4096),
+)

@@ -1,0 +1,21 @@
+"""Proof that the model learns: one scene, four views, sampled until it is reproduced."""
+
+from datagen.stages.assets import PrepareAssets
+from datagen.stages.encode import EncodeLatents
+from datagen.stages.evaluate import EvaluateScenes
+from datagen.stages.infer import InferScenes
+from datagen.stages.layouts import SampleLayouts
+from datagen.stages.recipe import Recipe
+from datagen.stages.render import RenderViews
+from datagen.stages.train import TrainFlow
+from datagen.training.trainer import TrainConfig
+
+RECIPE = Recipe(
+    assets=PrepareAssets(),
+    layouts=SampleLayouts(num_layouts=1, min_objects=4, max_objects=4),
+    render=RenderViews(num_views=4, resolution_px=256),
+    encode=EncodeLatents(),
+    train=TrainFlow(config=TrainConfig(max_steps=4000), val_fraction=0.0),
+    infer=InferScenes(split="train", views_per_scene=4),
+    evaluate=EvaluateScenes(points_per_object=4096),
+)

@@ -1,0 +1,77 @@
+"""A Blender for the tests of this folder, and prepared objects to render with it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+
+from datagen.blender import BlenderProcess
+
+WRITE_PREPARED = r"""
+import bpy, json, numpy, sys
+for spec in json.load(open(sys.argv[1])):
+    mesh = bpy.data.meshes.new("asset")
+    mesh.from_pydata(spec["vertices"], [], spec["faces"])
+    material = bpy.data.materials.new("material")
+    material.use_nodes = True
+    shader = material.node_tree.nodes["Principled BSDF"]
+    shader.inputs["Base Color"].default_value = [*spec["color"], 1.0]
+    shader.inputs["Alpha"].default_value = spec["alpha"]
+    if spec["glow"]:
+        shader.inputs["Base Color"].default_value = [0.0, 0.0, 0.0, 1.0]
+        shader.inputs["Specular IOR Level"].default_value = 0.0
+        shader.inputs["Emission Color"].default_value = [*spec["color"], 1.0]
+        shader.inputs["Emission Strength"].default_value = 1.0
+    mesh.materials.append(material)
+    bpy.data.libraries.write(spec["path"], {mesh}, compress=True)
+    bpy.data.meshes.remove(mesh)
+"""
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def write_prepared(tmp_path_factory: pytest.TempPathFactory) -> Write:
+    """Return a function that writes prepared .blend files with one plain material each."""
+    folder = tmp_path_factory.mktemp("prepared")
+
+    def write(
+        name: str,
+        mesh: trimesh.Trimesh,
+        color: tuple[float, float, float] = (0.6, 0.3, 0.2),
+        *,
+        alpha: float = 1.0,
+        glow: bool = False,
+        copies: int = 1,
+    ) -> Path:
+        spec = {
+            "vertices": np.asarray(mesh.vertices, np.float32).tolist(),
+            "faces": mesh.faces.tolist(),
+            "color": color,
+            "alpha": alpha,
+            "glow": glow,
+        }
+        paths = [
+            folder / (f"{name}.blend" if not i else f"{name}-{i}.blend") for i in range(copies)
+        ]
+        jobs = folder / f"{name}.json"
+        jobs.write_text(json.dumps([spec | {"path": str(path)} for path in paths]))
+        subprocess.run(
+            [sys.executable, "-c", WRITE_PREPARED, str(jobs)], check=True, stdout=subprocess.DEVNULL
+        )
+        return paths[0]
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def blender(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BlenderProcess]:
+    """Yield one Blender, one thread, that lives as long as the tests."""
+    log_path = tmp_path_factory.mktemp("blender") / "blender.log"
+    with BlenderProcess(log_path, threads=1) as process:
+        yield process

@@ -1,0 +1,229 @@
+"""The Blender process: what happens when it, its job, its parent or the machine fails."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trimesh
+
+from datagen.blender import BlenderCrashed, BlenderJobFailed, BlenderProcess, BlenderTimedOut
+from datagen.blender.libraries import DEBIAN_PACKAGES, apt_command, missing_libraries, start_advice
+from datagen.errors import BlenderError, RowError
+
+pytestmark = pytest.mark.blender
+
+
+def is_alive(pid: int) -> bool:
+    """Say whether a process runs; one that ended and waits for its parent does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return stat.rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 20.0) -> bool:
+    deadline = time.monotonic() + timeout_s
+    pause = threading.Event()
+    while not condition() and time.monotonic() < deadline:
+        pause.wait(0.02)
+    return condition()
+
+
+def test_hello_tells_the_versions_and_leaving_ends_the_process(tmp_path):
+    with BlenderProcess(tmp_path / "blender.log", threads=1) as blender:
+        hello = blender.call("hello", timeout_s=60)
+        pid = blender.pid
+        assert hello["pid"] == pid
+        assert hello["blender"][0].isdigit()
+
+    assert not is_alive(pid)
+    assert blender.restarts == 0
+
+
+def test_error_in_the_body_leaves_no_orphan(tmp_path):
+    with (
+        pytest.raises(ZeroDivisionError),
+        BlenderProcess(tmp_path / "blender.log", threads=1) as blender,
+    ):
+        pid = blender.hello["pid"]
+        1 / 0  # noqa: B018
+
+    assert not is_alive(pid)
+
+
+def test_job_that_raises_is_reported_with_traceback_and_blender_lives_on(blender):
+    pid = blender.hello["pid"]
+
+    with pytest.raises(BlenderJobFailed, match=r"(?s)op 'dance' is unknown.*Traceback"):
+        blender.call("dance", timeout_s=60)
+
+    assert blender.call("hello", timeout_s=60)["pid"] == pid
+
+
+def test_kill_during_a_job_fails_that_job_and_the_next_call_works(tmp_path):
+    with BlenderProcess(tmp_path / "blender.log", threads=1) as blender:
+        pid = blender.hello["pid"]
+        os.kill(pid, signal.SIGSTOP)  # it cannot answer before it is killed
+        killer = threading.Timer(0.2, os.kill, (pid, signal.SIGKILL))
+        killer.start()
+        with pytest.raises(BlenderCrashed, match="SIGKILL") as crash:
+            blender.call("hello", timeout_s=60)
+        killer.join()
+
+        assert isinstance(crash.value, RowError)
+        assert blender.call("hello", timeout_s=60)["pid"] != pid
+        assert blender.restarts == 1
+
+
+def test_kill_between_jobs_costs_no_job(tmp_path):
+    with BlenderProcess(tmp_path / "blender.log", threads=1) as blender:
+        pid = blender.hello["pid"]
+        os.kill(pid, signal.SIGKILL)
+        assert wait_until(lambda: not is_alive(pid))
+
+        assert blender.call("hello", timeout_s=60)["pid"] != pid
+        assert blender.restarts == 1
+
+
+def test_crash_message_ends_with_what_blender_last_printed(tmp_path):
+    log_path = tmp_path / "blender.log"
+    with BlenderProcess(log_path, threads=1) as blender:
+        pid = blender.hello["pid"]
+        with log_path.open("a") as log:
+            log.write("the last words\n")
+        os.kill(pid, signal.SIGSTOP)
+        killer = threading.Timer(0.2, os.kill, (pid, signal.SIGSEGV))
+        killer.start()
+        threading.Timer(0.3, os.kill, (pid, signal.SIGCONT)).start()
+        with pytest.raises(BlenderCrashed, match="the last words"):
+            blender.call("hello", timeout_s=60)
+
+
+def test_job_beyond_its_time_is_killed_and_the_next_call_works(tmp_path):
+    with BlenderProcess(tmp_path / "blender.log", threads=1) as blender:
+        pid = blender.hello["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(BlenderTimedOut, match=r"0\.2 s"):
+            blender.call("hello", timeout_s=0.2)
+
+        assert not is_alive(pid)
+        assert blender.call("hello", timeout_s=60)["pid"] != pid
+
+
+def test_log_is_cut_when_it_has_grown_large(tmp_path):
+    log_path = tmp_path / "blender.log"
+    with BlenderProcess(log_path, threads=1) as blender:
+        assert blender.hello
+        with log_path.open("ab") as log:
+            log.truncate(100 << 20)
+        blender.call("hello", timeout_s=60)
+
+        assert log_path.stat().st_size < 1 << 20
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from datagen.blender import BlenderProcess
+blender = BlenderProcess(Path(sys.argv[1]), threads=1)
+print(blender.hello["pid"], flush=True)
+if len(sys.argv) > 2:
+    identity = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
+    view = {"camera_to_world_gl": identity, "fov_rad": 0.7, "seed": 0, "path": sys.argv[3]}
+    placement = {"prepared_path": sys.argv[2], "asset_to_world": identity}
+    blender.call("render", timeout_s=600, placements=[placement], views=[view], width=1024,
+                 height=1024, samples=4096, denoise=False, threads=1)
+else:
+    sys.stdin.read()
+"""
+
+
+def start_parent(*arguments: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", PARENT, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_parent_killed_ends_blender(tmp_path):
+    with start_parent(tmp_path / "blender.log") as parent:
+        pid = int(parent.stdout.readline())
+        assert is_alive(pid)
+        parent.kill()
+
+    assert wait_until(lambda: not is_alive(pid))
+
+
+def test_parent_killed_ends_blender_in_the_middle_of_a_render(tmp_path, write_prepared):
+    ball = write_prepared("big-ball", trimesh.creation.icosphere(3, 5.0))  # around the camera
+    log_path = tmp_path / "blender.log"
+    with start_parent(log_path, ball, tmp_path / "never.png") as parent:
+        pid = int(parent.stdout.readline())
+        assert wait_until(lambda: "Sample 1" in log_path.read_text())
+        parent.kill()
+
+    assert wait_until(lambda: not is_alive(pid))
+    assert not (tmp_path / "never.png").exists()
+
+
+def test_python_without_bpy_is_a_blender_error_that_says_what_to_do(tmp_path):
+    bare = tmp_path / "python"
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')  # -S: no installed packages
+    bare.chmod(0o755)
+
+    with (
+        pytest.raises(BlenderError, match=r"(?s)No module named 'bpy'.*make install"),
+        BlenderProcess(tmp_path / "blender.log", python=str(bare)) as blender,
+    ):
+        blender.call("hello", timeout_s=60)
+
+
+def test_missing_python_is_a_blender_error(tmp_path):
+    with (
+        pytest.raises(BlenderError, match="nowhere/python"),
+        BlenderProcess(tmp_path / "blender.log", python="nowhere/python") as blender,
+    ):
+        blender.call("hello", timeout_s=60)
+
+
+def test_missing_system_library_is_named_with_the_command_that_installs_it():
+    words = "ImportError: libXrender.so.1: cannot open shared object file: No such file"
+
+    advice = start_advice(words)
+
+    assert "libXrender.so.1" in advice
+    assert "apt-get install -y libxrender1" in advice
+
+
+def test_libraries_that_a_file_lacks_are_found(tmp_path):
+    """A program linked to a library that is then taken away."""
+    (tmp_path / "gone.c").write_text("int gone(void) { return 0; }")
+    (tmp_path / "user.c").write_text("int gone(void); int user(void) { return gone(); }")
+    try:
+        compile_shared(tmp_path, "gone.c", "libgone.so")
+        compile_shared(tmp_path, "user.c", "libuser.so", "-L.", "-lgone")
+    except FileNotFoundError:
+        pytest.skip("no C compiler")
+    (tmp_path / "libgone.so").unlink()
+
+    assert missing_libraries(tmp_path / "libuser.so") == ["libgone.so"]
+
+
+def compile_shared(folder: Path, source: str, target: str, *flags: str) -> None:
+    subprocess.run(["cc", "-shared", "-fPIC", source, "-o", target, *flags], cwd=folder, check=True)
+
+
+def test_apt_command_lists_each_package_once_in_order():
+    assert apt_command(["libSM.so.6", "libGL.so.1", "libSM.so.6"]) == (
+        "sudo apt-get install -y libgl1 libsm6"
+    )
+    assert "libice6" in apt_command(list(DEBIAN_PACKAGES))

@@ -1,0 +1,268 @@
+"""Rendering: the picture shows the scene that was asked for, from where it was asked."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from PIL import Image
+
+from datagen.blender import (
+    BlenderJobFailed,
+    BlenderProcess,
+    PreparedPlacement,
+    RenderJob,
+    RenderView,
+    render_views,
+)
+from datagen.core.cameras import intrinsics_from_fov, look_at, project
+from datagen.core.frames import placement_matrix, transform_points
+from datagen.views.agreement import MAX_DISAGREEMENT, disagreement
+from datagen.views.cameras import bounding_sphere, scene_views
+from datagen.views.visibility import SceneGeometry
+
+pytestmark = pytest.mark.blender
+
+SUZANNE_GREY = (0.5, 0.5, 0.5)
+
+
+def job_of(placements, views, width=96, height=96, **quality):
+    return RenderJob(
+        placements=[PreparedPlacement(prepared_path=p, asset_to_world=m) for p, m in placements],
+        views=[
+            RenderView(world_to_camera=camera, intrinsics=intrinsics, seed=index)
+            for index, (camera, intrinsics) in enumerate(views)
+        ],
+        width=width,
+        height=height,
+        **quality,
+    )
+
+
+def pixels(png: bytes) -> np.ndarray:
+    return np.array(Image.open(io.BytesIO(png)))
+
+
+def at(x: float, y: float, z: float, *, yaw: float = 0.0, scale: float = 1.0) -> np.ndarray:
+    return placement_matrix(np.array([x, y, z]), yaw, scale)
+
+
+@pytest.fixture(scope="module")
+def spark(write_prepared) -> Path:
+    return write_prepared("spark", trimesh.creation.icosphere(3, 0.01), (1, 1, 1), glow=True)
+
+
+@pytest.fixture(scope="module")
+def shapes(write_prepared) -> list[tuple[Path, trimesh.Trimesh]]:
+    leg = trimesh.creation.box((0.03, 0.03, 0.6))
+    legs = [leg.copy().apply_translation((x, y, 0.3)) for x in (-0.4, 0.4) for y in (-0.3, 0.3)]
+    top = trimesh.creation.box((0.9, 0.7, 0.03)).apply_translation((0, 0, 0.6))
+    meshes = {
+        "table": trimesh.util.concatenate([top, *legs]),
+        "ring": trimesh.creation.torus(0.3, 0.08),
+        "crate": trimesh.creation.box((0.4, 0.5, 0.3)).apply_translation((0, 0, 0.15)),
+    }
+    return [(write_prepared(name, mesh), mesh) for name, mesh in meshes.items()]
+
+
+@pytest.mark.parametrize("size", [(192, 192), (240, 130), (110, 200)])
+@pytest.mark.parametrize("position", [(0.0, 0.0, 0.5), (0.3, -0.2, 0.1), (-0.4, 0.4, 0.8)])
+def test_small_sphere_appears_where_project_says(position, size, spark, blender):
+    intrinsics = intrinsics_from_fov(np.radians(55), *size)
+    views = [
+        (look_at(np.array(eye), np.array([0.0, 0.0, 0.4])), intrinsics)
+        for eye in [(1.8, -2.4, 1.6), (-2.5, 0.3, -0.9), (0.0, 0.0, 3.5)]
+    ]
+
+    job = job_of([(spark, at(*position))], views, *size, samples=64, denoise=False)
+    pictures = render_views(blender, job)
+
+    for png, view in zip(pictures, views, strict=True):
+        alpha = pixels(png)[..., 3].astype(float)
+        rows, columns = np.mgrid[: size[1], : size[0]] + 0.5
+        found = (columns * alpha).sum() / alpha.sum(), (rows * alpha).sum() / alpha.sum()
+        expected = project(np.array([position]), *view)[0, :2]
+        np.testing.assert_allclose(found, expected, atol=0.1)  # half a pixel would be a bug
+
+
+def scene_of(shapes):
+    matrices = [at(-0.8, 0, 0, yaw=0.5), at(0.6, 0.2, 0.1, yaw=1), at(0.1, -0.7, 0, scale=1.3)]
+    world = [
+        (transform_points(matrix, mesh.vertices), mesh.faces)
+        for (_, mesh), matrix in zip(shapes, matrices, strict=True)
+    ]
+    placements = [(path, matrix) for (path, _), matrix in zip(shapes, matrices, strict=True)]
+    return world, placements
+
+
+@pytest.mark.parametrize("size", [(128, 128), (160, 100)])
+def test_alpha_of_the_picture_agrees_with_the_rays(size, shapes, blender):
+    world, placements = scene_of(shapes)
+    center, radius = bounding_sphere(np.concatenate([vertices for vertices, _ in world]))
+    views = scene_views(center, radius, 8, fov_rad=np.radians(40), width=size[0], height=size[1])
+    geometry = SceneGeometry(world)
+
+    pictures = render_views(blender, job_of(placements, views, *size))
+
+    seen = [geometry.cast_view(*view, *size) for view in views]
+    alphas = [pixels(png)[..., 3] for png in pictures]
+    wrong = [disagreement(a, view.instance_map) for a, view in zip(alphas, seen, strict=True)]
+    assert sum(wrong) <= MAX_DISAGREEMENT * 8 * size[0] * size[1]
+    # The measure must be able to fail: another camera's picture is not this one's.
+    swapped = [
+        disagreement(a, view.instance_map) for a, view in zip(alphas, seen[1:], strict=False)
+    ]
+    assert sum(swapped) > 10 * MAX_DISAGREEMENT * 8 * size[0] * size[1]
+
+
+def test_denoising_leaves_alpha_as_it_is(shapes, blender):
+    _, placements = scene_of(shapes)
+    view = (look_at(np.array([1.5, -3, 2]), np.zeros(3)), intrinsics_from_fov(0.7, 96, 96))
+
+    (noisy,), (denoised,) = (
+        render_views(blender, job_of(placements, [view], denoise=denoise))
+        for denoise in (False, True)
+    )
+
+    np.testing.assert_array_equal(pixels(noisy)[..., 3], pixels(denoised)[..., 3])
+    assert (pixels(noisy)[..., :3] != pixels(denoised)[..., :3]).any()
+
+
+@pytest.mark.parametrize("denoise", [False, True])
+def test_glow_of_a_known_radiance_has_its_srgb_value_up_to_the_edge(
+    denoise, write_prepared, blender
+):
+    """sRGB 0.5 linear is 187.5 of 255; straight alpha: an edge pixel is not darker."""
+    ball = write_prepared("glow", trimesh.creation.icosphere(4, 0.5), (0.5, 0.5, 0.5), glow=True)
+    view = (look_at(np.array([0.0, -3, 0]), np.zeros(3)), intrinsics_from_fov(0.5, 96, 96))
+
+    job = job_of([(ball, at(0, 0, 0))], [view], samples=16, denoise=denoise)
+    picture = pixels(render_views(blender, job)[0]).astype(int)
+
+    edge = (picture[..., 3] > 30) & (picture[..., 3] < 225)
+    assert edge.sum() > 50
+    assert np.abs(picture[48, 48, :3] - 188).max() <= 1
+    np.testing.assert_array_equal(picture[48, 48, 3], 255)
+    # The denoiser mixes premultiplied neighbours, which shows a little after the division.
+    assert np.abs(picture[edge][:, :3] - 188).mean() <= (6 if denoise else 1)
+    assert (picture[0, 0] == 0).all()
+
+
+def test_grey_object_is_neither_dark_nor_blown_from_any_side(write_prepared, blender):
+    ball = write_prepared("grey", trimesh.creation.icosphere(4, 0.5), SUZANNE_GREY)
+    white = write_prepared("white", trimesh.creation.icosphere(4, 0.5), (0.8, 0.8, 0.8))
+    views = scene_views(np.zeros(3), 0.5, 16, fov_rad=0.7, width=48, height=48)
+
+    for path, darkest, blown in [(ball, 60, 0.01), (white, 80, 0.05)]:
+        for png in render_views(blender, job_of([(path, at(0, 0, 0))], views, 48, 48)):
+            picture = pixels(png)
+            inside = picture[picture[..., 3] == 255][:, :3]
+            assert inside.mean() > darkest
+            assert (inside.min(axis=1) >= 254).mean() <= blown
+
+
+def test_studio_light_is_the_same_for_a_scene_of_any_size(write_prepared, blender):
+    ball = write_prepared("sized", trimesh.creation.icosphere(4, 0.5), SUZANNE_GREY)
+    small, large = (
+        render_views(
+            blender,
+            job_of(
+                [(ball, at(0, 0, 0, scale=scale))],
+                scene_views(np.zeros(3), 0.5 * scale, 1, fov_rad=0.7, width=48, height=48),
+                48,
+                48,
+                samples=64,
+            ),
+        )[0]
+        for scale in (0.1, 50.0)
+    )
+
+    difference = np.abs(pixels(small).astype(int) - pixels(large))
+    assert difference.mean() < 1
+
+
+def test_half_transparent_object_is_half_there(write_prepared, blender):
+    pane = write_prepared("pane", trimesh.creation.box((1, 0.02, 1)), alpha=0.5)
+    view = (look_at(np.array([0.0, -5, 0]), np.zeros(3)), intrinsics_from_fov(0.5, 96, 96))
+
+    picture = pixels(render_views(blender, job_of([(pane, at(0, 0, 0))], [view], samples=64))[0])
+
+    # Two faces of alpha 0.5 behind each other let a quarter through.
+    assert picture[30:66, 30:66, 3].mean() == pytest.approx(0.75 * 255, rel=0.03)
+
+
+def test_same_job_gives_the_same_bytes_after_other_scenes_and_in_a_fresh_blender(
+    shapes, blender, tmp_path
+):
+    _, placements = scene_of(shapes)
+    view = (look_at(np.array([1.5, -3, 2]), np.zeros(3)), intrinsics_from_fov(0.7, 96, 96))
+    job = job_of(placements, [view, view])
+
+    first = render_views(blender, job)
+    other = (look_at(np.array([0.0, -3, 0]), np.zeros(3)), intrinsics_from_fov(0.7, 64, 48))
+    render_views(blender, job_of(placements[:1], [other], 64, 48, samples=2, denoise=False))
+    again = render_views(blender, job)
+    with BlenderProcess(tmp_path / "blender.log", threads=1) as fresh:
+        elsewhere = render_views(fresh, job)
+
+    assert first == again == elsewhere
+    assert first[0] != first[1]  # the views' seeds differ
+
+
+def test_more_objects_than_stay_loaded_still_render_as_at_first(write_prepared, blender):
+    first = write_prepared("many", trimesh.creation.box((0.5, 0.5, 0.5)), copies=70)
+    paths = [first, *(first.with_name(f"many-{index}.blend") for index in range(1, 70))]
+    view = (look_at(np.array([1.0, -2, 1]), np.zeros(3)), intrinsics_from_fov(0.7, 16, 16))
+    quality = {"samples": 1, "denoise": False}
+
+    pictures = [
+        render_views(blender, job_of([(path, at(0, 0, 0))], [view], 16, 16, **quality))[0]
+        for path in [*paths, first]
+    ]
+
+    assert len(set(pictures)) == 1
+
+
+def test_more_placements_than_stay_loaded_render_in_one_scene(write_prepared, blender):
+    first = write_prepared("crowd", trimesh.creation.box((0.5, 0.5, 0.5)), copies=70)
+    paths = [first, *(first.with_name(f"crowd-{index}.blend") for index in range(1, 70))]
+    placements = [(path, at(index % 10, index // 10, 0)) for index, path in enumerate(paths)]
+    view = (
+        look_at(np.array([4.5, 3, 20]), np.array([4.5, 3, 0])),
+        intrinsics_from_fov(0.7, 70, 70),
+    )
+
+    picture = pixels(render_views(blender, job_of(placements, [view], 70, 70))[0])
+
+    uv = project(np.array([matrix[:3, 3] for _, matrix in placements]), *view)[:, :2].astype(int)
+    assert (picture[uv[:, 1], uv[:, 0], 3] == 255).all()
+
+
+def test_progress_is_told_until_all_views_are_done(shapes, blender):
+    _, placements = scene_of(shapes)
+    view = (look_at(np.array([1.5, -3, 2]), np.zeros(3)), intrinsics_from_fov(0.7, 16, 16))
+    told: list[int] = []
+
+    pictures = render_views(
+        blender, job_of(placements, [view] * 37, 16, 16, samples=1), on_view=told.append
+    )
+
+    assert len(pictures) == 37
+    assert told == sorted(told)
+    assert told[-1] == 37
+
+
+def test_missing_object_fails_the_job_with_its_path(blender, tmp_path):
+    view = (look_at(np.array([1.5, -3, 2]), np.zeros(3)), intrinsics_from_fov(0.7, 16, 16))
+
+    with pytest.raises(BlenderJobFailed, match="not-there"):
+        render_views(blender, job_of([(tmp_path / "not-there.blend", np.eye(4))], [view], 16, 16))
+
+
+def test_off_centre_principal_point_is_refused(spark, blender):
+    intrinsics = intrinsics_from_fov(0.7, 16, 16)
+    intrinsics[0, 2] += 2
+
+    with pytest.raises(ValueError, match="principal point"):
+        render_views(blender, job_of([(spark, np.eye(4))], [(np.eye(4), intrinsics)], 16, 16))

@@ -1,0 +1,84 @@
+"""The sampler against its own rule, stated plainly, and against a plain reference."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datagen.core.seeding import rng_for
+from datagen.errors import ConfigError
+from datagen.layouts.poisson import REGION_GROWTH, sample_layout
+
+
+def reference_layout(radii, rng, *, gap_scale, max_tries, region_area_ratio=2.0):
+    """The seed's procedure without a grid: every pair is looked at."""
+    gap = np.mean(radii) * gap_scale
+    order = np.argsort(-radii, kind="stable")
+    half = max(np.sqrt(region_area_ratio * np.pi * np.sum(radii**2)) / 2, radii.max())
+    centers, expansions = {}, 0
+    for index in order:
+        tries = 0
+        while index not in centers:
+            inner = half - radii[index]
+            point = np.array([inner * (2 * rng.random() - 1), inner * (2 * rng.random() - 1)])
+            tries += 1
+            if all(
+                np.linalg.norm(point - other) >= radii[index] + radii[j] + gap
+                for j, other in centers.items()
+            ):
+                centers[index] = point
+            elif tries == max_tries:
+                half, tries, expansions = half * REGION_GROWTH, 0, expansions + 1
+    return np.array([centers[i] for i in range(len(radii))]), half, expansions
+
+
+@given(
+    radii=st.lists(st.floats(0.05, 2.0), min_size=1, max_size=12),
+    gap_scale=st.floats(0.0, 1.0),
+    max_tries=st.integers(1, 30),
+    seed=st.integers(0, 2**31),
+)
+@settings(max_examples=60, deadline=None)
+def test_disks_keep_their_distance_and_stay_in_the_region(radii, gap_scale, max_tries, seed):
+    radii = np.array(radii)
+    rng = rng_for(seed, "test")
+    result = sample_layout(radii, rng, gap_scale=gap_scale, max_tries=max_tries)
+    assert result.gap_m == pytest.approx(radii.mean() * gap_scale)
+    assert np.all(np.abs(result.centers_m) + radii[:, None] <= result.region_half_m + 1e-12)
+    for i in range(len(radii)):
+        for j in range(i):
+            distance = np.linalg.norm(result.centers_m[i] - result.centers_m[j])
+            assert distance >= radii[i] + radii[j] + result.gap_m - 1e-12
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_grid_finds_the_same_layout_as_looking_at_every_pair(seed):
+    radii = rng_for(seed, "radii").uniform(0.1, 1.0, 2 + seed % 11)
+    options = {"gap_scale": 0.1 + seed / 50, "max_tries": 10}
+    result = sample_layout(radii, rng_for(seed, "draws"), **options)
+    centers, half, expansions = reference_layout(radii, rng_for(seed, "draws"), **options)
+    np.testing.assert_allclose(result.centers_m, centers, atol=1e-12)
+    assert result.region_half_m == pytest.approx(half, rel=1e-12)
+    assert result.expansions == expansions
+
+
+def test_first_region_has_twice_the_area_of_the_disks():
+    radii = np.full(3, 0.5)
+    result = sample_layout(radii, rng_for(0, "area"), gap_scale=0.0, max_tries=10_000)
+    side = 2 * result.region_half_m / REGION_GROWTH**result.expansions
+    assert side**2 == pytest.approx(2 * 3 * np.pi * 0.25)
+
+
+def test_thousand_disks_are_all_placed():
+    radii = rng_for(0, "many").uniform(0.1, 0.6, 1000)
+    result = sample_layout(radii, rng_for(1, "many"), gap_scale=0.3, max_tries=30)
+    distance = np.linalg.norm(result.centers_m[:, None] - result.centers_m[None], axis=-1)
+    room = radii[:, None] + radii[None] + result.gap_m
+    np.fill_diagonal(distance, np.inf)
+    assert np.all(distance >= room - 1e-12)
+
+
+@pytest.mark.parametrize("radii", [[], [0.0], [-1.0], [np.nan], [[1.0]]])
+def test_impossible_radii_are_refused(radii):
+    with pytest.raises(ConfigError, match="radii_m"):
+        sample_layout(np.array(radii, float), rng_for(0), gap_scale=0.5, max_tries=3)

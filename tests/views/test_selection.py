@@ -1,0 +1,26 @@
+"""Selection: a view is dropped with the reason and the placements."""
+
+import numpy as np
+import pytest
+
+from datagen.views.selection import drop_reason
+
+
+@pytest.mark.parametrize(
+    ("visible", "amodal", "min_visible_px", "expected"),
+    [
+        ([5, 1], [5, 9], 1, None),
+        ([5, 7, 2, 0, 9, 0], [9, 9, 9, 9, 9, 9], 1, "occluded: placements 3, 5"),
+        ([5, 0], [5, 0], 1, "too small: placements 1"),
+        ([5, 9], [5, 30], 10, "too small: placements 0; occluded: placements 1"),
+        ([10, 10], [10, 30], 10, None),
+    ],
+)
+def test_view_is_dropped_with_the_reason_of_each_unseen_placement(
+    visible, amodal, min_visible_px, expected
+):
+    found = drop_reason(np.array(visible), np.array(amodal), min_visible_px=min_visible_px)
+
+    assert (found is None) == (expected is None)
+    if expected is not None:
+        assert sorted(found.split("; ")) == sorted(expected.split("; "))
