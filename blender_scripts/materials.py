@@ -53,6 +53,7 @@ def make_materials_safe(materials: list[bpy.types.Material | None]) -> SafeMater
             safe.has_texture = True
         safe.invisible[index] = is_invisible(material)
         safe.is_transparent[material.name] = lets_light_through(material)
+    safe.textures_missing = sorted(set(safe.textures_missing))
     return safe
 
 
@@ -106,7 +107,9 @@ def image_nodes(material: bpy.types.Material) -> Iterator[bpy.types.Node]:
         for node in tree.nodes:
             if node.type == "TEX_IMAGE" and node.image is not None:
                 yield node
-            elif node.type == "GROUP" and node.node_tree is not None and node.node_tree not in trees:
+            elif (
+                node.type == "GROUP" and node.node_tree is not None and node.node_tree not in trees
+            ):
                 trees.append(node.node_tree)
 
 

@@ -4,10 +4,6 @@ Runs inside Blender. The outcome is a .blend library with one mesh datablock nam
 an .npz with exactly its triangles. Everything that Blender held before is thrown away.
 """
 
-import logging
-import os
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +11,19 @@ import bpy
 import numpy as np
 from numpy.typing import NDArray
 
-sys.path.append(str(Path(__file__).resolve().parent))
-
-from materials import SafeMaterials, make_materials_safe  # noqa: E402
-from triangles import Triangles, clean, collect, place, write_mesh  # noqa: E402
-
-logger = logging.getLogger(__name__)
+from materials import SafeMaterials, make_materials_safe
+from triangles import Triangles, clean, collect, place, write_mesh
 
 ASSET_NAME = "asset"
 PURGED = (
-    "objects meshes curves metaballs armatures cameras lights lattices materials images textures "
-    "node_groups actions shape_keys collections grease_pencils speakers volumes fonts texts"
-).split()
+    *("objects", "meshes", "curves", "metaballs", "armatures", "cameras", "lights", "lattices"),
+    *("materials", "images", "textures", "node_groups", "actions", "shape_keys", "collections"),
+    *("grease_pencils", "speakers", "volumes", "fonts", "texts"),
+)
 
 
-@dataclass(frozen=True)
 class ImportFailed(Exception):
     """The importer could not read the file."""
-
-    detail: str
 
 
 def prepare(job: dict[str, Any]) -> dict[str, Any]:
@@ -53,7 +43,7 @@ def prepare(job: dict[str, Any]) -> dict[str, Any]:
         triangles = collect(bpy.context.evaluated_depsgraph_get())
         report = write_asset(triangles, job)
     except ImportFailed as error:
-        report = {"reason": "import_failed", "detail": error.detail}
+        report = {"reason": "import_failed", "detail": str(error)}
     finally:
         purge()
     return report
@@ -105,7 +95,7 @@ def write_library(mesh: bpy.types.Mesh, path: Path) -> None:
     """Write the mesh with its materials and packed images, completely or not at all."""
     partial = path.with_suffix(".partial.blend")
     bpy.data.libraries.write(str(partial), {mesh}, compress=True)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def write_geometry(mesh: bpy.types.Mesh, materials: SafeMaterials, path: Path) -> None:
@@ -122,7 +112,7 @@ def write_geometry(mesh: bpy.types.Mesh, materials: SafeMaterials, path: Path) -
         faces=faces,
         transparent=by_slot[material],
     )
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def read_ints(collection: Any, attribute: str, length: int) -> NDArray[np.int32]:

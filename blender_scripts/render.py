@@ -133,6 +133,10 @@ def _set_quality(scene: bpy.types.Scene, job: dict[str, Any]) -> None:
     if job["threads"]:
         scene.render.threads = job["threads"]
     cycles = scene.cycles
+    if cycles.samples != job["samples"]:
+        # Cycles would go on with the noise pattern of the old number: forget its data once.
+        scene.render.use_persistent_data = False
+        scene.render.use_persistent_data = True
     cycles.samples = job["samples"]
     cycles.use_denoising = job["denoise"]
     if job["denoise"]:

@@ -1,4 +1,4 @@
-"""Triangles between Blender and numpy: collect a whole scene, place it, clean it, write one mesh."""
+"""Triangles between Blender and numpy: collect a scene, place it, clean it, write one mesh."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -6,9 +6,8 @@ from typing import Any
 
 import bpy
 import numpy as np
-from numpy.typing import NDArray
-
 from datagen.core.frames import Y_UP_TO_Z_UP
+from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 GEOMETRY_TYPES = ("MESH", "CURVE", "SURFACE", "META", "FONT")
@@ -185,7 +184,8 @@ def clean(triangles: Triangles) -> tuple[Triangles, int]:
     faces = index.reshape(-1)[triangles.faces]
     low, high = box(triangles)
     corners = positions.astype(np.float64)[faces]
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
+    sides = corners[:, 1:] - corners[:, :1]
+    area = np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1) / 2
     has_area = np.flatnonzero(area > MIN_AREA_RATIO * np.max(high - low) ** 2)
     # Two faces on the same three points, whichever way they wind, would fight for every pixel.
     _, first = np.unique(np.sort(faces[has_area], axis=1), axis=0, return_index=True)

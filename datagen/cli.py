@@ -100,7 +100,9 @@ def run_verb(verb: str, arguments: list[str]) -> None:
     if first is not None:
         needed: Stage = getattr(recipe, first)
         if not (root / needed.folder).exists("manifest.json"):
-            logger.info(f"{verb}: {root / needed.folder} is not there, making it first (datagen {first})")
+            logger.info(
+                f"{verb}: {root / needed.folder} is not there, making it first (datagen {first})"
+            )
             needed.run(root, executor, dataclasses.replace(_options(flags), overwrite=False))
     dataset = stage.run(root, executor, _options(flags))
     sys.stdout.write(f"{verb}: {funnel(dataset)} in {dataset.folder}\n")
@@ -130,14 +132,18 @@ def parse_stage(verb: str, default: Stage, arguments: list[str]) -> tuple[Any, R
 def run_recipe(arguments: list[str]) -> None:
     """Run a recipe whole: ``datagen run RECIPE [flags of assets] [flags of the run]``."""
     if not arguments or arguments[0].startswith("-"):
-        raise ConfigError("run: which recipe? Expected `datagen run RECIPE`, for example `datagen run demo`.")
+        raise ConfigError(
+            "run: no recipe given. Expected `datagen run RECIPE`; try `datagen run demo`."
+        )
     recipe = load_recipe(arguments[0])
     assets, flags = parse_stage(f"run {arguments[0]}", recipe.assets, arguments[1:])
     recipe = dataclasses.replace(recipe, assets=assets)
     root, executor = Folder.at(flags.root), flags.executor()
     overwrite = flags.overwrite
     for verb, stage in recipe.stages():
-        dataset = stage.run(root, executor, dataclasses.replace(_options(flags), overwrite=overwrite))
+        dataset = stage.run(
+            root, executor, dataclasses.replace(_options(flags), overwrite=overwrite)
+        )
         sys.stdout.write(f"{verb}: {funnel(dataset)} in {dataset.folder}\n")
     sys.stdout.write(f"report: {write_report(root.path)}\n")
 
@@ -152,7 +158,10 @@ def report(arguments: list[str]) -> None:
             root: the workspace.
         """
         if not root.is_dir():
-            raise ConfigError(f"--root {root} is not a folder. Expected a workspace; run `datagen run demo` to make one.")
+            raise ConfigError(
+                f"--root {root} is not a folder. Expected a workspace; "
+                "`datagen run demo` makes one."
+            )
         sys.stdout.write(f"report: {write_report(root)}\n")
 
     tyro.cli(command, prog="datagen report", args=arguments)

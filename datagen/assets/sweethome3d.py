@@ -158,7 +158,7 @@ def model_files(archive: zipfile.ZipFile, model: str) -> Iterator[tuple[str, byt
 def import_options(entry: dict[str, str]) -> ImportOptions:
     """Return the options of one catalogue entry: centimetres, Y-up rotation."""
     rotation = entry.get("modelRotation")
-    width, depth, height = (float(entry[key]) / 100 for key in ("width", "depth", "height"))
+    width, depth, height = (round(float(entry[key]) / 100, 6) for key in ("width", "depth", "height"))
     return ImportOptions(
         size_m=(width, depth, height),
         rotation=tuple(float(word) for word in rotation.split()) if rotation else None,

@@ -1,9 +1,8 @@
 """Pinhole cameras: OpenCV axes, intrinsics in pixels, pixel centres at (0.5, 0.5)."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-from datagen.core.frames import Floats, transform_points
+from datagen.core.frames import AnyFloats, AnyIntegers, Floats, transform_points
 
 
 def intrinsics_from_fov(fov_rad: float, width: int, height: int) -> Floats:
@@ -15,7 +14,7 @@ def intrinsics_from_fov(fov_rad: float, width: int, height: int) -> Floats:
     return np.array([[focal_px, 0.0, width / 2], [0.0, focal_px, height / 2], [0.0, 0.0, 1.0]])
 
 
-def look_at(eye_m: NDArray[np.floating], target_m: NDArray[np.floating]) -> Floats:
+def look_at(eye_m: AnyFloats, target_m: AnyFloats) -> Floats:
     """Return the world-to-camera matrix (4, 4) of a camera at eye (3,) that looks at target (3,).
 
     No roll: the camera's right axis lies in the ground plane; straight above or below the
@@ -39,7 +38,7 @@ def camera_position(world_to_camera: Floats) -> Floats:
     return -world_to_camera[:3, :3].T @ world_to_camera[:3, 3]
 
 
-def project(points_m: NDArray[np.floating], world_to_camera: Floats, intrinsics: Floats) -> Floats:
+def project(points_m: AnyFloats, world_to_camera: Floats, intrinsics: Floats) -> Floats:
     """Project world points (N, 3) to (N, 3): u, v in pixels and ``depth_z`` in metres."""
     in_camera = transform_points(world_to_camera, points_m)
     depth_z = in_camera[:, 2]
@@ -49,7 +48,7 @@ def project(points_m: NDArray[np.floating], world_to_camera: Floats, intrinsics:
 
 
 def pixel_rays(
-    world_to_camera: Floats, intrinsics: Floats, columns: NDArray[np.integer], rows: NDArray[np.integer]
+    world_to_camera: Floats, intrinsics: Floats, columns: AnyIntegers, rows: AnyIntegers
 ) -> tuple[Floats, Floats]:
     """Return origin (3,) and unit directions (N, 3), world, through the centres of N pixels."""
     in_camera = np.column_stack(

@@ -5,10 +5,14 @@ own camera axes (+X right, +Y up, -Z forward) carry the suffix ``_gl``. Column v
 ``p_b = a_to_b @ p_a``.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+AnyFloats = NDArray[np.floating[Any]]
+AnyIntegers = NDArray[np.integer[Any]]
 
 GL_TO_CV: Floats = np.diag([1.0, -1.0, -1.0, 1.0])
 """Half turn about the camera's own X axis. Its own inverse."""
@@ -32,9 +36,10 @@ def camera_to_world_gl(world_to_camera: Floats) -> Floats:
     return np.linalg.inv(world_to_camera) @ GL_TO_CV
 
 
-def transform_points(matrix: Floats, points: NDArray[np.floating]) -> Floats:
+def transform_points(matrix: Floats, points: AnyFloats) -> Floats:
     """Apply a (4, 4) affine matrix to (N, 3) points; returns (N, 3) float64."""
-    return np.asarray(points, np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
+    moved: Floats = np.asarray(points, np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
+    return moved
 
 
 def yaw_rotation(yaw_rad: float) -> Floats:
@@ -43,7 +48,7 @@ def yaw_rotation(yaw_rad: float) -> Floats:
     return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
 
 
-def placement_matrix(position_m: NDArray[np.floating], yaw_rad: float, scale: float) -> Floats:
+def placement_matrix(position_m: AnyFloats, yaw_rad: float, scale: float) -> Floats:
     """Return the (4, 4) asset-to-world matrix: world point = position + Rz(yaw)·(scale·vertex)."""
     matrix = np.eye(4)
     matrix[:3, :3] = scale * yaw_rotation(yaw_rad)

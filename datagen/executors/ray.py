@@ -56,7 +56,8 @@ class RayExecutor:
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise ConfigError(
                 f"--ray-address {self.address}: Ray does not answer ({error}). "
-                "Expected the address of a running cluster (see `ray start`); leave the flag out for this machine."
+                "Expected the address of a running cluster (see `ray start`); leave the flag out "
+                "for this machine."
             ) from error
         return True
 
@@ -89,7 +90,9 @@ class RayExecutor:
                 raise error.cause from None
             except RayActorError as error:
                 deaths[task] = deaths.get(task, 0) + 1
-                logger.warning(f"{job.name}: a worker died on {task.units[0]} ({first_line(error)})")
+                logger.warning(
+                    f"{job.name}: a worker died on {task.units[0]} ({first_line(error)})"
+                )
                 worker = new_worker()
                 if deaths[task] < DEATHS_PER_TASK:
                     todo.append(task)

@@ -110,7 +110,9 @@ def compose_scene(
     ]
     for i, supporter in carried.items():
         below = on_ground.index(supporter)
-        placements.append(_stack(drawn[i], float(yaws[i]), drawn[supporter], placements[below], below, scales[i]))
+        placements.append(
+            _stack(drawn[i], float(yaws[i]), drawn[supporter], placements[below], below, scales[i])
+        )
     return Composition(placements, gap_scale, ground)
 
 
@@ -131,12 +133,17 @@ def _draw_stacks(
         wants = rng.random() < probability
         if asset.support is None or table in carried or not wants:
             continue
-        free = [i for i in range(len(drawn)) if i != table and i not in carried and i not in carriers]
-        fitting = {i: _fitting_scale(drawn[i], float(scales[i]), asset, float(scales[table])) for i in free}
+        free = [
+            i for i in range(len(drawn)) if i != table and i not in carried and i not in carriers
+        ]
+        fitting = {
+            i: _fitting_scale(drawn[i], float(scales[i]), asset, float(scales[table])) for i in free
+        }
         fitting = {
             i: scale
             for i, scale in fitting.items()
-            if scale * max(drawn[i].extent_m) >= MIN_STACKED_SIDE * scales[table] * max(asset.extent_m)
+            if scale * max(drawn[i].extent_m)
+            >= MIN_STACKED_SIDE * scales[table] * max(asset.extent_m)
         }
         if not fitting:
             continue
@@ -164,4 +171,6 @@ def _stack(
     assert table.support is not None
     anchor = np.array([*table.support.anchor_xy_m, table.support.height_m])
     position = below.position_m + yaw_rotation(below.yaw_rad) @ (below.scale * anchor)
-    return Placement(item.asset_id, float(scale), yaw, position, item.radius_m * float(scale), below_index)
+    return Placement(
+        item.asset_id, float(scale), yaw, position, item.radius_m * float(scale), below_index
+    )

@@ -56,11 +56,13 @@ def sample_layout(
     """
     radii = np.asarray(radii_m, np.float64)
     if radii.ndim != 1 or not len(radii) or not np.all(np.isfinite(radii) & (radii > 0)):
-        raise ConfigError(f"sample_layout: radii_m must be (N,) positive finite metres, got {radii_m!r}.")
+        raise ConfigError(
+            f"sample_layout: radii_m must be (N,) positive finite metres, got {radii_m!r}."
+        )
     if max_tries < 1 or gap_scale < 0 or region_area_ratio <= 0:
         raise ConfigError(
-            f"sample_layout: max_tries {max_tries} must be at least 1, gap_scale {gap_scale} at least 0, "
-            f"region_area_ratio {region_area_ratio} above 0."
+            f"sample_layout: max_tries {max_tries} must be at least 1, gap_scale {gap_scale} "
+            f"at least 0, region_area_ratio {region_area_ratio} above 0."
         )
     gap = float(radii.mean() * gap_scale)
     order = np.argsort(-radii, kind="stable")

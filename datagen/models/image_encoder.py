@@ -1,5 +1,7 @@
 """A small image encoder that is trained along with the flow model."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,7 +26,7 @@ class ImageEncoder(nn.Module):
             nn.GELU(),
             nn.Conv2d(STEM_CHANNELS, channels, PATCH_PX // 4, stride=PATCH_PX // 4),
         )
-        self.pos_emb = nn.Parameter(0.02 * torch.randn((size_px // PATCH_PX) ** 2, channels))
+        self.pos_emb = nn.Parameter(_position_embedding(size_px // PATCH_PX, channels))
         self.blocks = nn.ModuleList(_Block(channels, num_heads) for _ in range(num_blocks))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -36,6 +38,14 @@ class ImageEncoder(nn.Module):
         for block in self.blocks:
             h = block(h)
         return F.layer_norm(h, h.shape[-1:])
+
+
+def _position_embedding(side: int, channels: int) -> Tensor:
+    """Return (side², channels): sines and cosines of row and column, of waves of 2 to 4·side."""
+    row, column = torch.meshgrid(*(torch.arange(side, dtype=torch.float32),) * 2, indexing="ij")
+    waves = torch.logspace(math.log2(2), math.log2(4 * side), channels // 4, base=2)
+    angles = torch.stack([row, column], dim=-1).reshape(-1, 2, 1) * 2 * math.pi / waves
+    return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
 class _Block(nn.Module):

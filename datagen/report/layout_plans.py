@@ -25,7 +25,7 @@ def layout_plans(workspace: Workspace) -> str:
     explanation = paragraph(
         "Seen from above, X to the right, Y up. Filled: the outline of the object (its convex "
         "hull). Circle: the disk that the sampler keeps free of others; dotted: half of the gap "
-        "around it, so dotted circles may touch and not overlap. White dashes: where things can "
+        "around it, so dotted circles may touch and not overlap. Dashed: where things can "
         "stand. A thick outline marks an object that stands on another. Square: the region."
     )
     return explanation + grid(plans, 270) + _histograms(workspace)
@@ -50,16 +50,20 @@ def draw_plan(workspace: Workspace, layout: Row) -> str:
         _draw_placement(workspace, layout, index, placement, half / 160)
         for index, placement in enumerate(placements)
     ]
+    parts += [
+        _draw_number(layout, index, placement, half / 160)
+        for index, placement in enumerate(placements)
+    ]
     view_box = f"{-half:.1f} {-half:.1f} {2 * half:.1f} {2 * half:.1f}"
     label = f"scene {layout['layout_id']} from above"
     return f'<svg viewBox="{view_box}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
 
 
 def _plan_figure(workspace: Workspace, layout: Row) -> str:
-    names = " ".join(
-        f"{swatch(instance_color(index))}{index} {escape(workspace.placement_name(placement))}"
+    names = ", ".join(
+        f"{swatch(f'rgb{instance_color(index)}')}{index} "
+        + escape(workspace.placement_name(placement))
         + (f" (on {placement['supported_by']})" if placement["supported_by"] >= 0 else "")
-        + ("," if index + 1 < len(layout["placements"]) else "")
         for index, placement in enumerate(layout["placements"])
     )
     caption = f"<b>scene {layout['layout_id']}</b>"
@@ -88,11 +92,17 @@ def _draw_placement(
         )
     if placement["asset_id"] in workspace.assets():
         shapes += _draw_asset(workspace, placement, color, unit * (3 if stacked else 1))
-    shapes.append(
+    return f"<g>{''.join(shapes)}</g>"
+
+
+def _draw_number(layout: Row, index: int, placement: Row, unit: float) -> str:
+    x, y = placement["position_m"][0] * _PX_PER_M, -placement["position_m"][1] * _PX_PER_M
+    if any(other["supported_by"] == index for other in layout["placements"]):
+        y += 0.75 * placement["radius_m"] * _PX_PER_M  # the middle belongs to what it carries
+    return (
         f'<text x="{x:.1f}" y="{y + 4 * unit:.1f}" text-anchor="middle" '
         f'style="font-size: {13 * unit:.1f}px; font-weight: 600">{index}</text>'
     )
-    return f"<g>{''.join(shapes)}</g>"
 
 
 def _draw_asset(workspace: Workspace, placement: Row, color: str, line_width: float) -> list[str]:
@@ -109,8 +119,9 @@ def _draw_asset(workspace: Workspace, placement: Row, color: str, line_width: fl
         )
         edge = transform_points(matrix, np.column_stack([polygon, np.zeros(len(polygon))]))
         shapes.append(
-            f'<polygon points="{_svg_points(edge)}" fill="none" stroke="white" '
-            f'stroke-width="{1.5 * line_width:.2f}" stroke-dasharray="{5 * line_width:.2f}"/>'
+            f'<polygon points="{_svg_points(edge)}" fill="none" '
+            f'stroke="var(--ink)" stroke-width="{line_width:.2f}" '
+            f'stroke-dasharray="{4 * line_width:.2f}"/>'
         )
     return shapes
 

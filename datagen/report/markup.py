@@ -22,7 +22,8 @@ h3 { font-size: 15px; margin: 22px 0 6px; }
 p { max-width: 82ch; margin: 6px 0; } .soft, figcaption { color: var(--soft); }
 nav { margin: 12px 0 20px; } nav a { margin-right: 16px; } a { color: var(--accent); }
 code { font: 13px ui-monospace, monospace; overflow-wrap: anywhere; }
-.grid { display: grid; gap: 12px; margin: 12px 0; }
+.grid { display: grid; gap: 12px; margin: 12px 0; align-items: start; }
+.chart { max-width: 780px; }
 figure { margin: 0; padding: 8px; background: var(--card); border: 1px solid var(--line);
   border-radius: 6px; min-width: 0; }
 figure img, figure svg { display: block; width: 100%; height: auto; }
@@ -70,9 +71,9 @@ def grid(items: Iterable[str], min_width_px: int) -> str:
     return f'<div class="grid" style="grid-template-columns: {columns}">{"".join(items)}</div>'
 
 
-def figure(picture: str, caption: str) -> str:
+def figure(picture: str, caption: str, kind: str = "") -> str:
     """Return a picture with a caption; both are HTML."""
-    return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
+    return f'<figure class="{kind}">{picture}<figcaption>{caption}</figcaption></figure>'
 
 
 def side_by_side(pictures: Iterable[str]) -> str:
@@ -99,9 +100,9 @@ def image(pixels: NDArray[np.uint8], alt: str, *, max_px: int = 320, exact: bool
     return f'<img alt="{escape(alt)}" src="data:image/webp;base64,{data}" loading="lazy">'
 
 
-def swatch(color: tuple[int, int, int]) -> str:
-    """Return a small square of an sRGB colour."""
-    return f'<span class="swatch" style="background: rgb{color}"></span>'
+def swatch(color: str) -> str:
+    """Return a small square of a CSS colour."""
+    return f'<span class="swatch" style="background: {color}"></span>'
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers_from: int) -> str:

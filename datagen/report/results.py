@@ -63,14 +63,14 @@ def training_curve(workspace: Workspace) -> str:
     chart = line_chart(
         series, "step" + (", loss on a logarithmic axis" if wide else ""), log_y=wide
     )
-    return paragraph(text) + figure(chart, "")
+    return paragraph(text) + figure(chart, "", "chart")
 
 
 def predictions(workspace: Workspace) -> str:
     """Return input picture, sampled scene and true voxels in one row a prediction."""
     dataset = workspace.require("predictions")
     text = paragraph(
-        f"{len(dataset)} sampled scenes. From left to right: the input, the sampled voxels, the "
+        f"Sampled scenes: {len(dataset)}. From left to right: the input, the sampled voxels, the "
         "true voxels; an instance has one colour in all of them, and in the plans."
     )
     cards = [_prediction_card(workspace, row) for row in islice(dataset, NUM_PREDICTIONS)]

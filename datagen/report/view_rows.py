@@ -6,7 +6,7 @@ from html import escape
 import numpy as np
 
 from datagen.report.charts import direction_map
-from datagen.report.markup import figure, grid, image, paragraph, side_by_side
+from datagen.report.markup import figure, grid, image, paragraph, side_by_side, swatch
 from datagen.report.shading import shade
 from datagen.report.workspace import (
     Workspace,
@@ -52,41 +52,38 @@ def voxel_rows(workspace: Workspace) -> str:
 
 def _scene_views(workspace: Workspace, layout_id: int) -> str:
     views = workspace.require("renders").rows_of(layout_id)
+    layout = workspace.layout(layout_id)
+    placements = [] if layout is None else layout["placements"]
+    names = [f"{i} {workspace.placement_name(p)}" for i, p in enumerate(placements)]
     kept = [view for view in views if view["kept"]]
     dropped = [view for view in views if not view["kept"]]
-    names = [_placement_names(workspace, layout_id)] if workspace.layout(layout_id) else []
-    reasons = Counter(str(view["drop_reason"]) for view in dropped)
     heading = f"scene {layout_id}: {len(kept)} views kept, {len(dropped)} dropped"
-    if reasons:
-        heading += " (" + ", ".join(f"{n} × {reason}" for reason, n in reasons.most_common()) + ")"
-    cards = [_kept_card(view) for view in spread(kept, VIEWS_A_SCENE)]
-    cards.append(figure(_directions(views), "grey: kept; coloured: dropped, by reason"))
-    if workspace.layout(layout_id) is not None and workspace.assets():
-        cards += [
-            _dropped_card(workspace, view, names[0]) for view in spread(dropped, DROPPED_A_SCENE)
+    others = [_direction_card(views)]
+    if placements and workspace.assets():
+        others += [
+            _dropped_card(workspace, placements, view, names)
+            for view in spread(dropped, DROPPED_A_SCENE)
         ]
-    return f"<h3>{escape(heading)}</h3>" + grid(cards, 270)
+    return (
+        f"<h3>{escape(heading)}</h3>"
+        + grid([_kept_card(view, names) for view in spread(kept, VIEWS_A_SCENE)], 340)
+        + grid(others, 260)
+    )
 
 
-def _placement_names(workspace: Workspace, layout_id: int) -> list[str]:
-    layout = workspace.layout(layout_id)
-    assert layout is not None, layout_id
-    return [f"{i} {workspace.placement_name(p)}" for i, p in enumerate(layout["placements"])]
-
-
-def _kept_card(view: Row) -> str:
+def _kept_card(view: Row, names: list[str]) -> str:
     picture = image(decode_rgba(view["rgb"]), f"view {view['view_index']}")
     instance_map = color_instances(decode_instance_map(view["instance_map"]))
     pictures = side_by_side([picture, image(instance_map, "instance map", exact=True)])
     fraction, index = _least_visible(view)
-    caption = f"<b>view {view['view_index']}</b> · least visible: {index}, {fraction:.0%}"
-    return figure(pictures, caption)
+    name = escape(names[index] if names else str(index))
+    return figure(
+        pictures, f"<b>view {view['view_index']}</b> · least visible: {name}, {fraction:.0%}"
+    )
 
 
-def _dropped_card(workspace: Workspace, view: Row, names: list[str]) -> str:
-    layout = workspace.layout(view["layout_id"])
-    assert layout is not None, view["layout_id"]
-    triangles = [workspace.placed_triangles(placement) for placement in layout["placements"]]
+def _dropped_card(workspace: Workspace, placements: list[Row], view: Row, names: list[str]) -> str:
+    triangles = [workspace.placed_triangles(placement) for placement in placements]
     colors = [
         np.broadcast_to(np.array(instance_color(i), np.float64), (len(t), 3))
         for i, t in enumerate(triangles)
@@ -118,14 +115,21 @@ def _least_visible(view: Row) -> tuple[float, int]:
     return float(shares[index]), index
 
 
-def _directions(views: list[Row]) -> str:
+def _direction_card(views: list[Row]) -> str:
+    """Return where the cameras stand, those of dropped views coloured by reason."""
     # A camera looks along its Z axis at the scene: it stands on the other side.
     towards_camera = np.array([-np.asarray(view["world_to_camera"])[2, :3] for view in views])
     labels = [_KEPT if view["kept"] else str(view["drop_reason"]) for view in views]
+    counts = Counter(labels)
     reasons = sorted({label for label in labels if label != _KEPT})
     colors = {_KEPT: _DOT_COLORS[0]}
     colors |= {r: _DOT_COLORS[1 + i % (len(_DOT_COLORS) - 1)] for i, r in enumerate(reasons)}
-    return direction_map(towards_camera, labels, colors)
+    caption = ", ".join(
+        f"{swatch(color)}{counts[name]} {escape(name)}"
+        for name, color in colors.items()
+        if counts[name]
+    )
+    return figure(direction_map(towards_camera, labels, colors), caption)
 
 
 def _voxel_card(workspace: Workspace, latent: Row) -> str:

@@ -14,9 +14,9 @@ from datagen.core.frames import Floats, placement_matrix, transform_points
 from datagen.errors import DatasetError
 from datagen.shards import Dataset, Row, open_dataset
 from datagen.shards.dataset import MANIFEST
+from datagen.voxels import unpack_occupancy
 
 STAGE_FOLDERS = ("assets", "layouts", "renders", "latents", "model", "predictions", "scores")
-RESOLUTION = 64
 
 NUM_SCENES = 5
 """Scenes whose views are shown; the first ones, so that chapters show the same scenes."""
@@ -122,8 +122,7 @@ def decode_instance_map(data: bytes) -> NDArray[np.integer[Any]]:
 
 def instance_grids(latent: Row) -> NDArray[np.bool_]:
     """Return a view's true voxels (N, 64, 64, 64), the scene's own grid left out."""
-    bits = np.unpackbits(np.asarray(latent["occupancy"])[1:], axis=1, bitorder="little")
-    return bits.reshape(-1, RESOLUTION, RESOLUTION, RESOLUTION).astype(bool)
+    return unpack_occupancy(np.asarray(latent["occupancy"]).tobytes())[1:]
 
 
 def spread(items: list[Any], count: int) -> Iterator[Any]:

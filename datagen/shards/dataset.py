@@ -105,7 +105,9 @@ def open_dataset(path_or_url: str | Path | Folder) -> Dataset:
     try:
         manifest = json.loads(folder.read_bytes(MANIFEST))
     except ValueError as error:
-        raise DatasetError(f"{folder}/{MANIFEST} is not JSON ({error}). Delete it and run the stage again.") from error
+        raise DatasetError(
+            f"{folder}/{MANIFEST} is not JSON ({error}). Delete it and run the stage again."
+        ) from error
     return Dataset(folder, manifest)
 
 

@@ -5,6 +5,7 @@ Tensors are ``binary`` (little-endian, C order) with dtype and shape in the fiel
 """
 
 import json
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +34,7 @@ def read_tensor(field: pa.Field, data: bytes) -> NDArray[np.generic]:
     return np.frombuffer(data, dtype).reshape(shape)
 
 
-def tensor_spec(field: pa.Field) -> tuple[np.dtype, tuple[int, ...]]:
+def tensor_spec(field: pa.Field) -> tuple[np.dtype[Any], tuple[int, ...]]:
     """Return dtype and shape of a tensor field."""
     return np.dtype(field.metadata[b"dtype"].decode()), tuple(json.loads(field.metadata[b"shape"]))
 
@@ -43,11 +44,14 @@ def is_tensor(field: pa.Field) -> bool:
     return field.metadata is not None and b"shape" in field.metadata
 
 
+FLOATS = pa.list_(pa.float64())
+"""Of 2 or 3 numbers. Not a fixed-size list: Parquet readers fail on a null one of these."""
+
 SUPPORT = pa.struct(
     [
         ("height_m", pa.float64()),
         ("polygon_wkb", pa.binary()),
-        ("anchor_xy_m", pa.list_(pa.float64(), 2)),
+        ("anchor_xy_m", FLOATS),
         ("clearance_m", pa.float64()),
         ("headroom_m", pa.float64()),
     ]
@@ -65,7 +69,7 @@ ASSETS = pa.schema(
         ("author", pa.string()),
         ("status", pa.string()),
         ("reason", pa.string()),
-        ("extent_m", pa.list_(pa.float64(), 3)),
+        ("extent_m", FLOATS),
         ("radius_m", pa.float64()),
         ("num_vertices", pa.int64()),
         ("num_faces", pa.int64()),
@@ -82,7 +86,7 @@ PLACEMENT = pa.struct(
         ("asset_id", pa.string()),
         ("scale", pa.float64()),
         ("yaw_rad", pa.float64()),
-        ("position_m", pa.list_(pa.float64(), 3)),
+        ("position_m", FLOATS),
         ("radius_m", pa.float64()),
         ("supported_by", pa.int32()),
     ]

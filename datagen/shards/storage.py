@@ -50,7 +50,7 @@ class Folder:
 
     def exists(self, name: str = "") -> bool:
         filesystem, path = self._resolve(name)
-        return filesystem.get_file_info(path).type != pafs.FileType.NotFound
+        return bool(filesystem.get_file_info(path).type != pafs.FileType.NotFound)
 
     def names(self, suffix: str = "") -> list[str]:
         """Return the sorted names of the entries that end with the suffix; [] if none."""
@@ -115,7 +115,9 @@ class Folder:
 def write_atomically(path: Path, data: bytes) -> None:
     """Write beside the target, flush, then rename: a killed process leaves no half file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+    with tempfile.NamedTemporaryFile(
+        dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

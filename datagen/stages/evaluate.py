@@ -15,6 +15,7 @@ from datagen.evaluation.constant import fit_constant
 from datagen.evaluation.points import POINTS_PER_OBJECT
 from datagen.evaluation.scene import WHOLE_SCENE, SceneGeometry, score_scene
 from datagen.models import build_model, load_model
+from datagen.sampling.scenes import SamplerConfig
 from datagen.sampling.surfaces import (
     read_scene_glb,
     surface_from_logits,
@@ -27,7 +28,6 @@ from datagen.stages.infer import InferScenes, read_scene_model
 from datagen.stages.scenes import SceneReader
 from datagen.stages.splits import validation_layouts
 from datagen.stages.stage import Inputs, Process, Stage, WorkerContext
-from datagen.sampling.scenes import SamplerConfig
 from datagen.voxels import unpack_occupancy
 
 METRICS = ("voxel_iou", "box_iou", "cd_sq_sum", "cd_l2_mean", "f_score_010", "f_score_005")
@@ -89,7 +89,10 @@ class EvaluateScenes(Stage):
                 latent = latents[prediction["view_index"]]
                 num = latent["num_instances"]
                 truth = SceneGeometry(
-                    [(transform_points(latent["world_to_canonical"], v), f) for v, f in scene.meshes],
+                    [
+                        (transform_points(latent["world_to_canonical"], v), f)
+                        for v, f in scene.meshes
+                    ],
                     unpack_occupancy(latent["occupancy"].tobytes())[1:],
                 )
                 methods = {
@@ -118,7 +121,7 @@ class EvaluateScenes(Stage):
 
     def summarise(self, output: Output) -> dict[str, Any]:
         """Add the table of means: scenes, and objects, by split and method."""
-        rows = list(output.rows([name for name in SCORES.names]))
+        rows = list(output.rows(list(SCORES.names)))
         counts = {"scored_views": len({(row["layout_id"], row["view_index"]) for row in rows})}
         return {"counts": counts, "summary": mean_scores(rows)}
 

@@ -58,9 +58,13 @@ class SampleLayouts(Stage):
         for name in ("gap_scale_range", "longest_side_range_m"):
             low, high = getattr(self, name)
             if not 0 < low <= high:
-                raise ConfigError(f"{name} must be two positive numbers, smaller first, got {low} {high}.")
+                raise ConfigError(
+                    f"{name} must be two positive numbers, smaller first, got {low} {high}."
+                )
         if not 0 <= self.stack_probability <= 1:
-            raise ConfigError(f"stack_probability must lie in [0, 1], got {self.stack_probability}.")
+            raise ConfigError(
+                f"stack_probability must lie in [0, 1], got {self.stack_probability}."
+            )
         if self.max_tries < 1 or self.region_area_ratio <= 0:
             raise ConfigError(
                 f"max_tries must be at least 1 and region_area_ratio above 0, "

@@ -16,7 +16,9 @@ class Progress:
         self.done = self.failed = 0
         self.started = self.last = time.monotonic()
         if done_before and total:
-            logger.info(f"{stage}: going on, {done_before} of {done_before + total} {noun} are there")
+            logger.info(
+                f"{stage}: going on, {done_before} of {done_before + total} {noun} are there"
+            )
 
     def advance(self, units: int, failed: int = 0) -> None:
         self.done += units

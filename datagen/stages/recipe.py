@@ -2,7 +2,7 @@
 
 import importlib.util
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from datagen.errors import ConfigError
@@ -20,13 +20,13 @@ from datagen.stages.train import TrainFlow
 class Recipe:
     """One stage a verb, in the order of the pipeline."""
 
-    assets: PrepareAssets = PrepareAssets()
-    layouts: SampleLayouts = SampleLayouts()
-    render: RenderViews = RenderViews()
-    encode: EncodeLatents = EncodeLatents()
-    train: TrainFlow = TrainFlow()
-    infer: InferScenes = InferScenes()
-    evaluate: EvaluateScenes = EvaluateScenes()
+    assets: PrepareAssets = field(default_factory=PrepareAssets)
+    layouts: SampleLayouts = field(default_factory=SampleLayouts)
+    render: RenderViews = field(default_factory=RenderViews)
+    encode: EncodeLatents = field(default_factory=EncodeLatents)
+    train: TrainFlow = field(default_factory=TrainFlow)
+    infer: InferScenes = field(default_factory=InferScenes)
+    evaluate: EvaluateScenes = field(default_factory=EvaluateScenes)
 
     def stages(self) -> Iterator[tuple[str, Stage]]:
         """Iterate over verbs and stages, upstream first."""
@@ -50,7 +50,9 @@ def load_recipe(name: str) -> Recipe:
     folder = recipes_folder()
     known = sorted(path.stem for path in folder.glob("*.py"))
     if name not in known:
-        raise ConfigError(f"unknown recipe {name!r}; {folder} holds {', '.join(known)}. Choose one of them.")
+        raise ConfigError(
+            f"unknown recipe {name!r}; {folder} holds {', '.join(known)}. Choose one of them."
+        )
     spec = importlib.util.spec_from_file_location(f"pipelines.{name}", folder / f"{name}.py")
     assert spec is not None and spec.loader is not None, name
     module = importlib.util.module_from_spec(spec)

@@ -77,7 +77,7 @@ class RenderViews(Stage):
         low, high = self.elevation_range_deg
         if not -90 <= low < high <= 90:
             raise ConfigError(
-                f"elevation_range_deg must be lowest and highest within [-90, 90], got {low} {high}."
+                f"elevation_range_deg must be lowest and highest in [-90, 90], got {low} {high}."
             )
 
     def units(self, inputs: Inputs) -> Sequence[int]:

@@ -58,7 +58,7 @@ class RunOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """Base of all stages. Subclasses set the class variables and override ``units`` and ``open``."""
+    """Base of all stages: subclasses set the class variables, and give ``units`` and ``open``."""
 
     name: ClassVar[str]
     folder: ClassVar[str]
@@ -124,8 +124,8 @@ class Stage:
         units = self.units(inputs)
         if not units:
             raise StageError(
-                f"{self.name}: nothing to do, its inputs have no {self.unit_noun}. "
-                f"Expected at least one; see `datagen show` on {', '.join(self.reads) or 'the source'}."
+                f"{self.name}: nothing to do, its inputs have no {self.unit_noun}. Expected at "
+                f"least one; see `datagen show` on {', '.join(self.reads) or 'the source'}."
             )
         started = time.monotonic()
         output.begin()
@@ -202,7 +202,10 @@ class StageJob:
             raise
         except OSError as error:
             if error.errno in (28, 30, 122):  # full, read-only, quota: every row would fail
-                raise StageError(f"{self.output.folder}: cannot write ({error}). Free some space and run again.") from error
+                raise StageError(
+                    f"{self.output.folder}: cannot write ({error}). Expected a folder with room; "
+                    "free some space and run again, it goes on where it stopped."
+                ) from error
             return [], self._failure(unit, error)
         except Exception as error:  # noqa: BLE001  one bad row must not end the run
             return [], self._failure(unit, error)

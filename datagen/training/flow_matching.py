@@ -27,6 +27,12 @@ class FlowMatching:
     sigma_min: float = 1e-5
     """σ, the spread left at t = 0."""
 
+    t_floor: float = 0.0
+    """Below this t a sample's loss is scaled by (t / t_floor)²; 0: never (TRELLIS).
+
+    Where the model predicts x_0, v = (x_t - x_0) / t multiplies its errors without bound.
+    """
+
     drop_condition: float = 0.1
     """Share of samples whose condition is zeros, for guidance; all grids of a sample together."""
 
@@ -67,18 +73,23 @@ def noisy_latent(x_0: Tensor, noise: Tensor, t_B: Tensor, sigma_min: float) -> T
 
 
 def flow_loss(
-    model: SceneModel, x_0: Tensor, images: Tensor, drawn: FlowDraw, sigma_min: float
+    flow: FlowMatching, model: SceneModel, x_0: Tensor, images: Tensor, drawn: FlowDraw
 ) -> Tensor:
     """Return the loss, a scalar.
 
     Args:
+        flow: σ and the weight of small t.
         model: predicts the velocity from data to noise.
         x_0: (B, G, 8, R, R, R), normalised latents, the scene first.
         images: (B, G, S, S, 3), uint8.
         drawn: times, noise and kept conditions.
-        sigma_min: σ.
     """
-    x_t = noisy_latent(x_0, drawn.noise, drawn.t_B, sigma_min)
+    x_t = noisy_latent(x_0, drawn.noise, drawn.t_B, flow.sigma_min)
     cond = model.encode_images(images) * drawn.keep_condition_B.reshape(-1, 1, 1, 1)
     v = model(x_t, 1000 * drawn.t_B, cond)
-    return torch.nn.functional.mse_loss(v, (1 - sigma_min) * drawn.noise - x_0)
+    target = (1 - flow.sigma_min) * drawn.noise - x_0
+    loss_B = (v.float() - target).square().flatten(1).mean(dim=1)
+    if flow.t_floor:
+        loss_B = loss_B * (drawn.t_B / flow.t_floor).clamp(max=1).square()
+    loss: Tensor = loss_B.mean()
+    return loss

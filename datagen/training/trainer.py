@@ -209,7 +209,7 @@ class _TrainState:
         x_0 = model.normalize(latents.to(self.device))
         half = config.precision == "bfloat16"
         with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=half):
-            return flow_loss(model, x_0, images.to(self.device), drawn, config.flow.sigma_min)
+            return flow_loss(config.flow, model, x_0, images.to(self.device), drawn)
 
     @torch.no_grad()
     def _update_average(self) -> None:

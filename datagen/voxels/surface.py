@@ -83,10 +83,11 @@ def _mark_triangles(vertices, faces, grid):  # type: ignore[no-untyped-def]
     corners = np.empty((3, 3))
     low = np.empty(3, np.int64)
     high = np.empty(3, np.int64)
-    edges = np.empty((9, 4))
+    tests = np.empty((10, 6))
     for face in range(faces.shape[0]):
         for corner in range(3):
-            corners[corner] = vertices[faces[face, corner]]
+            for axis in range(3):
+                corners[corner, axis] = vertices[faces[face, corner], axis]
         thick_axes = 0
         is_inside = True
         for axis in range(3):
@@ -99,78 +100,121 @@ def _mark_triangles(vertices, faces, grid):  # type: ignore[no-untyped-def]
             high[axis] = min(last, resolution - 1.0)
         if not is_inside:
             continue
-        if thick_axes <= 1:  # a row of voxels, and a triangle is connected: it meets them all
-            grid[low[0] : high[0] + 1, low[1] : high[1] + 1, low[2] : high[2] + 1] = True
-        else:
-            _mark_triangle(corners, low, high, edges, grid)
-
-
-@njit(cache=True, nogil=True)
-def _mark_triangle(corners, low, high, edges, grid):  # type: ignore[no-untyped-def]
-    """Mark the voxels in the range low..high whose box meets one triangle (3, 3).
-
-    Separating axes in voxel units, their triangle side computed once: 9 edge tests, each in a
-    coordinate plane, and the triangle's plane. A verdict too close to call in float64 is left to
-    ``_touches``, which rounds as Open3D does. ``edges`` (9, 4) is scratch space.
-    """
-    resolution = grid.shape[0]
-    units = (corners + 0.5) * resolution
-    _fill_edge_tests(units, edges)
-    e, f = units[1] - units[0], units[2] - units[0]
-    nx = e[1] * f[2] - e[2] * f[1]
-    ny = e[2] * f[0] - e[0] * f[2]
-    nz = e[0] * f[1] - e[1] * f[0]
-    reach = 0.5 * (abs(nx) + abs(ny) + abs(nz))
-    unsure = 1e-13 * (1.0 + np.abs(units).max()) ** 3
-    for x in range(low[0], high[0] + 1):
-        for y in range(low[1], high[1] + 1):
-            column = _edge_margin(edges, 0, x + 0.5, y + 0.5)
-            if column < -unsure:
-                continue
-            off = nx * (x + 0.5 - units[0, 0]) + ny * (y + 0.5 - units[0, 1])
-            first, last = low[2], high[2]
-            if abs(nz) > 1e-6 * reach:  # the plane leaves only part of the column
-                middle, half = units[0, 2] - off / nz, reach / abs(nz) + 1.0
-                first = max(first, int(max(middle - half, 0.0)))
-                last = min(last, int(min(middle + half, resolution - 1.0)))
-            for z in range(first, last + 1):
-                if grid[x, y, z]:
-                    continue
-                plane = reach - abs(off + nz * (z + 0.5 - units[0, 2]))
-                margin = min(column, plane, _edge_margin(edges, 3, y + 0.5, z + 0.5))
-                margin = min(margin, _edge_margin(edges, 6, z + 0.5, x + 0.5))
-                if margin > unsure or (margin >= -unsure and _touches(corners, x, y, z, resolution)):
+        if thick_axes > 1:
+            _mark_triangle(corners, low, high, tests, grid)
+            continue
+        for x in range(low[0], high[0] + 1):  # a row of voxels, and a triangle is connected:
+            for y in range(low[1], high[1] + 1):  # it meets them all
+                for z in range(low[2], high[2] + 1):
                     grid[x, y, z] = True
 
 
 @njit(cache=True, nogil=True)
-def _fill_edge_tests(units, edges):  # type: ignore[no-untyped-def]
-    """Fill rows (du, dv, lower, upper): a box is kept if lower <= du·v - dv·u <= upper.
+def _mark_triangle(corners, low, high, tests, grid):  # type: ignore[no-untyped-def]
+    """Mark the voxels in the range low..high whose box meets one triangle (3, 3).
 
-    Rows 0-2 are the triangle's edges in the plane (u, v) = (x, y), 3-5 in (y, z), 6-8 in (z, x).
+    Every separating axis bounds c·p for a voxel centre p, so for one x it leaves an interval of y,
+    and for one (x, y) an interval of z. A voxel too close to an interval's end to call in float64
+    is left to ``_touches``, which rounds as Open3D does. ``tests`` (10, 6) is scratch space.
     """
-    for plane in range(3):
-        u, v = plane, (plane + 1) % 3
-        for corner in range(3):
-            p, q, r = units[corner], units[(corner + 1) % 3], units[(corner + 2) % 3]
-            du, dv = q[u] - p[u], q[v] - p[v]
-            on_edge = du * p[v] - dv * p[u]
-            opposite = du * r[v] - dv * r[u]
-            reach = 0.5 * (abs(du) + abs(dv))
-            row = 3 * plane + corner
-            edges[row, 0], edges[row, 1] = du, dv
-            edges[row, 2] = min(on_edge, opposite) - reach
-            edges[row, 3] = max(on_edge, opposite) + reach
+    if _is_marked(low, high, grid):
+        return
+    resolution = grid.shape[0]
+    unsure = _fill_tests(corners, resolution, tests)
+    for x in range(low[0], high[0] + 1):
+        y_first, y_sure, y_sure_end, y_end = _interval(tests, 0, 3, 1, x + 0.5, 0.0, unsure)
+        for y in range(max(low[1], y_first), min(high[1] + 1, y_end)):
+            z_first, z_sure, z_sure_end, z_end = _interval(
+                tests, 3, 10, 2, x + 0.5, y + 0.5, unsure
+            )
+            is_sure = y_sure <= y < y_sure_end
+            for z in range(max(low[2], z_first), min(high[2] + 1, z_end)):
+                if not grid[x, y, z]:
+                    grid[x, y, z] = (is_sure and z_sure <= z < z_sure_end) or _touches(
+                        corners, x, y, z, resolution
+                    )
 
 
 @njit(cache=True, nogil=True)
-def _edge_margin(edges, row, u, v):  # type: ignore[no-untyped-def]
-    """Return how far inside all three edge tests from ``row`` a voxel centre (u, v) is."""
-    margin = np.inf
-    for index in range(row, row + 3):
-        side = edges[index, 0] * v - edges[index, 1] * u
-        margin = min(margin, side - edges[index, 2], edges[index, 3] - side)
-    return margin
+def _is_marked(low, high, grid):  # type: ignore[no-untyped-def]
+    """Return whether all voxels of a range are marked (fine meshes: most of the time)."""
+    for x in range(low[0], high[0] + 1):
+        for y in range(low[1], high[1] + 1):
+            for z in range(low[2], high[2] + 1):
+                if not grid[x, y, z]:
+                    return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _fill_tests(corners, resolution, tests):  # type: ignore[no-untyped-def]
+    """Fill the separating axes of a triangle (3, 3), in voxel units; return their uncertainty.
+
+    A row is c (3), lower, upper, 1 / slope: a box is kept if lower <= c·centre <= upper; slope is
+    c's y in rows 0-2, its z in the rest. Rows 0-2 are the edges seen along z, 3-5 along x, 6-8
+    along y, 9 is the triangle's plane.
+    """
+    biggest = 0.0
+    for row in range(9):
+        u, v = (row // 3) % 3, (row // 3 + 1) % 3
+        p, q, r = row % 3, (row + 1) % 3, (row + 2) % 3
+        du = (corners[q, u] - corners[p, u]) * resolution
+        dv = (corners[q, v] - corners[p, v]) * resolution
+        pu, pv = (corners[p, u] + 0.5) * resolution, (corners[p, v] + 0.5) * resolution
+        ru, rv = (corners[r, u] + 0.5) * resolution, (corners[r, v] + 0.5) * resolution
+        on_edge, opposite = du * pv - dv * pu, du * rv - dv * ru
+        reach = 0.5 * (abs(du) + abs(dv))
+        tests[row, 3 - u - v] = 0.0
+        tests[row, u], tests[row, v] = -dv, du
+        tests[row, 3] = min(on_edge, opposite) - reach
+        tests[row, 4] = max(on_edge, opposite) + reach
+        biggest = max(biggest, abs(pu), abs(pv))
+    middle, reach = 0.0, 0.0
+    for axis in range(3):
+        # A part of the normal is the cross product of two edges seen along that axis.
+        row, u, v = 3 * ((axis + 1) % 3), (axis + 1) % 3, (axis + 2) % 3
+        part = tests[row + 1, u] * tests[row, v] - tests[row, u] * tests[row + 1, v]
+        part = -part
+        tests[9, axis] = part
+        middle += part * (corners[0, axis] + 0.5) * resolution
+        reach += 0.5 * abs(part)
+    tests[9, 3], tests[9, 4] = middle - reach, middle + reach
+    for row in range(10):
+        slope = tests[row, 1 if row < 3 else 2]
+        tests[row, 5] = 1.0 / slope if abs(slope) > 1e-9 else 0.0
+    return 1e-13 * (1.0 + biggest) ** 3
+
+
+@njit(cache=True, nogil=True)
+def _interval(tests, first, last, axis, x, y, unsure):  # type: ignore[no-untyped-def]
+    """Return the voxels of a row that may pass tests first..last, and those that surely do.
+
+    Returns:
+        first voxel that may pass, first that surely passes, end of the sure ones, end (excluded).
+    """
+    may_low, may_high, sure_low, sure_high = 0.0, 1e9, 0.0, 1e9
+    for row in range(first, last):
+        fixed = tests[row, 0] * x + (tests[row, 1] * y if axis == 2 else 0.0)
+        low, high = tests[row, 3] - fixed, tests[row, 4] - fixed
+        inverse = tests[row, 5]
+        if inverse == 0.0:  # the test does not see this axis
+            if low > unsure or high < -unsure:
+                return 0, 0, 0, 0
+            if low > -unsure or high < unsure:
+                sure_high = -1.0
+            continue
+        slack = unsure * abs(inverse)
+        low, high = low * inverse, high * inverse
+        if low > high:
+            low, high = high, low
+        may_low, may_high = max(may_low, low - slack), min(may_high, high + slack)
+        sure_low, sure_high = max(sure_low, low + slack), min(sure_high, high - slack)
+    return (
+        int(np.ceil(may_low - 0.5)),
+        int(np.ceil(sure_low - 0.5)),
+        int(np.floor(sure_high + 0.5)),
+        int(np.floor(may_high + 0.5)),
+    )
 
 
 @njit(cache=True, nogil=True)

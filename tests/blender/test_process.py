@@ -86,7 +86,7 @@ def test_kill_between_jobs_costs_no_job(tmp_path):
     with BlenderProcess(tmp_path / "blender.log", threads=1) as blender:
         pid = blender.hello["pid"]
         os.kill(pid, signal.SIGKILL)
-        assert wait_until(lambda: not is_alive(pid))
+        assert wait_until(lambda: blender.pid is None)
 
         assert blender.call("hello", timeout_s=60)["pid"] != pid
         assert blender.restarts == 1

@@ -145,7 +145,7 @@ def test_glow_of_a_known_radiance_has_its_srgb_value_up_to_the_edge(
     assert np.abs(picture[48, 48, :3] - 188).max() <= 1
     np.testing.assert_array_equal(picture[48, 48, 3], 255)
     # The denoiser mixes premultiplied neighbours, which shows a little after the division.
-    assert np.abs(picture[edge][:, :3] - 188).mean() <= (6 if denoise else 1)
+    assert np.abs(picture[edge][:, :3] - 188).mean() <= (10 if denoise else 1)
     assert (picture[0, 0] == 0).all()
 
 
@@ -206,6 +206,9 @@ def test_same_job_gives_the_same_bytes_after_other_scenes_and_in_a_fresh_blender
     with BlenderProcess(tmp_path / "blender.log", threads=1) as fresh:
         elsewhere = render_views(fresh, job)
 
+    for other_time in (again, elsewhere):
+        for png, other_png in zip(first, other_time, strict=True):
+            np.testing.assert_array_equal(pixels(png), pixels(other_png))
     assert first == again == elsewhere
     assert first[0] != first[1]  # the views' seeds differ
 

@@ -99,6 +99,8 @@ def test_patchify_orders_features_by_channel_then_x_y_z():
     tokens = patchify(x, 2)
     assert tokens.shape == (1, 8, 16)
     # Token 1 is the patch at x 0–1, y 0–1, z 2–3.
-    expected = [x[0, c, i, j, k].item() for c in (0, 1) for i in (0, 1) for j in (0, 1) for k in (2, 3)]
+    expected = [
+        x[0, c, i, j, k].item() for c in (0, 1) for i in (0, 1) for j in (0, 1) for k in (2, 3)
+    ]
     assert tokens[0, 1].tolist() == expected
     torch.testing.assert_close(unpatchify(tokens, 2, 2), x)

@@ -61,7 +61,7 @@ def test_scene_branch_is_the_unmodified_base_model():
 
 @torch.no_grad()
 def test_instance_like_its_scene_is_treated_by_plain_self_attention():
-    """The supplement's proposition: with K_i = K_s and V_i = V_s the doubled softmax is the same."""
+    """The supplement's proposition: with K_i = K_s and V_i = V_s the softmax is unchanged."""
     model = random_model(SparseStructureSceneContextFlowModel, scene_context_attn_num=6)
     base = SparseStructureFlowModel(**ARGS).eval()
     base.load_state_dict(model.state_dict())

@@ -65,7 +65,11 @@ def asset_rows(root: Path) -> list[Row]:
         "category": "chair",
         "license": "CC0-1.0",
     }
-    rows = [*rows, broken | {"status": "quarantined", "reason": "0 faces", "extent_m": [0.0] * 3, "source": "test"}]
+    rows = [
+        *rows,
+        broken
+        | {"status": "quarantined", "reason": "0 faces", "extent_m": [0.0] * 3, "source": "test"},
+    ]
     return [row | {"object_index": index} for index, row in enumerate(rows)]
 
 

@@ -104,7 +104,8 @@ class Bookcase:
         w, d, h, board = self.width_m, self.depth_m, self.height_m, 0.025
         inner = w - 2 * board
         parts = [
-            box((board, d, h), (sign * (w / 2 - board / 2), 0, h / 2), self.wood) for sign in (-1, 1)
+            box((board, d, h), (sign * (w / 2 - board / 2), 0, h / 2), self.wood)
+            for sign in (-1, 1)
         ]
         parts.append(box((inner, 0.01, h), (0, d / 2 - 0.005, h / 2), self.wood))
         pitch = (h - 0.06 - board) / self.num_shelves
@@ -131,10 +132,15 @@ class Bookcase:
         parts, x, end = [], left + 0.005, left + inner * float(rng.uniform(0.45, 0.95))
         while x < end:
             thick = float(rng.uniform(0.022, 0.045))
-            tall, deep = room * float(rng.uniform(0.6, 0.9)), self.depth_m * float(rng.uniform(0.6, 0.8))
+            tall, deep = (
+                room * float(rng.uniform(0.6, 0.9)),
+                self.depth_m * float(rng.uniform(0.6, 0.8)),
+            )
             cover = covers[rng.integers(len(covers))]
             y = self.depth_m / 2 - 0.012 - deep / 2
-            parts.append(box((thick - 0.002, deep, tall), (x + thick / 2, y, base + tall / 2), cover))
+            parts.append(
+                box((thick - 0.002, deep, tall), (x + thick / 2, y, base + tall / 2), cover)
+            )
             x += thick
         return parts
 
@@ -217,17 +223,23 @@ class BookStack:
     def book(self, length: float, width: float, thick: float, cover: Material) -> list[Part]:
         """Return one closed book lying flat, its spine along -Y."""
         card, rim = 0.004, 0.006
-        label = Material(jittered(rng_for(self.book_seed, "label", str(cover.color)), PAINTS[2], 0.05))
+        label = Material(
+            jittered(rng_for(self.book_seed, "label", str(cover.color)), PAINTS[2], 0.05)
+        )
         spine = box((length, card, thick), (0, -width / 2 + card / 2, thick / 2), cover)
         pages = (length - 2 * rim, width - rim - card, thick - 2 * card)
         band = (length * 0.16, 0.002, thick * 0.98)
         return [
             spine,
-            box((length, width, card), (0, 0, card / 2), cover),
-            box((length, width, card), (0, 0, thick - card / 2), cover),
+            box((length, width - card, card), (0, card / 2, card / 2), cover),
+            box((length, width - card, card), (0, card / 2, thick - card / 2), cover),
             box(pages, (0, (card - rim) / 2, thick / 2), PAPER),
             box(band, (length * 0.3, -width / 2 - 0.0005, thick / 2), label),
-            box((0.006, 0.002, thick * 0.98), (-length * 0.36, -width / 2 - 0.0005, thick / 2), label),
+            box(
+                (0.006, 0.002, thick * 0.98),
+                (-length * 0.36, -width / 2 - 0.0005, thick / 2),
+                label,
+            ),
         ]
 
 

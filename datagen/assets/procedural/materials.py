@@ -12,7 +12,10 @@ from datagen.core.seeding import rng_for
 Color = tuple[float, float, float]
 """sRGB, each in [0, 1]."""
 
+PatternKind = Literal["wood", "checker", "stripes", "weave", "speckle"]
+
 TEXTURE_PX = 128
+FABRICS: tuple[PatternKind, ...] = ("weave", "weave", "stripes", "checker")
 WOODS: tuple[Color, ...] = (
     (0.72, 0.52, 0.33),
     (0.55, 0.35, 0.20),
@@ -39,7 +42,7 @@ METALS: tuple[Color, ...] = ((0.75, 0.76, 0.78), (0.20, 0.20, 0.22), (0.80, 0.65
 class Pattern:
     """A picture that repeats over a surface."""
 
-    kind: Literal["wood", "checker", "stripes", "weave", "speckle"]
+    kind: PatternKind
     second: Color
     """The colour beside the material's own."""
 
@@ -77,10 +80,8 @@ def sample_metal(rng: np.random.Generator) -> Material:
 def sample_fabric(rng: np.random.Generator) -> Material:
     """Return woven cloth, plain, striped or checked."""
     color = jittered(rng, PAINTS[rng.integers(len(PAINTS))], 0.08)
-    second: Color = tuple(0.55 * c + 0.4 for c in color)  # type: ignore[assignment]
-    kind: Literal["weave", "stripes", "checker"] = ("weave", "weave", "stripes", "checker")[
-        rng.integers(4)
-    ]  # type: ignore[assignment]
+    second: Color = (0.55 * color[0] + 0.4, 0.55 * color[1] + 0.4, 0.55 * color[2] + 0.4)
+    kind = FABRICS[rng.integers(len(FABRICS))]
     tile_m = 0.03 if kind == "weave" else float(rng.uniform(0.12, 0.2))
     return Material(color, 0.9, 0.0, Pattern(kind, second, tile_m))
 
@@ -90,9 +91,10 @@ def sample_glaze(rng: np.random.Generator) -> Material:
     material = sample_paint(rng, 0.25)
     if rng.random() < 0.5:
         return material
-    kind: Literal["stripes", "speckle"] = "stripes" if rng.random() < 0.6 else "speckle"
+    kind: PatternKind = "stripes" if rng.random() < 0.6 else "speckle"
     second = PAINTS[rng.integers(len(PAINTS))]
-    return Material(material.color, 0.25, 0.0, Pattern(kind, second, float(rng.uniform(0.03, 0.06))))
+    tile_m = float(rng.uniform(0.03, 0.06)) * (1 if kind == "stripes" else 2)
+    return Material(material.color, 0.25, 0.0, Pattern(kind, second, tile_m))
 
 
 def jittered(rng: np.random.Generator, color: Color, amount: float) -> Color:
@@ -130,7 +132,8 @@ def wood_share() -> NDArray[np.float64]:
     wave = 0.02 * np.sin(2 * np.pi * u) + 0.008 * np.sin(6 * np.pi * u + 1.0)
     fine = 0.5 + 0.5 * np.sin(2 * np.pi * 14 * (v + wave))
     broad = 0.5 + 0.5 * np.sin(2 * np.pi * 3 * (v + 2 * wave) + 0.7)
-    return 0.35 * fine**3 + 0.45 * broad**2
+    share: NDArray[np.float64] = 0.35 * fine**3 + 0.45 * broad**2
+    return share
 
 
 def checker_share() -> NDArray[np.float64]:
@@ -148,7 +151,8 @@ def stripes_share() -> NDArray[np.float64]:
 def weave_share() -> NDArray[np.float64]:
     """Threads that cross."""
     u, v = grid()
-    return 0.25 * (np.sin(2 * np.pi * 4 * u) * np.sin(2 * np.pi * 4 * v) + 1) * 0.5
+    share: NDArray[np.float64] = (np.sin(8 * np.pi * u) * np.sin(8 * np.pi * v) + 1) / 8
+    return share
 
 
 def speckle_share() -> NDArray[np.float64]:

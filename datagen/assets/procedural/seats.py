@@ -69,7 +69,7 @@ class Chair:
             box((leg, leg * 0.8, self.back_m), (sign * x, 0, self.back_m / 2), self.wood)
             for sign in (-1, 1)
         ]
-        parts.append(box((2 * x + leg, leg * 0.7, 0.07), (0, 0, self.back_m), self.wood))
+        parts.append(box((2 * x + leg + 0.006, leg * 0.7, 0.07), (0, 0, self.back_m), self.wood))
         if self.upright_slats:
             parts.append(box((2 * x, 0.02, 0.03), (0, 0, 0.14), self.wood))
             for offset in np.linspace(-x, x, self.num_slats + 2)[1:-1]:
@@ -151,7 +151,9 @@ class Bench:
         parts = []
         for i in range(self.num_planks):
             y = -self.depth_m / 2 + (i + 0.5) * pitch
-            parts.append(box((self.width_m, pitch * 0.82, 0.03), (0, y, self.seat_m - 0.015), self.plank))
+            parts.append(
+                box((self.width_m, pitch * 0.82, 0.03), (0, y, self.seat_m - 0.015), self.plank)
+            )
         rear = self.depth_m / 2
         for z in (0.14, 0.26, 0.38):
             y = rear + 0.03 + 0.15 * z
@@ -165,7 +167,12 @@ class Bench:
         seat, front = self.seat_m - 0.04, -self.depth_m / 2 + 0.03
         arm = self.seat_m + 0.22
         post = [[x, rear + 0.06, 0], [x, rear, seat], [x, rear + 0.09, self.seat_m + 0.42]]
-        rest = [[x, front - 0.02, 0], [x, front, arm - 0.03], [x, front + 0.03, arm], [x, rear + 0.04, arm]]
+        rest = [
+            [x, front - 0.02, 0],
+            [x, front, arm - 0.03],
+            [x, front + 0.03, arm],
+            [x, rear + 0.04, arm],
+        ]
         bar = [[x, front, seat], [x, rear, seat]]
         return [tube(path, 0.018, self.frame) for path in (post, rest, bar)]
 
@@ -205,10 +212,12 @@ class Sofa:
         inner = self.num_seats * self.seat_width_m
         width, base, pad = inner + 2 * self.arm_m, self.seat_m - 0.15, 0.15
         leg, back = 0.08, 0.2
-        size = (width, self.depth_m, base - leg)
-        parts = [cushion(size, (0, 0, leg + size[2] / 2), 0.02, self.fabric)]
-        size = (width, back, self.seat_m + self.back_m - leg)
-        parts.append(cushion(size, (0, self.depth_m / 2 - back / 2, leg + size[2] / 2), 0.06, self.fabric))
+        base_size = (width - 0.03, self.depth_m - 0.03, base - leg)
+        parts = [cushion(base_size, (0, 0, leg + 0.01 + base_size[2] / 2), 0.02, self.fabric)]
+        # Faces of two parts in one plane would shade each other; the back is a bit narrower.
+        size = (width - 0.02, back, self.seat_m + self.back_m - leg)
+        y = self.depth_m / 2 - back / 2 + 0.01
+        parts.append(cushion(size, (0, y, leg + size[2] / 2), 0.06, self.fabric))
         for sign in (-1, 1):
             size = (self.arm_m, self.depth_m, self.seat_m + 0.18 - leg)
             x = sign * (width / 2 - self.arm_m / 2)

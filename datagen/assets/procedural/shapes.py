@@ -43,7 +43,9 @@ class Part:
 def box(size: Sequence[float], center: Sequence[float], material: Material) -> Part:
     """Return a box with flat sides; the texture's u runs along each side's longer edge."""
     half = np.asarray(size, np.float64) / 2
-    corners, uvs, faces = [], [], []
+    corners: list[Floats] = []
+    uvs: list[Floats] = []
+    faces: list[NDArray[np.int64]] = []
     for axis in range(3):
         for sign in (-1.0, 1.0):
             u_axis, v_axis = (axis + 1) % 3, (axis + 2) % 3
@@ -60,7 +62,11 @@ def box(size: Sequence[float], center: Sequence[float], material: Material) -> P
 
 
 def cushion(
-    size: Sequence[float], center: Sequence[float], radius: float, material: Material, steps: int = 6
+    size: Sequence[float],
+    center: Sequence[float],
+    radius: float,
+    material: Material,
+    steps: int = 6,
 ) -> Part:
     """Return a box with round edges and corners of a radius, as upholstery and toys have."""
     half = np.asarray(size, np.float64) / 2
@@ -73,21 +79,25 @@ def cushion(
     quads = np.stack([index[:-1, :-1], index[1:, :-1], index[1:, 1:], index[:-1, 1:]], -1)
     quads = quads.reshape(-1, 4)
     triangles = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
-    vertices, faces, uvs = [], [], []
+    vertices: list[Floats] = []
+    uvs: list[Floats] = []
+    faces: list[NDArray[np.int64]] = []
     for axis in range(3):
         for sign in (-1.0, 1.0):
             cube = np.empty((steps * steps, 3))
             cube[:, axis], cube[:, (axis + 1) % 3], cube[:, (axis + 2) % 3] = sign, a, b
             normal = cube / np.linalg.norm(cube, axis=1, keepdims=True)
-            points = np.sign(cube) * (half - radius) + radius * normal
-            faces.append(steps * steps * len(vertices) + (triangles if sign > 0 else triangles[:, ::-1]))
+            points: Floats = np.sign(cube) * (half - radius) + radius * normal
+            faces.append(
+                steps * steps * len(vertices) + (triangles if sign > 0 else triangles[:, ::-1])
+            )
             vertices.append(points)
             uvs.append(points[:, [(axis + 1) % 3, (axis + 2) % 3]])
     # The six patches share their rims; one vertex there keeps the shading without a seam.
-    points, first, inverse = np.unique(
+    rims, first, inverse = np.unique(
         np.concatenate(vertices).round(9), axis=0, return_index=True, return_inverse=True
     )
-    moved = points + np.asarray(center, np.float64)
+    moved = rims + np.asarray(center, np.float64)
     welded = inverse.reshape(-1)[np.concatenate(faces)]
     return Part(moved, welded, np.concatenate(uvs)[first], material)
 
@@ -173,20 +183,24 @@ def tube(path: ArrayLike, radius: float, material: Material, segments: int = 12)
         side = side - tangent * (side @ tangent)  # Carried along, so that the tube never twists.
         side /= np.linalg.norm(side)
         up = np.cross(tangent, side)
-        rings.append(point + radius * (np.outer(np.cos(angles), side) + np.outer(np.sin(angles), up)))
+        rings.append(
+            point + radius * (np.outer(np.cos(angles), side) + np.outer(np.sin(angles), up))
+        )
     arc = np.r_[0, np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))]
     around = radius * np.linspace(0, 2 * np.pi, segments + 1)
     uv = np.stack(np.broadcast_arrays(arc[:, None], around[None, :]), -1).reshape(-1, 2)
     row, column = np.meshgrid(np.arange(len(points) - 1), np.arange(segments), indexing="ij")
     low = (row * (segments + 1) + column).ravel()
     high = low + segments + 1
-    faces = np.concatenate([np.stack([low, low + 1, high + 1], -1), np.stack([low, high + 1, high], -1)])
+    faces = np.concatenate(
+        [np.stack([low, low + 1, high + 1], -1), np.stack([low, high + 1, high], -1)]
+    )
     wall = Part(np.concatenate(rings), faces, uv, material)
     return merge([wall, disk(rings[0][::-1], material), disk(rings[-1], material)])
 
 
 def disk(ring: Floats, material: Material) -> Part:
-    """Return the flat fan over a closed ring (its last point repeats the first), facing its axis."""
+    """Return the flat fan over a ring whose last point repeats the first, facing its axis."""
     corners = ring[:-1]
     count = len(corners)
     faces = np.stack([np.zeros(count - 2, int), np.arange(1, count - 1), np.arange(2, count)], -1)
@@ -197,7 +211,7 @@ def prism(outline: ArrayLike, depth: float, center: Sequence[float], material: M
     """Return a convex (P, 2) outline in x and z, counter-clockwise seen from -Y, made deep in y."""
     flat = np.asarray(outline, np.float64)
     front = np.column_stack([flat[:, 0], np.full(len(flat), -depth / 2), flat[:, 1]])
-    back = front + [0, depth, 0]
+    back = front + np.array([0.0, depth, 0.0])
     caps = [
         replace(disk(np.vstack([front, front[:1]]), material), uv=flat),
         replace(disk(np.vstack([back, back[:1]])[::-1], material), uv=flat[::-1]),

@@ -119,7 +119,7 @@ def glb_bytes(parts: list[Part]) -> bytes:
     for part in parts:
         by_material[part.material].append(part)
     scene = trimesh.Scene()
-    for index, (material, group) in enumerate(by_material.items()):
+    for index, group in enumerate(by_material.values()):
         scene.add_geometry(to_trimesh(merge(group)), node_name=f"part_{index:02d}")
     data = scene.export(file_type="glb", include_normals=True)
     assert isinstance(data, bytes), type(data)

@@ -43,11 +43,19 @@ class RectangularTable:
     def build(self) -> list[Part]:
         under = self.height_m - self.top_m
         x, y = self.width_m / 2 - self.leg_m, self.depth_m / 2 - self.leg_m
-        parts = [box((self.width_m, self.depth_m, self.top_m), (0, 0, under + self.top_m / 2), self.wood)]
+        parts = [
+            box((self.width_m, self.depth_m, self.top_m), (0, 0, under + self.top_m / 2), self.wood)
+        ]
         for sx, sy in ((-1, -1), (1, -1), (1, 1), (-1, 1)):
             if self.round_legs:
                 parts.append(
-                    cylinder(self.leg_m * 0.32, under, (sx * x, sy * y, 0), self.leg, top_radius=self.leg_m / 2)
+                    cylinder(
+                        self.leg_m * 0.32,
+                        under,
+                        (sx * x, sy * y, 0),
+                        self.leg,
+                        top_radius=self.leg_m / 2,
+                    )
                 )
             else:
                 size = (self.leg_m, self.leg_m, under)
@@ -92,16 +100,14 @@ class RoundTable:
     def build(self) -> list[Part]:
         radius, under = self.diameter_m / 2, self.height_m - self.top_m
         edge = self.top_m * 0.3
-        top = lathe(
-            [(0, 0), (radius - edge, 0), (radius, edge), (radius, self.top_m - edge)]
-            + [(radius - edge, self.top_m), (0, self.top_m)],
-            (0, 0, under),
-            self.top,
-            48,
-        )
+        outline = [(0, 0), (radius - edge, 0), (radius, edge), (radius, self.top_m - edge)]
+        outline += [(radius - edge, self.top_m), (0, self.top_m)]
+        top = lathe(outline, (0, 0, under), self.top, 48)
         foot, stem = radius * self.foot_share, self.stem_m
         heights = np.linspace(0.1, 0.9, 9)
-        waist = [(stem * (1 + 0.5 * np.cos(3 * np.pi * h) ** 2 * (1 - h)), under * h) for h in heights]
+        waist = [
+            (stem * (1 + 0.5 * np.cos(3 * np.pi * h) ** 2 * (1 - h)), under * h) for h in heights
+        ]
         profile = [(0, 0), (foot, 0), (foot, 0.015), (foot * 0.8, 0.03), (stem * 1.6, 0.05), *waist]
         profile += [(radius * 0.35, under - 0.012), (radius * 0.35, under), (0, under)]
         return [top, lathe(profile, (0, 0, 0), self.stem, 32)]
@@ -168,8 +174,12 @@ class Desk:
         for i in range(self.num_drawers):
             z = height * (i + 0.5)
             front = -depth / 2
-            parts.append(box((width - 0.02, 0.02, height - 0.02), (x, front - 0.008, z), self.front))
-            parts.append(cushion((width * 0.35, 0.02, 0.016), (x, front - 0.03, z), 0.006, self.handle, 4))
+            parts.append(
+                box((width - 0.02, 0.02, height - 0.02), (x, front - 0.008, z), self.front)
+            )
+            parts.append(
+                cushion((width * 0.35, 0.02, 0.016), (x, front - 0.03, z), 0.006, self.handle, 4)
+            )
         return parts
 
     def shelf(self, board: float) -> list[Part]:

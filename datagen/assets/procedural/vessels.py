@@ -42,7 +42,12 @@ class Mug:
     def build(self) -> list[Part]:
         r, h, top = self.radius_m, self.height_m, self.radius_m * self.flare
         outside = [(0, 0), (r * 0.86, 0), (r, 0.008), (top, h - 0.003), (top - WALL_M / 2, h)]
-        inside = [(top - WALL_M / 2, h), (top - WALL_M, h - 0.003), (r * 0.9 - WALL_M, 0.014), (0, 0.01)]
+        inside = [
+            (top - WALL_M / 2, h),
+            (top - WALL_M, h - 0.003),
+            (r * 0.9 - WALL_M, 0.014),
+            (0, 0.01),
+        ]
         angle = np.linspace(-0.62 * np.pi, 0.62 * np.pi, 17)
         path = np.column_stack(
             [
@@ -220,7 +225,9 @@ class Plant:
         parts = [lathe(profile, (0, 0, 0), self.pot, 36), lathe(soil, (0, 0, 0), self.soil, 24)]
         rng = rng_for(self.leaf_seed, "leaves")
         for i in range(self.num_leaves):
-            azimuth = 2.4 * i + float(rng.uniform(-0.3, 0.3))  # The golden angle spreads leaves evenly.
+            azimuth = 2.4 * i + float(
+                rng.uniform(-0.3, 0.3)
+            )  # The golden angle spreads leaves evenly.
             rise = float(rng.uniform(0.35, 1.35)) if i else 1.5
             parts.append(self.blade(azimuth, rise, self.leaf_m * float(rng.uniform(0.75, 1.1))))
         return parts

@@ -1,0 +1,64 @@
+import pytest
+import torch
+
+from datagen.models import MODEL_ARGS, SceneModel, build_model, load_model, save_model
+from datagen.sampling import sample_flow
+
+
+def test_build_model_with_equal_seeds_gives_equal_weights_and_leaves_torch_rng_alone():
+    before = torch.random.get_rng_state()
+    first, second, other = (build_model("small", seed) for seed in (1, 1, 2))
+    torch.testing.assert_close(first.state_dict(), second.state_dict(), rtol=0, atol=0)
+    weight = first.flow.input_layer.weight
+    assert not torch.equal(weight, other.flow.input_layer.weight)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_large_model_has_the_parameters_of_the_published_flow_model():
+    with torch.device("meta"):
+        model = SceneModel(**MODEL_ARGS["iscene-L"])
+    assert sum(p.numel() for p in model.flow.parameters()) == 555_543_560
+    assert list(model.flow.scene_context_blocks) == [10, 11, 12, 13, 14]
+
+
+def test_normalize_and_denormalize_are_inverse_and_centre_the_channels():
+    model = build_model("small", 0)
+    model.latent_mean.copy_(torch.arange(8.0).reshape(8, 1, 1, 1))
+    model.latent_std.fill_(2.0)
+    latent = torch.randn(3, 2, 8, 16, 16, 16)
+    x_0 = model.normalize(latent)
+    assert x_0[0, 0, 5, 0, 0, 0] == pytest.approx((latent[0, 0, 5, 0, 0, 0].item() - 5) / 2)
+    torch.testing.assert_close(model.denormalize(x_0), latent)
+
+
+@torch.no_grad()
+def test_saved_scene_model_samples_the_same_after_loading(tmp_path):
+    model = build_model("small", 0).eval()
+    torch.manual_seed(3)
+    for parameter in model.flow.out_layer.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    model.latent_std.fill_(3.0)
+    save_model(model, tmp_path / "model", MODEL_ARGS["small"])
+    loaded = load_model(tmp_path / "model", device="cpu")
+
+    size = MODEL_ARGS["small"]["image_encoder"]["size_px"]
+    images = torch.randint(0, 256, (1, 4, size, size, 3), dtype=torch.uint8)
+    noise = torch.randn(1, 4, 8, 16, 16, 16)
+    samples = []
+    for network in (model, loaded):
+        cond = network.encode_images(images)
+        x_0 = sample_flow(network, noise, cond, torch.zeros_like(cond), steps=3)
+        samples.append(network.denormalize(x_0))
+    assert samples[0].shape == (1, 4, 8, 16, 16, 16)
+    torch.testing.assert_close(samples[0], samples[1], rtol=0, atol=0)
+
+
+@torch.no_grad()
+def test_image_tokens_depend_on_where_in_the_image_a_thing_is():
+    model = build_model("small", 0)
+    size = MODEL_ARGS["small"]["image_encoder"]["size_px"]
+    images = torch.zeros(1, 2, size, size, 3, dtype=torch.uint8)
+    images[0, 0, :16, :16] = 255
+    images[0, 1, 16:32, :16] = 255
+    tokens = model.encode_images(images)
+    assert not torch.allclose(tokens[0, 0].mean(dim=0), tokens[0, 1].mean(dim=0), atol=1e-3)

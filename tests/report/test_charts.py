@@ -1,0 +1,79 @@
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+
+from datagen.report.charts import direction_map, histogram, line_chart
+from datagen.report.layout_plans import draw_plan
+from datagen.report.workspace import Workspace
+
+
+def bar_heights(svg: str) -> list[float]:
+    return [float(rect.get("height")) for rect in ElementTree.fromstring(svg).iter("rect")]
+
+
+def test_histogram_of_whole_numbers_has_a_bar_each_in_proportion():
+    heights = bar_heights(histogram([2, 2, 2, 4], "objects", whole=True))
+    assert len(heights) == 3
+    np.testing.assert_allclose(np.array(heights) / heights[0], [1, 0, 1 / 3], atol=1e-3)
+
+
+def test_histogram_of_one_value_or_many_counts_all_of_them():
+    assert len(bar_heights(histogram([0.5], "s"))) == 18
+    assert "n = 1000" in histogram(list(np.linspace(0, 1, 1000)), "s")
+
+
+def test_line_chart_leaves_out_what_is_not_finite_and_falls_when_the_loss_falls():
+    x, y = np.arange(5.0), np.array([1.0, np.nan, 0.1, np.inf, 0.01])
+    svg = line_chart([("loss", "stroke: red", x, y)], "step", log_y=True)
+    [line] = ElementTree.fromstring(svg).iter("polyline")
+    points = np.array([[float(v) for v in p.split(",")] for p in line.get("points").split()])
+    assert points.shape == (3, 2)
+    np.testing.assert_allclose(np.diff(points[:, 0]), points[1, 0] - points[0, 0], atol=0.11)
+    # 1, 0.1, 0.01: equal steps down the page on a logarithmic axis.
+    np.testing.assert_allclose(np.diff(points[:, 1]), points[1, 1] - points[0, 1], atol=0.11)
+    assert points[1, 1] > points[0, 1]
+
+
+def test_direction_map_puts_above_up_and_the_left_at_minus_ninety():
+    directions = np.array([[0.0, 0, 1], [0, -1, 0], [1, 0, 0]])
+    svg = direction_map(directions, ["kept", "kept", "hidden"], {"kept": "grey", "hidden": "red"})
+    above, left, front = [
+        (float(dot.get("cx")), float(dot.get("cy")))
+        for dot in ElementTree.fromstring(svg).iter("circle")
+    ]
+    assert above[1] < left[1] == front[1]
+    assert left[0] < front[0]
+
+
+def test_plan_draws_each_placement_at_its_place_with_y_up(whole_workspace):
+    workspace = Workspace(whole_workspace)
+    layout = workspace.layout(0)
+    root = ElementTree.fromstring(draw_plan(workspace, layout).replace("var(--ink)", "black"))
+    circles = [
+        (float(c.get("cx")), float(c.get("cy")), float(c.get("r")))
+        for c in root.iter("circle")
+        if c.get("stroke-dasharray") is None
+    ]
+    expected = [
+        (100 * p["position_m"][0], -100 * p["position_m"][1], 100 * p["radius_m"])
+        for p in layout["placements"]
+    ]
+    np.testing.assert_allclose(circles, expected, atol=0.06)
+    assert len(list(root.iter("text"))) == len(layout["placements"])
+
+
+def test_plan_outlines_stay_inside_their_disks_and_the_table_shows_its_support(whole_workspace):
+    workspace = Workspace(whole_workspace)
+    layout = workspace.layout(1)
+    root = ElementTree.fromstring(draw_plan(workspace, layout))
+    groups = list(root.iter("g"))
+    assert len(groups) == 4
+    for group in groups:
+        circle = next(group.iter("circle"))
+        center = np.array([float(circle.get("cx")), float(circle.get("cy"))])
+        for polygon in group.iter("polygon"):
+            points = np.array(re.findall(r"-?[\d.]+", polygon.get("points")), float).reshape(-1, 2)
+            reach = np.linalg.norm(points - center, axis=1).max()
+            assert reach <= float(circle.get("r")) + 0.2
+    assert [len(list(group.iter("polygon"))) for group in groups] == [2, 1, 1, 1]

@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datagen.errors import RowError
+from datagen.views.conditioning import condition_images
+
+RED, GREEN = (250, 0, 0), (0, 250, 0)
+
+
+def two_squares() -> tuple[np.ndarray, np.ndarray]:
+    """A 100 px view: placement 0 red at columns 20–40, placement 1 green at 60–80, rows 40–60."""
+    instance_map = np.zeros((100, 100), np.uint8)
+    instance_map[40:61, 20:41] = 1
+    instance_map[40:61, 60:81] = 2
+    rgba = np.full((100, 100, 4), 255, np.uint8)  # an opaque white background, to be removed
+    rgba[instance_map == 1, :3] = RED
+    rgba[instance_map == 2, :3] = GREEN
+    return rgba, instance_map
+
+
+def test_crop_is_the_square_of_1_2_times_the_union_box():
+    rgba, instance_map = two_squares()
+    # The union spans columns 20–80, rows 40–60: centre (50, 50), side int(1.2 · 60) = 72.
+    scene, instances = condition_images(rgba, instance_map, 2, size_px=72)
+    expected = np.zeros((72, 72, 3), np.uint8)
+    expected[26:47, 6:27] = RED  # row 40 - (50 - 36), column 20 - (50 - 36)
+    expected[26:47, 46:67] = GREEN
+    np.testing.assert_array_equal(scene, expected)
+    np.testing.assert_array_equal(instances.sum(axis=0), expected)
+
+
+def test_instance_stays_at_its_place_in_the_scene_crop():
+    rgba, instance_map = two_squares()
+    scene, instances = condition_images(rgba, instance_map, 2, size_px=72)
+    assert instances.shape == (2, 72, 72, 3)
+    np.testing.assert_array_equal(instances[0][:, :36], scene[:, :36])
+    assert not instances[0][:, 36:].any()
+    np.testing.assert_array_equal(instances[1][:, 36:], scene[:, 36:])
+    assert not instances[1][:, :36].any()
+
+
+def test_crop_beyond_the_picture_is_black():
+    rgba = np.full((50, 50, 4), 255, np.uint8)
+    scene, _ = condition_images(rgba, np.ones((50, 50), np.uint8), 1, size_px=58)
+    # Side int(1.2 · 49) = 58 about (24, 24): 5 px of nothing before, 3 after.
+    assert (scene[5:55, 5:55] == 255).all()
+    assert not scene[:5].any()
+    assert not scene[:, :5].any()
+    assert not scene[55:].any()
+
+
+def test_straight_alpha_is_composited_on_black():
+    rgba = np.zeros((30, 30, 4), np.uint8)
+    rgba[...] = (200, 100, 50, 51)  # a fifth opaque
+    scene, _ = condition_images(rgba, np.ones((30, 30), np.uint8), 1, size_px=34)
+    np.testing.assert_array_equal(scene[17, 17], (40, 20, 10))
+
+
+def test_instance_that_is_not_in_the_map_gets_a_black_image():
+    rgba, instance_map = two_squares()
+    _, instances = condition_images(rgba, instance_map, 3, size_px=40)
+    assert instances.shape == (3, 40, 40, 3)
+    assert not instances[2].any()
+
+
+def test_sixteen_bit_map_with_label_above_255_is_read():
+    rgba, instance_map = two_squares()
+    wide = instance_map.astype(np.uint16) * 150  # labels 150 and 300
+    _, instances = condition_images(rgba, wide, 300, size_px=72)
+    assert instances[299].any()
+    assert instances[149].any()
+    assert not instances[43].any()  # 300 - 256 - 1: where a narrow type would have put it
+
+
+def test_empty_map_is_a_row_error():
+    with pytest.raises(RowError, match="no instance is visible"):
+        condition_images(np.zeros((9, 9, 4), np.uint8), np.zeros((9, 9), np.uint8), 1, 8)
+
+
+def test_map_of_another_size_is_a_row_error():
+    with pytest.raises(RowError, match="differ in size"):
+        condition_images(np.zeros((9, 9, 4), np.uint8), np.ones((8, 9), np.uint8), 1, 8)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    row=st.integers(0, 39),
+    column=st.integers(0, 39),
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+)
+def test_any_visible_box_lies_whole_inside_the_crop(row, column, height, width):
+    """At unit scale nothing is cut, unless rounding eats the margin of a tiny box."""
+    instance_map = np.zeros((40, 40), np.uint8)
+    instance_map[row : row + height, column : column + width] = 1
+    longest = max(np.ptp(np.flatnonzero(instance_map.any(axis=axis))) for axis in (0, 1))
+    side = 2 * max(int(1.2 * longest) // 2, 1)
+    scene, instances = condition_images(
+        np.full((40, 40, 4), 255, np.uint8), instance_map, 1, size_px=side
+    )
+    np.testing.assert_array_equal(scene, instances[0])
+    seen = (scene[..., 0] == 255).sum()
+    visible = int(instance_map.sum())
+    assert seen <= visible
+    if longest >= 20:
+        assert seen == visible
