@@ -35,21 +35,29 @@ def render(job: dict[str, Any]) -> dict[str, Any]:
     Args:
         job: ``placements`` [{``prepared_path``, ``asset_to_world`` (16 numbers, row-major)}],
             ``views`` [{``camera_to_world_gl`` (16), ``fov_rad`` (of the longer side), ``seed``,
-            ``path``}], ``width``, ``height``, ``samples``, ``denoise``, ``threads`` (0: all).
+            ``border`` (left, bottom, right, top as shares of the image), ``path``}], ``width``,
+            ``height``, ``samples``, ``denoise``, ``threads`` (0: all).
     """
     scene = _studio()
     _place(scene, job["placements"])
     _set_quality(scene, job)
     for view in job["views"]:
-        camera = scene.camera
-        camera.data.angle = view["fov_rad"]
-        camera.matrix_world = _matrix(view["camera_to_world_gl"])
-        scene.cycles.seed = view["seed"]
-        scene.render.filepath = view["path"]
+        _aim(scene, view)
         bpy.ops.render.render(scene=scene.name, write_still=True)
         if not Path(view["path"]).is_file():
             raise RuntimeError(f"Blender reported success but wrote no {view['path']}")
     return {"views": len(job["views"])}
+
+
+def _aim(scene: bpy.types.Scene, view: dict[str, Any]) -> None:
+    scene.camera.data.angle = view["fov_rad"]
+    scene.camera.matrix_world = _matrix(view["camera_to_world_gl"])
+    scene.cycles.seed = view["seed"]
+    output = scene.render
+    output.border_min_x, output.border_min_y, output.border_max_x, output.border_max_y = view[
+        "border"
+    ]
+    output.filepath = view["path"]
 
 
 def _studio() -> bpy.types.Scene:
@@ -99,6 +107,7 @@ def _set_up_output(scene: bpy.types.Scene) -> None:
     output = scene.render
     output.resolution_percentage = 100
     output.pixel_aspect_x = output.pixel_aspect_y = 1.0
+    output.use_border, output.use_crop_to_border = True, False
     output.use_compositing = output.use_sequencer = False
     output.use_file_extension = False
     output.dither_intensity = 0.0

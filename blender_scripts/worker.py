@@ -5,6 +5,8 @@ Blender prints can never be mistaken for one. It ends when its standard input cl
 parent is gone, even in the middle of a render.
 """
 
+import ctypes
+import faulthandler
 import json
 import os
 import queue
@@ -23,12 +25,24 @@ Job = dict[str, Any]
 def main() -> None:
     """Answer jobs, one after the other, until standard input closes."""
     reply_fd, import_root = int(sys.argv[-2]), sys.argv[-1]
-    sys.path[:0] = [str(Path(__file__).resolve().parent), import_root]
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    sys.path.append(import_root)  # last: Blender's own numpy comes before one that lies there
+    _speak_at_once()
     jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
     threading.Thread(target=_read_jobs, args=(jobs, os.getppid()), daemon=True).start()
     while True:
         reply = _answer(jobs.get())
         _write_all(reply_fd, json.dumps(reply).encode() + b"\n")
+
+
+def _speak_at_once() -> None:
+    """Let the log hold the last words of a Blender that crashes."""
+    faulthandler.enable()  # the Python lines that led into a segmentation fault
+    sys.stdout.reconfigure(line_buffering=True)
+    if sys.platform == "linux":
+        line_buffered = 1  # _IOLBF; to a file, C would hold back 4 kB
+        libc = ctypes.CDLL(None)
+        libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, line_buffered, 0)
 
 
 def _answer(job: Job) -> Job:

@@ -20,6 +20,7 @@ from datagen.errors import DatasetError, RowError
 logger = logging.getLogger(__name__)
 
 CATALOGUE = "PluginFurnitureCatalog.properties"
+SIDES = ("width", "depth", "height")
 LICENSE_PATTERNS = (
     ("creativecommons.org/choose/zero", "CC0-1.0"),
     ("creativecommons.org/publicdomain/zero/1.0", "CC0-1.0"),
@@ -112,7 +113,7 @@ def list_pack(pack: Path) -> Iterator[SourceObject]:
         entries = group_by_index(read_properties(archive.read(CATALOGUE).decode("latin-1")))
         license_id = pack_license(archive)
         for index, entry in sorted(entries.items()):
-            if not {"model", "width", "depth", "height"} <= entry.keys():
+            if not {"model", *SIDES} <= entry.keys():
                 continue
             options = import_options(entry)
             model = entry["model"].lstrip("/")
@@ -158,7 +159,7 @@ def model_files(archive: zipfile.ZipFile, model: str) -> Iterator[tuple[str, byt
 def import_options(entry: dict[str, str]) -> ImportOptions:
     """Return the options of one catalogue entry: centimetres, Y-up rotation."""
     rotation = entry.get("modelRotation")
-    width, depth, height = (round(float(entry[key]) / 100, 6) for key in ("width", "depth", "height"))
+    width, depth, height = (round(float(entry[side]) / 100, 6) for side in SIDES)
     return ImportOptions(
         size_m=(width, depth, height),
         rotation=tuple(float(word) for word in rotation.split()) if rotation else None,

@@ -14,11 +14,17 @@ from torch import Tensor, nn
 from datagen.errors import DatasetError
 from datagen.models.scene_context_flow import SparseStructureSceneContextFlowModel
 from datagen.models.scene_model import SceneModel
+from datagen.models.small_autoencoder import (
+    SmallSparseStructureDecoder,
+    SmallSparseStructureEncoder,
+)
 from datagen.models.sparse_structure_flow import SparseStructureFlowModel
 from datagen.models.sparse_structure_vae import SparseStructureDecoder, SparseStructureEncoder
 
 MODELS: dict[str, type[nn.Module]] = {
     "SceneModel": SceneModel,
+    "SmallSparseStructureDecoder": SmallSparseStructureDecoder,
+    "SmallSparseStructureEncoder": SmallSparseStructureEncoder,
     "SparseStructureDecoder": SparseStructureDecoder,
     "SparseStructureEncoder": SparseStructureEncoder,
     "SparseStructureFlowModel": SparseStructureFlowModel,

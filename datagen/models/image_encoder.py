@@ -22,17 +22,21 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.size_px = size_px
         self.stem = nn.Sequential(
-            nn.Conv2d(3, STEM_CHANNELS, 4, stride=4),
+            nn.Conv2d(3, STEM_CHANNELS, 4, stride=4, bias=False),
             nn.GELU(),
-            nn.Conv2d(STEM_CHANNELS, channels, PATCH_PX // 4, stride=PATCH_PX // 4),
+            nn.Conv2d(STEM_CHANNELS, channels, PATCH_PX // 4, stride=PATCH_PX // 4, bias=False),
         )
+        for layer in self.stem:
+            if isinstance(layer, nn.Conv2d):
+                # What is seen must be as loud as where it is seen, and a black patch silent.
+                nn.init.kaiming_normal_(layer.weight)
         self.pos_emb = nn.Parameter(_position_embedding(size_px // PATCH_PX, channels))
         self.blocks = nn.ModuleList(_Block(channels, num_heads) for _ in range(num_blocks))
 
     def forward(self, images: Tensor) -> Tensor:
         """Encode (B, G, S, S, 3), uint8, to unit-variance tokens (B, G, (S/16)², C)."""
         B, G = images.shape[:2]
-        pixels = images.flatten(0, 1).permute(0, 3, 1, 2).to(self.pos_emb.dtype) / 127.5 - 1
+        pixels = images.flatten(0, 1).permute(0, 3, 1, 2).to(self.pos_emb.dtype) / 127.5
         h = self.stem(pixels).flatten(2).transpose(1, 2) + self.pos_emb
         h = h.unflatten(0, (B, G))
         for block in self.blocks:

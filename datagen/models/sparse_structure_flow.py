@@ -36,15 +36,18 @@ class SparseStructureFlowModel(nn.Module):
         use_fp16: bool = False,
         qk_rms_norm: bool = False,
         predicts: Literal["velocity", "x_0"] = "velocity",
+        data_std: float = 1.0,
     ) -> None:
-        """Build with the published arguments; ``predicts`` is this project's own.
+        """Build with the published arguments; the last two are this project's own.
 
-        With "x_0" the transformer's output is the clean latent, from which the velocity follows:
-        clean latents lie near a low-dimensional set that few wide patches can carry, noise does
-        not. The model is called alike and gives a velocity either way.
+        With ``predicts`` "x_0" the transformer's output is the clean latent, from which the
+        velocity follows: clean latents lie near a low-dimensional set that few wide patches can
+        carry, noise does not. Its input is scaled by ``_input_gain``; ``data_std`` is the spread
+        of clean latents. The model is called alike and gives a velocity either way.
         """
         super().__init__()
-        self.resolution, self.patch_size, self.predicts = resolution, patch_size, predicts
+        self.resolution, self.patch_size = resolution, patch_size
+        self.predicts, self.data_std = predicts, data_std
         self.scene_context_blocks = range(0)
         self.t_embedder = TimestepEmbedder(model_channels)
         self.pos_emb: Tensor
@@ -72,23 +75,34 @@ class SparseStructureFlowModel(nn.Module):
 
         In ``scene_context_blocks`` the first ``num_targets`` grids see the others as well.
         """
+        if self.predicts == "velocity":
+            return self._transform(x, t_times_1000, cond_BGTC, num_targets)
+        t = (t_times_1000 / 1000).reshape(-1, 1, 1, 1, 1, 1)
+        guess = x * self._input_gain(t)
+        x_0 = self.data_std * self._transform(guess, t_times_1000, cond_BGTC, num_targets)
+        # x_t = (1 - t) x_0 + t ε and v = ε - x_0, so v = (x_t - x_0) / t.
+        velocity: Tensor = (x - x_0) / t.clamp(min=MIN_T)
+        return velocity
+
+    def _input_gain(self, t: Tensor) -> Tensor:
+        """Return what makes x_t the best linear guess of x_0 / data_std (Wiener's gain).
+
+        It is 0 at t = 1: pure noise says nothing, and at full strength it drowns the condition.
+        """
+        signal = (1 - t) * self.data_std
+        return signal / (signal**2 + t**2)
+
+    def _transform(
+        self, x: Tensor, t_times_1000: Tensor, cond_BGTC: Tensor, num_targets: int
+    ) -> Tensor:
+        """Map grids (B, G, 8, R, R, R) to grids: cut, embed, transform, join."""
         B, G = x.shape[:2]
-        tokens = patchify(x.flatten(0, 1), self.patch_size).reshape(
-            B, G, -1, self.input_layer.in_features
-        )
-        h = self.input_layer(tokens) + self.pos_emb
-        t_BC = self.t_embedder(t_times_1000)
-        h = self._run_blocks(h, t_BC, cond_BGTC, num_targets)
+        tokens = patchify(x.flatten(0, 1), self.patch_size)
+        h = self.input_layer(tokens).reshape(B, G, *self.pos_emb.shape) + self.pos_emb
+        h = self._run_blocks(h, self.t_embedder(t_times_1000), cond_BGTC, num_targets)
         h = self.out_layer(F.layer_norm(h, h.shape[-1:]))
         side = self.resolution // self.patch_size
-        out = unpatchify(h.flatten(0, 1), self.patch_size, side).reshape(x.shape)
-        if self.predicts == "velocity":
-            return out
-        t = (t_times_1000 / 1000).clamp(min=MIN_T).reshape(B, 1, 1, 1, 1, 1)
-        velocity: Tensor = (
-            x - out
-        ) / t  # x_t = (1 - t) x_0 + t ε and v = ε - x_0, so v = (x_t - x_0) / t
-        return velocity
+        return unpatchify(h.flatten(0, 1), self.patch_size, side).reshape(x.shape)
 
     def _run_blocks(
         self, h_BGLC: Tensor, t_BC: Tensor, cond_BGTC: Tensor, num_targets: int

@@ -37,7 +37,7 @@ def _card(workspace: Workspace, asset: Row, category_index: int) -> str:
         return figure("", f"<b>{name}</b><br>{escape(str(asset['status']))}: {reason}")
     color = instance_color(category_index)
     picture = portrait(workspace.triangles(asset), color, THUMBNAIL_PX)
-    size = " × ".join(f"{side:.2f}" for side in asset["extent_m"])
+    size = " × ".join(f"{side:.3g}" for side in asset["extent_m"])
     support = "<br>can carry things" if asset["support"] else ""
     caption = (
         f"<b>{name}</b><br>{escape(str(asset['category']))} · {escape(str(asset['license']))}"

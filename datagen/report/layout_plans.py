@@ -38,13 +38,14 @@ def draw_plan(workspace: Workspace, layout: Row) -> str:
         [layout["region_half_m"] or 0.0]
         + [float(np.abs(p["position_m"][:2]).max()) + p["radius_m"] for p in placements]
     )
+    reach += (layout["gap_m"] or 0.0) / 2
     half = (reach + 0.05) * _PX_PER_M
     parts = []
     if layout["region_half_m"]:
-        side = layout["region_half_m"] * _PX_PER_M
+        side, width = layout["region_half_m"] * _PX_PER_M, half / 120
         parts.append(
             f'<rect x="{-side:.1f}" y="{-side:.1f}" width="{2 * side:.1f}" '
-            f'height="{2 * side:.1f}" fill="none" stroke="var(--line)" stroke-width="2"/>'
+            f'height="{2 * side:.1f}" fill="none" stroke="var(--line)" stroke-width="{width:.2f}"/>'
         )
     parts += [
         _draw_placement(workspace, layout, index, placement, half / 160)

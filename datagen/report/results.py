@@ -46,7 +46,11 @@ def training_curve(workspace: Workspace) -> str:
     if not len(steps):
         return paragraph("The log has no losses yet.", "note")
     series = [
-        ("loss", "stroke: var(--line); stroke-width: 1", *_thinned(steps, losses, _POINTS)),
+        (
+            "loss",
+            "stroke: var(--soft); stroke-width: 0.7; opacity: 0.6",
+            *_thinned(steps, losses, _POINTS),
+        ),
         (
             "running mean",
             "stroke: var(--accent); stroke-width: 2",
@@ -96,8 +100,9 @@ def scores(workspace: Workspace) -> str:
             "true object's box to [−1, 1]. Missing objects have IoU and F-score 0 and no CD, so "
             "CD is a mean over those that were found. The floor is what the truth gets against "
             "itself. The constant predictor gives every instance the thresholded mean occupancy of "
-            "the training instances; untrained is the same network before its first step. A "
-            "voxel is 0.031 wide in these units, so F @ 0.01 asks for more than 64³ can hold.",
+            "the training instances; untrained is the same network before its first step. F @ "
+            "0.01 of an object is below 1 even for the truth against itself, since sampled points "
+            "lie about that far apart, and a voxel of 64³ is 0.031 wide in [−1, 1]³.",
             "soft",
         )
     )
@@ -184,7 +189,7 @@ def _best(means: dict[tuple[str, str], dict[str, float]]) -> dict[str, set[tuple
         for column in (*_HIGHER_IS_BETTER, *_LOWER_IS_BETTER):
             values = {k: v[column] for k, v in means.items() if k[0] == split}
             values = {k: v for k, v in values.items() if not math.isnan(v)}
-            if len(values) > 1:
+            if len(set(values.values())) > 1:  # where all are alike none is best
                 choose = max if column in _HIGHER_IS_BETTER else min
                 goal = choose(values.values())
                 best[column] |= {k for k, v in values.items() if v == goal}

@@ -101,7 +101,7 @@ class Output:
             manifest = json.loads(self.folder.read_bytes(MANIFEST))
             self._refuse_other(manifest)
             return Dataset(self.folder, manifest)
-        if self._parts_folder.exists(IDENTITY):
+        if self._parts_folder.exists(IDENTITY) and self._has_content():
             self._refuse_other(json.loads(self._parts_folder.read_bytes(IDENTITY)))
         elif foreign := self.shard_names():
             raise DatasetError(
@@ -228,6 +228,11 @@ class Output:
                 f"{self.folder} was made with other settings: {'; '.join(differences)}. "
                 "Give the same values, make it again with --overwrite, or use another --root."
             )
+
+    def _has_content(self) -> bool:
+        """Say whether more is there than the identity that a run wrote before it failed."""
+        files = {*self.folder.names()} - {PARTS, "logs"}
+        return bool(files or {*self._parts_folder.names()} - {IDENTITY})
 
     @property
     def _parts_folder(self) -> Folder:

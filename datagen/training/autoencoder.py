@@ -150,9 +150,7 @@ def train(config: TrainAutoencoder) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.01)
     config.out.mkdir(parents=True, exist_ok=True)
     checkpoint = config.out / "checkpoint.pt"
-    average = torch.optim.swa_utils.AveragedModel(
-        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True
-    )
+    average = torch.optim.swa_utils.AveragedModel(model, avg_fn=_average, use_buffers=True)
     step, elapsed = 0, 0.0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
@@ -174,11 +172,11 @@ def train(config: TrainAutoencoder) -> None:
         optimizer.step()
         average.update_parameters(model)
         step, elapsed = step + 1, time.monotonic() - started
-        running += 0.02 * (float(iou) - running) if running else float(iou)
+        running += 0.02 * (iou.item() - running) if running else iou.item()
         if step % 100 == 0:
             logger.info(
                 "autoencoder: step %d, %.1f min, loss %.4f, IoU %.3f",
-                step, elapsed / 60, float(loss), running,
+                step, elapsed / 60, loss.item(), running,
             )
         done = elapsed >= 60 * config.minutes
         if done or elapsed - saved > 120:
@@ -196,6 +194,14 @@ def train(config: TrainAutoencoder) -> None:
             write_weights(average.module, latent_stats(average.module, config, paths), config.out)
         if done:
             return
+
+
+def _average(mean: Tensor, current: Tensor, num_averaged: Tensor | int) -> Tensor:
+    """Return the moving average of the weights: short at first, over 500 steps in the end."""
+    if not mean.is_floating_point():
+        return current
+    keep = min(0.998, float(num_averaged) / (float(num_averaged) + 10))
+    return mean.lerp(current, 1 - keep)
 
 
 @torch.no_grad()

@@ -62,7 +62,7 @@ class TrainConfig:
     """Share of the averaged weights that a step keeps; less in the first steps."""
 
     normalize_latents: bool = True
-    """Give each latent channel mean 0 and spread 1 (TRELLIS does not)."""
+    """Give each latent channel mean 0 and the spread that the model expects (TRELLIS does not)."""
 
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """What matrix products are computed in (weights and their updates stay in float32)."""
@@ -135,7 +135,7 @@ class _TrainState:
         if config.normalize_latents:
             mean, std = latent_statistics(samples)
             self.model.latent_mean.copy_(mean)
-            self.model.latent_std.copy_(std)
+            self.model.latent_std.copy_(std / self.model.flow.data_std)
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay

@@ -19,9 +19,11 @@ from datagen.core.frames import Floats
 Mesh = tuple[NDArray[np.floating[Any]], NDArray[np.integer[Any]]]
 """Vertices (V, 3), metres, world, and faces (F, 3)."""
 
+Rectangle = tuple[slice, slice]
 InstanceMap = NDArray[np.unsignedinteger[Any]]
 Pixels = NDArray[np.intp]
-Rectangle = tuple[slice, slice]
+
+WINDOW_MARGIN_PX = 6
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,24 @@ class VisibleView:
 
     amodal_px: NDArray[np.int32]
     """(N,): pixels that placement i would have if it stood there alone."""
+
+    @property
+    def window_px(self) -> tuple[int, int, int, int]:
+        """Left, top, right, bottom (beyond the last) of what is seen, with a margin.
+
+        The margin holds the pixels that an object covers in part, and a little background in
+        which a picture could be caught showing what no ray met.
+        """
+        height, width = self.instance_map.shape
+        rows, columns = (np.flatnonzero(self.instance_map.any(axis=axis)) for axis in (1, 0))
+        if not len(rows):
+            return 0, 0, width, height
+        return (
+            max(0, int(columns[0]) - WINDOW_MARGIN_PX),
+            max(0, int(rows[0]) - WINDOW_MARGIN_PX),
+            min(width, int(columns[-1]) + 1 + WINDOW_MARGIN_PX),
+            min(height, int(rows[-1]) + 1 + WINDOW_MARGIN_PX),
+        )
 
 
 class SceneGeometry:

@@ -49,7 +49,9 @@ def mark_surface(
     faces = np.ascontiguousarray(faces)
     check_mesh(vertices, faces)
     if len(faces):
-        _mark_triangles(vertices, faces, grid)
+        # Unsigned indices spare the inner loop its look for negative ones.
+        units = (vertices + 0.5) * len(grid)
+        _mark_triangles(vertices, units, faces.astype(np.uint32), grid)
 
 
 def check_mesh(vertices: NDArray[np.float64], faces: NDArray[np.integer]) -> None:
@@ -76,68 +78,53 @@ def check_mesh(vertices: NDArray[np.float64], faces: NDArray[np.integer]) -> Non
 
 
 @njit(cache=True, nogil=True)
-def _mark_triangles(vertices, faces, grid):  # type: ignore[no-untyped-def]
-    """Mark every triangle; vertices (V, 3) float64, faces (F, 3), grid (R, R, R) bool."""
+def _mark_triangles(vertices, units, faces, grid):  # type: ignore[no-untyped-def]
+    """Mark every triangle; vertices (V, 3) canonical, units (V, 3) in voxels, faces (F, 3)."""
     resolution = grid.shape[0]
-    voxel = 1.0 / resolution
-    corners = np.empty((3, 3))
+    corners = np.empty((2, 3, 3))
     low = np.empty(3, np.int64)
     high = np.empty(3, np.int64)
-    tests = np.empty((10, 6))
+    tests = np.empty((10, 8))
     for face in range(faces.shape[0]):
-        for corner in range(3):
-            for axis in range(3):
-                corners[corner, axis] = vertices[faces[face, corner], axis]
-        thick_axes = 0
+        i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
+        thick_axes, flat_axis = 0, 0
         is_inside = True
         for axis in range(3):
-            p, q, r = corners[0, axis], corners[1, axis], corners[2, axis]
-            first = np.floor((min(p, q, r) + 0.5) / voxel)
-            last = np.floor((max(p, q, r) + 0.5) / voxel)
-            thick_axes += last > first
+            p, q, r = units[i, axis], units[j, axis], units[k, axis]
+            first, last = np.floor(min(p, q, r)), np.floor(max(p, q, r))
             is_inside &= last >= 0 and first < resolution
             low[axis] = max(first, 0.0)
             high[axis] = min(last, resolution - 1.0)
-        if not is_inside:
+            if last > first:
+                thick_axes += 1
+            else:
+                flat_axis = axis
+        # In fine meshes most of the triangles have nothing left to mark.
+        if not is_inside or _is_marked(low, high, grid):
             continue
-        if thick_axes > 1:
-            _mark_triangle(corners, low, high, tests, grid)
+        if thick_axes <= 1:  # a triangle is connected, so it meets all voxels of a single row
+            _mark_range(low, high, grid)
             continue
-        for x in range(low[0], high[0] + 1):  # a row of voxels, and a triangle is connected:
-            for y in range(low[1], high[1] + 1):  # it meets them all
-                for z in range(low[2], high[2] + 1):
-                    grid[x, y, z] = True
+        for axis in range(3):
+            corners[0, 0, axis], corners[1, 0, axis] = vertices[i, axis], units[i, axis]
+            corners[0, 1, axis], corners[1, 1, axis] = vertices[j, axis], units[j, axis]
+            corners[0, 2, axis], corners[1, 2, axis] = vertices[k, axis], units[k, axis]
+        if thick_axes == 2:
+            _mark_flat(corners, low, high, flat_axis, tests, grid)
+        else:
+            _mark_thick(corners, low, high, tests, grid)
 
 
 @njit(cache=True, nogil=True)
-def _mark_triangle(corners, low, high, tests, grid):  # type: ignore[no-untyped-def]
-    """Mark the voxels in the range low..high whose box meets one triangle (3, 3).
-
-    Every separating axis bounds c·p for a voxel centre p, so for one x it leaves an interval of y,
-    and for one (x, y) an interval of z. A voxel too close to an interval's end to call in float64
-    is left to ``_touches``, which rounds as Open3D does. ``tests`` (10, 6) is scratch space.
-    """
-    if _is_marked(low, high, grid):
-        return
-    resolution = grid.shape[0]
-    unsure = _fill_tests(corners, resolution, tests)
+def _mark_range(low, high, grid):  # type: ignore[no-untyped-def]
     for x in range(low[0], high[0] + 1):
-        y_first, y_sure, y_sure_end, y_end = _interval(tests, 0, 3, 1, x + 0.5, 0.0, unsure)
-        for y in range(max(low[1], y_first), min(high[1] + 1, y_end)):
-            z_first, z_sure, z_sure_end, z_end = _interval(
-                tests, 3, 10, 2, x + 0.5, y + 0.5, unsure
-            )
-            is_sure = y_sure <= y < y_sure_end
-            for z in range(max(low[2], z_first), min(high[2] + 1, z_end)):
-                if not grid[x, y, z]:
-                    grid[x, y, z] = (is_sure and z_sure <= z < z_sure_end) or _touches(
-                        corners, x, y, z, resolution
-                    )
+        for y in range(low[1], high[1] + 1):
+            for z in range(low[2], high[2] + 1):
+                grid[x, y, z] = True
 
 
 @njit(cache=True, nogil=True)
 def _is_marked(low, high, grid):  # type: ignore[no-untyped-def]
-    """Return whether all voxels of a range are marked (fine meshes: most of the time)."""
     for x in range(low[0], high[0] + 1):
         for y in range(low[1], high[1] + 1):
             for z in range(low[2], high[2] + 1):
@@ -147,61 +134,188 @@ def _is_marked(low, high, grid):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _fill_tests(corners, resolution, tests):  # type: ignore[no-untyped-def]
-    """Fill the separating axes of a triangle (3, 3), in voxel units; return their uncertainty.
+def _mark_flat(corners, low, high, w, tests, grid):  # type: ignore[no-untyped-def]
+    """Mark a triangle inside one layer of voxels across axis w: there its outline decides.
 
-    A row is c (3), lower, upper, 1 / slope: a box is kept if lower <= c·centre <= upper; slope is
-    c's y in rows 0-2, its z in the rest. Rows 0-2 are the edges seen along z, 3-5 along x, 6-8
-    along y, 9 is the triangle's plane.
+    Here and below, ``corners`` (2, 3, 3) holds the triangle in canonical space and in voxels.
     """
-    biggest = 0.0
-    for row in range(9):
-        u, v = (row // 3) % 3, (row // 3 + 1) % 3
-        p, q, r = row % 3, (row + 1) % 3, (row + 2) % 3
-        du = (corners[q, u] - corners[p, u]) * resolution
-        dv = (corners[q, v] - corners[p, v]) * resolution
-        pu, pv = (corners[p, u] + 0.5) * resolution, (corners[p, v] + 0.5) * resolution
-        ru, rv = (corners[r, u] + 0.5) * resolution, (corners[r, v] + 0.5) * resolution
-        on_edge, opposite = du * pv - dv * pu, du * rv - dv * ru
-        reach = 0.5 * (abs(du) + abs(dv))
-        tests[row, 3 - u - v] = 0.0
-        tests[row, u], tests[row, v] = -dv, du
-        tests[row, 3] = min(on_edge, opposite) - reach
-        tests[row, 4] = max(on_edge, opposite) + reach
-        biggest = max(biggest, abs(pu), abs(pv))
-    middle, reach = 0.0, 0.0
-    for axis in range(3):
-        # A part of the normal is the cross product of two edges seen along that axis.
-        row, u, v = 3 * ((axis + 1) % 3), (axis + 1) % 3, (axis + 2) % 3
-        part = tests[row + 1, u] * tests[row, v] - tests[row, u] * tests[row + 1, v]
-        part = -part
-        tests[9, axis] = part
-        middle += part * (corners[0, axis] + 0.5) * resolution
-        reach += 0.5 * abs(part)
-    tests[9, 3], tests[9, 4] = middle - reach, middle + reach
-    for row in range(10):
-        slope = tests[row, 1 if row < 3 else 2]
-        tests[row, 5] = 1.0 / slope if abs(slope) > 1e-9 else 0.0
-    return 1e-13 * (1.0 + biggest) ** 3
+    u, v = (w + 1) % 3, (w + 2) % 3
+    unsure = _uncertainty(corners[1])
+    _fill_edge_tests(corners[1], u, tests)
+    if _is_few(low, high):
+        _mark_few(corners, low, high, tests, 3 * u, 3 * u + 3, unsure, grid)
+        return
+    _invert(tests, 3 * u, 3 * u + 3)
+    centre = np.zeros(3)
+    voxel = low.copy()
+    for voxel[u] in range(low[u], high[u] + 1):
+        centre[u] = voxel[u] + 0.5
+        _mark_run(corners, tests, 3 * u, 3 * u + 3, centre, voxel, v, low[v], high[v], unsure, grid)
 
 
 @njit(cache=True, nogil=True)
-def _interval(tests, first, last, axis, x, y, unsure):  # type: ignore[no-untyped-def]
-    """Return the voxels of a row that may pass tests first..last, and those that surely do.
+def _mark_thick(corners, low, high, tests, grid):  # type: ignore[no-untyped-def]
+    """Mark a triangle that is thicker than a voxel along all axes, in runs along one of them."""
+    unsure = _uncertainty(corners[1])
+    _fill_plane_test(corners[1], tests)
+    is_few = _is_few(low, high)
+    if is_few and not _is_any_left(low, high, tests, unsure, grid):
+        return
+    for plane in range(3):
+        _fill_edge_tests(corners[1], plane, tests)
+    if is_few:
+        _mark_few(corners, low, high, tests, 0, 10, unsure, grid)
+        return
+    _invert(tests, 0, 10)
+    normal = np.abs(tests[9, :3])
+    w = np.argmin(normal)  # closest to the triangle's own plane: the runs are long and few
+    u, v = (w + 1) % 3, (w + 2) % 3
+    centre = np.zeros(3)
+    voxel = np.empty(3, np.int64)
+    for voxel[u] in range(low[u], high[u] + 1):
+        centre[u], centre[v] = voxel[u] + 0.5, 0.0
+        first, _, _, end = _interval(tests, 3 * u, 3 * u + 3, centre, v, unsure)
+        for voxel[v] in range(max(low[v], first), min(high[v] + 1, end)):
+            centre[v] = voxel[v] + 0.5
+            _mark_run(corners, tests, 0, 10, centre, voxel, w, low[w], high[w], unsure, grid)
+
+
+@njit(cache=True, nogil=True)
+def _is_few(low, high):  # type: ignore[no-untyped-def]
+    """Return whether a range is so small that its voxels are best tested one by one."""
+    return (high[0] - low[0] + 1) * (high[1] - low[1] + 1) * (high[2] - low[2] + 1) <= 18
+
+
+@njit(cache=True, nogil=True)
+def _is_any_left(low, high, tests, unsure, grid):  # type: ignore[no-untyped-def]
+    """Return whether the triangle's plane (row 9) meets a voxel that is not marked yet."""
+    for x in range(low[0], high[0] + 1):
+        for y in range(low[1], high[1] + 1):
+            for z in range(low[2], high[2] + 1):
+                if not grid[x, y, z]:
+                    side = tests[9, 0] * (x + 0.5) + tests[9, 1] * (y + 0.5)
+                    side += tests[9, 2] * (z + 0.5)
+                    if tests[9, 3] - unsure <= side <= tests[9, 4] + unsure:
+                        return True
+    return False
+
+
+@njit(cache=True, nogil=True)
+def _mark_few(corners, low, high, tests, first, last, unsure, grid):  # type: ignore[no-untyped-def]
+    """Mark the voxels of a small range that pass the tests first..last, one by one."""
+    for x in range(low[0], high[0] + 1):
+        for y in range(low[1], high[1] + 1):
+            for z in range(low[2], high[2] + 1):
+                if grid[x, y, z]:
+                    continue
+                margin = 1e9
+                for row in range(last - 1, first - 1, -1):  # the plane decides most often
+                    side = tests[row, 0] * (x + 0.5) + tests[row, 1] * (y + 0.5)
+                    side += tests[row, 2] * (z + 0.5)
+                    margin = min(margin, side - tests[row, 3], tests[row, 4] - side)
+                    if margin < -unsure:
+                        break
+                if margin > unsure or (
+                    margin >= -unsure and _touches(corners[0], x, y, z, grid.shape[0])
+                ):
+                    grid[x, y, z] = True
+
+
+@njit(cache=True, nogil=True)
+def _mark_run(  # type: ignore[no-untyped-def]
+    corners, tests, first_test, last_test, centre, voxel, axis, low, high, unsure, grid
+):
+    """Mark the voxels of a run along an axis that pass the tests; voxel (3,) names the run.
+
+    One too close to the run's end to call in float64 is left to ``_touches``, which rounds as
+    Open3D does.
+    """
+    first, sure, sure_end, end = _interval(tests, first_test, last_test, centre, axis, unsure)
+    for voxel[axis] in range(max(low, first), min(high + 1, end)):
+        x, y, z = voxel[0], voxel[1], voxel[2]
+        if not grid[x, y, z]:
+            grid[x, y, z] = sure <= voxel[axis] < sure_end or _touches(
+                corners[0], x, y, z, grid.shape[0]
+            )
+
+
+@njit(cache=True, nogil=True)
+def _uncertainty(corners):  # type: ignore[no-untyped-def]
+    """Return how far rounding may move a test's value, for corners (3, 3) in voxels."""
+    biggest = 1.0
+    for corner in range(3):
+        for axis in range(3):
+            biggest = max(biggest, abs(corners[corner, axis]))
+    return 1e-12 * biggest**3
+
+
+@njit(cache=True, nogil=True)
+def _fill_edge_tests(corners, u, tests):  # type: ignore[no-untyped-def]
+    """Fill rows 3u..3u+2: the edges of a triangle (3, 3), in voxels, seen in plane (u, u + 1).
+
+    A row is c (3), lower, upper: a voxel may be met if lower <= c·centre <= upper.
+    """
+    v, w = (u + 1) % 3, (u + 2) % 3
+    for p in range(3):
+        q, r = (p + 1) % 3, (p + 2) % 3
+        pu, pv, ru, rv = corners[p, u], corners[p, v], corners[r, u], corners[r, v]
+        du, dv = corners[q, u] - pu, corners[q, v] - pv
+        row = tests[3 * u + p]
+        row[u], row[v], row[w] = -dv, du, 0.0
+        on_edge, opposite = du * pv - dv * pu, du * rv - dv * ru
+        _bound(row, min(on_edge, opposite), max(on_edge, opposite))
+
+
+@njit(cache=True, nogil=True)
+def _fill_plane_test(corners, tests):  # type: ignore[no-untyped-def]
+    """Fill row 9: the plane of a triangle (3, 3), in voxels."""
+    row = tests[9]
+    middle = 0.0
+    for axis in range(3):
+        u, v = (axis + 1) % 3, (axis + 2) % 3
+        row[axis] = (corners[1, u] - corners[0, u]) * (corners[2, v] - corners[0, v])
+        row[axis] -= (corners[1, v] - corners[0, v]) * (corners[2, u] - corners[0, u])
+        middle += row[axis] * corners[0, axis]
+    _bound(row, middle, middle)
+
+
+@njit(cache=True, nogil=True)
+def _bound(row, least, most):  # type: ignore[no-untyped-def]
+    """Write a row's bounds, widened by half a voxel all round."""
+    reach = 0.0
+    for axis in range(3):
+        reach += 0.5 * abs(row[axis])
+    row[3], row[4] = least - reach, most + reach
+
+
+@njit(cache=True, nogil=True)
+def _invert(tests, first, last):  # type: ignore[no-untyped-def]
+    """Put 1 / c behind the bounds of rows first..last; 0 where a test does not see the axis."""
+    for index in range(first, last):
+        for axis in range(3):
+            slope = tests[index, axis]
+            tests[index, 5 + axis] = 1.0 / slope if abs(slope) > 1e-15 else 0.0
+
+
+@njit(cache=True, nogil=True)
+def _interval(tests, first, last, centre, axis, unsure):  # type: ignore[no-untyped-def]
+    """Return which voxels of a run along an axis may pass the tests first..last, which surely do.
+
+    ``centre`` (3,) is the run's place in voxel units, 0 along the axis.
 
     Returns:
-        first voxel that may pass, first that surely passes, end of the sure ones, end (excluded).
+        First voxel that may pass, first that surely does, end of the sure ones, end (excluded).
     """
     may_low, may_high, sure_low, sure_high = 0.0, 1e9, 0.0, 1e9
-    for row in range(first, last):
-        fixed = tests[row, 0] * x + (tests[row, 1] * y if axis == 2 else 0.0)
-        low, high = tests[row, 3] - fixed, tests[row, 4] - fixed
-        inverse = tests[row, 5]
-        if inverse == 0.0:  # the test does not see this axis
+    for index in range(first, last):
+        row = tests[index]
+        fixed = row[0] * centre[0] + row[1] * centre[1] + row[2] * centre[2]
+        low, high, inverse = row[3] - fixed, row[4] - fixed, row[5 + axis]
+        if inverse == 0.0:
             if low > unsure or high < -unsure:
                 return 0, 0, 0, 0
             if low > -unsure or high < unsure:
-                sure_high = -1.0
+                sure_high = 0.0
             continue
         slack = unsure * abs(inverse)
         low, high = low * inverse, high * inverse
@@ -209,10 +323,12 @@ def _interval(tests, first, last, axis, x, y, unsure):  # type: ignore[no-untype
             low, high = high, low
         may_low, may_high = max(may_low, low - slack), min(may_high, high + slack)
         sure_low, sure_high = max(sure_low, low + slack), min(sure_high, high - slack)
+    if may_low > may_high:
+        return 0, 0, 0, 0
     return (
         int(np.ceil(may_low - 0.5)),
         int(np.ceil(sure_low - 0.5)),
-        int(np.floor(sure_high + 0.5)),
+        int(np.floor(max(sure_high, 0.0) + 0.5)),
         int(np.floor(may_high + 0.5)),
     )
 

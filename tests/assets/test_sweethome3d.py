@@ -75,9 +75,7 @@ def test_fetch_unpacks_the_objects_own_folder_alone(tmp_path):
 
 
 def test_fetch_of_a_model_that_the_pack_lacks_is_a_row_error(tmp_path):
-    source = SweetHome3DSource(
-        write_pack(tmp_path / "p.sh3f", **{"things/chair/chair.obj": None})
-    )
+    source = SweetHome3DSource(write_pack(tmp_path / "p.sh3f", **{"things/chair/chair.obj": None}))
     with pytest.raises(RowError, match=r"chair\.obj"):
         source.fetch(source.list_objects()[1], tmp_path)
 

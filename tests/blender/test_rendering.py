@@ -1,6 +1,7 @@
 """Rendering: the picture shows the scene that was asked for, from where it was asked."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,70 @@ def test_alpha_of_the_picture_agrees_with_the_rays(size, shapes, blender):
     assert sum(swapped) > 10 * MAX_DISAGREEMENT * 8 * size[0] * size[1]
 
 
+def test_window_around_what_is_seen_changes_nothing_but_the_time(shapes, blender):
+    size = (150, 100)
+    world, placements = scene_of(shapes)
+    center, radius = bounding_sphere(np.concatenate([vertices for vertices, _ in world]))
+    views = scene_views(center, radius, 6, fov_rad=0.7, width=size[0], height=size[1])
+    geometry = SceneGeometry(world)
+    windows = [geometry.cast_view(*view, *size).window_px for view in views]
+    whole = job_of(placements, views, *size, denoise=False, samples=64)
+    cut = replace(
+        whole,
+        views=[
+            replace(view, window_px=window)
+            for view, window in zip(whole.views, windows, strict=True)
+        ],
+    )
+
+    pairs = zip(render_views(blender, whole), render_views(blender, cut), strict=True)
+
+    for (whole_png, cut_png), (left, top, right, bottom) in zip(pairs, windows, strict=True):
+        assert (right - left) * (bottom - top) < 0.8 * size[0] * size[1]
+        whole_alpha, cut_alpha = (pixels(png)[..., 3].astype(int) for png in (whole_png, cut_png))
+        assert np.abs(whole_alpha - cut_alpha).max() < 64  # other noise at the edges of objects
+        assert np.abs(whole_alpha - cut_alpha).mean() < 0.5
+        outside = np.ones(size[::-1], bool)
+        outside[top:bottom, left:right] = False
+        assert (whole_alpha[outside] == 0).all()
+
+
+def test_picture_outside_the_window_is_empty(shapes, blender):
+    _, placements = scene_of(shapes)
+    view = (look_at(np.array([0.3, -2, 1]), np.zeros(3)), intrinsics_from_fov(0.7, 90, 60))
+    job = job_of(placements, [view], 90, 60, samples=1)
+
+    window = (20, 10, 70, 35)
+    cut = replace(job, views=[replace(job.views[0], window_px=window)])
+    whole_alpha, cut_alpha = (
+        pixels(render_views(blender, one)[0])[..., 3] > 0 for one in (job, cut)
+    )
+
+    expected = np.zeros((60, 90), bool)
+    expected[10:35, 20:70] = whole_alpha[10:35, 20:70]
+    assert whole_alpha.sum() > expected.sum() + 100
+    # A border may be off by the pixel that Blender's float32 shares round away.
+    assert (cut_alpha != expected).sum() <= 2 * (50 + 25)
+    assert not cut_alpha[:9].any() and not cut_alpha[36:].any()
+    assert not cut_alpha[:, :19].any() and not cut_alpha[:, 71:].any()
+
+
+def test_cube_on_the_pixel_grid_has_no_soft_edge(write_prepared, blender):
+    """A pixel's alpha is the share of it that is covered: nothing of its neighbours."""
+    edge_m = 1.0
+    box = write_prepared("grid-box", trimesh.creation.box((edge_m, edge_m, edge_m)))
+    focal_px, distance_m = 104.0, 4.0  # the front face reaches 13 px from the image centre
+    intrinsics = np.array([[focal_px, 0, 24], [0, focal_px, 24], [0, 0, 1]])
+    camera = look_at(np.array([0.0, -distance_m - edge_m / 2, 0]), np.zeros(3))
+
+    job = job_of([(box, np.eye(4))], [(camera, intrinsics)], 48, 48)
+    alpha = pixels(render_views(blender, job)[0])[..., 3]
+
+    expected = np.zeros((48, 48), np.uint8)
+    expected[11:37, 11:37] = 255
+    np.testing.assert_array_equal(alpha, expected)
+
+
 def test_denoising_leaves_alpha_as_it_is(shapes, blender):
     _, placements = scene_of(shapes)
     view = (look_at(np.array([1.5, -3, 2]), np.zeros(3)), intrinsics_from_fov(0.7, 96, 96))
@@ -201,7 +266,7 @@ def test_same_job_gives_the_same_bytes_after_other_scenes_and_in_a_fresh_blender
 
     first = render_views(blender, job)
     other = (look_at(np.array([0.0, -3, 0]), np.zeros(3)), intrinsics_from_fov(0.7, 64, 48))
-    render_views(blender, job_of(placements[:1], [other], 64, 48, samples=2, denoise=False))
+    render_views(blender, job_of(placements[:1], [other], 64, 48, samples=64, denoise=False))
     again = render_views(blender, job)
     with BlenderProcess(tmp_path / "blender.log", threads=1) as fresh:
         elsewhere = render_views(fresh, job)

@@ -44,7 +44,12 @@ def test_f_score_is_the_harmonic_mean_of_precision_and_recall():
     true = np.array([[0.0, 0, 0.05], [0, 0, 9], [0, 9, 0], [9, 0, 0]])
     # precision 1/2, recall 1/4
     assert f_score(predicted, true, 0.1) == pytest.approx(2 * 0.5 * 0.25 / 0.75)
-    assert f_score(predicted, true, 0.05) == 0.0  # exactly tau is no hit
+
+
+def test_f_score_counts_a_distance_of_exactly_tau_as_no_hit():
+    two, one = np.array([[0.0, 0, 0], [0, 0, 0.5]]), np.array([[0.0, 0, 0]])
+    assert f_score(two, one, 0.5) == pytest.approx(2 / 3)  # precision 1/2, recall 1
+    assert f_score(one, two, 0.5) == pytest.approx(2 / 3)
 
 
 @given(CLOUDS, CLOUDS)

@@ -171,5 +171,7 @@ def test_clearance_disk_lies_on_the_table_whatever_its_size(width, depth, height
     support = support_of(*table(width, depth, height, top))
     disk = shapely.Point(support.anchor_xy_m).buffer(support.clearance_m)
     tolerance = 1e-6
-    assert shapely.box(-width / 2, -depth / 2, width / 2, depth / 2).buffer(tolerance).contains(disk)
+    assert (
+        shapely.box(-width / 2, -depth / 2, width / 2, depth / 2).buffer(tolerance).contains(disk)
+    )
     assert support.clearance_m == pytest.approx(min(width, depth) / 2, rel=0.01)

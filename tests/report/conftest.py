@@ -67,8 +67,7 @@ def asset_rows(root: Path) -> list[Row]:
     }
     rows = [
         *rows,
-        broken
-        | {"status": "quarantined", "reason": "0 faces", "extent_m": [0.0] * 3, "source": "test"},
+        broken | {"status": "quarantined", "reason": "0 faces", "extent_m": None, "source": "test"},
     ]
     return [row | {"object_index": index} for index, row in enumerate(rows)]
 
@@ -259,24 +258,10 @@ def score_rows() -> list[Row]:
     return rows
 
 
-def readable(schema: pa.Schema) -> pa.Schema:
-    """Return a schema without fixed-size lists: pyarrow 25 cannot read back nulls of those."""
-
-    def loose(kind: pa.DataType) -> pa.DataType:
-        if pa.types.is_struct(kind):
-            return pa.struct([(f.name, loose(f.type)) for f in kind])
-        if pa.types.is_fixed_size_list(kind):
-            return pa.list_(kind.value_type)
-        return kind
-
-    return pa.schema([f.with_type(loose(f.type)) for f in schema])
-
-
 def write_dataset(
     root: Path, folder: str, schema: pa.Schema, rows: list[Row], **extra: object
 ) -> None:
     unit_column = "layout_id" if "layout_id" in schema.names else "object_index"
-    schema = readable(schema)
     identity = Identity(folder, 1, {"seed": 0}, {})
     output = Output(Folder.at(root / folder), identity, schema, 1000, unit_column)
     output.begin()

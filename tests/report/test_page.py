@@ -107,6 +107,7 @@ def test_report_marks_best_of_each_split_only_where_methods_differ(whole_workspa
     assert "<b>0.550</b>" in model
     constant = re.findall(r"<tr><td>train</td><td>constant</td>(.*?)</tr>", html)[0]
     assert "<b>0.100</b>" not in constant
+    assert "<b>0.000</b>" not in model + constant  # F @ 0.01, the same for all
 
 
 def test_report_of_unfinished_workspace_names_the_command_of_each_missing_stage(

@@ -76,6 +76,18 @@ def test_nearer_voxel_hides_the_farther_whatever_the_order(order):
     assert same_hue(hue_at(picture, tuple(near)), order.index(0))
 
 
+@pytest.mark.parametrize(
+    "shift", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, -1), (-1, 0, 0), (1, 1, 1)]
+)
+def test_farther_voxel_changes_no_pixel_of_the_nearer_one(shift):
+    near = np.array([40, 10, 40])
+    far = near - TOWARDS_VIEWER + shift  # overlaps it in part
+    alone, both = draw_voxels(grids(tuple(near))), draw_voxels(grids(tuple(near), tuple(far)))
+    opaque = alone[..., 3] == 255
+    np.testing.assert_array_equal(both[opaque], alone[opaque])
+    assert (both[..., 3] == 255).sum() > opaque.sum()
+
+
 def test_picture_of_solid_block_has_no_holes():
     solid = np.zeros((1, 64, 64, 64), bool)
     solid[0, 10:50, 5:60, 20:40] = True

@@ -38,6 +38,11 @@ def test_cube_alone_covers_the_pixels_of_its_front_face():
     assert np.isinf(view.depth_z[view.instance_map == 0]).all()
 
 
+def test_window_is_what_is_seen_with_a_margin_that_stays_in_the_image():
+    assert cast([cube(1.04, (0, -6, 0))]).window_px == (31, 31, 69, 69)
+    assert cast([cube(1.04, (-1.6, -6, 0))]).window_px == (0, 31, 35, 69)  # and its side
+
+
 def test_cube_behind_a_cube_is_invisible_and_keeps_its_amodal_pixels():
     view = cast([cube(1.0, (0, -2, 0)), cube(1.04, (0, -6, 0))])  # 8 m away: ±6.25 px
 

@@ -169,23 +169,23 @@ def cylinder(
 
 
 def tube(path: ArrayLike, radius: float, material: Material, segments: int = 12) -> Part:
-    """Return a round bar along a (P, 3) path, closed by flat ends."""
+    """Return a round bar along a (P, 3) path, closed by flat ends and mitred at its corners."""
     points = np.asarray(path, np.float64)
     steps = np.diff(points, axis=0)
     steps /= np.linalg.norm(steps, axis=1, keepdims=True)
     tangents = np.concatenate([steps[:1], steps[:-1] + steps[1:], steps[-1:]])
     tangents /= np.linalg.norm(tangents, axis=1, keepdims=True)
+    bends = np.concatenate([np.zeros((1, 3)), steps[1:] - steps[:-1], np.zeros((1, 3))])
     side = np.cross(tangents[0], np.eye(3)[np.abs(tangents[0]).argmin()])
     angles = np.linspace(0, 2 * np.pi, segments + 1)
     angles[-1] = 0.0
     rings = []
-    for point, tangent in zip(points, tangents, strict=True):
+    for point, tangent, bend in zip(points, tangents, bends, strict=True):
         side = side - tangent * (side @ tangent)  # Carried along, so that the tube never twists.
         side /= np.linalg.norm(side)
         up = np.cross(tangent, side)
-        rings.append(
-            point + radius * (np.outer(np.cos(angles), side) + np.outer(np.sin(angles), up))
-        )
+        ring = radius * (np.outer(np.cos(angles), side) + np.outer(np.sin(angles), up))
+        rings.append(point + ring @ mitre(bend))
     arc = np.r_[0, np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))]
     around = radius * np.linspace(0, 2 * np.pi, segments + 1)
     uv = np.stack(np.broadcast_arrays(arc[:, None], around[None, :]), -1).reshape(-1, 2)
@@ -197,6 +197,19 @@ def tube(path: ArrayLike, radius: float, material: Material, segments: int = 12)
     )
     wall = Part(np.concatenate(rings), faces, uv, material)
     return merge([wall, disk(rings[0][::-1], material), disk(rings[-1], material)])
+
+
+def mitre(bend: Floats) -> Floats:
+    """Return the (3, 3) stretch along a corner's bend that keeps a bar as thick as before it.
+
+    The bend is the difference of the unit directions after and before, of length 2 sin(angle / 2).
+    """
+    half_sin = float(np.linalg.norm(bend)) / 2
+    if half_sin == 0.0:
+        return np.eye(3)
+    along = bend / (2 * half_sin)
+    stretch: Floats = np.eye(3) + (1 / np.sqrt(1 - half_sin**2) - 1) * np.outer(along, along)
+    return stretch
 
 
 def disk(ring: Floats, material: Material) -> Part:

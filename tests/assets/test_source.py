@@ -1,0 +1,28 @@
+"""Opening sources by name, and what is said when that cannot work."""
+
+from pathlib import Path
+
+import pytest
+
+from datagen.assets.source import SOURCE_NAMES, open_source
+from datagen.errors import ConfigError, DatasetError
+
+
+def test_procedural_source_opens_with_as_many_objects_as_asked():
+    source = open_source("procedural", num_objects=5, seed=9)
+    assert source.name == "procedural"
+    assert len(source.list_objects()) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "error", "words"),
+    [
+        ("shapenet", None, ConfigError, ", ".join(SOURCE_NAMES)),
+        ("procedural", Path("here"), ConfigError, "reads no files"),
+        ("sweethome3d", None, ConfigError, "--source-path"),
+        ("sweethome3d", Path("nowhere at all"), DatasetError, "nowhere at all"),
+    ],
+)
+def test_source_that_cannot_be_opened_says_what_to_do(name, path, error, words):
+    with pytest.raises(error, match=words):
+        open_source(name, path)
