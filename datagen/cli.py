@@ -20,7 +20,7 @@ from datagen.shards import Folder, open_dataset
 from datagen.stages.recipe import Recipe, load_recipe
 from datagen.stages.stage import RunOptions, Stage, funnel
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("datagen.cli")  # also when run as a script
 
 MADE_FIRST = {"layouts": "assets", "train": "encode"}
 """The two verbs that make a missing input themselves, so that four commands are a run."""

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 QUIET = 0.25
 """A patch is empty, undecoded, if no latent in its neighbourhood is louder than this."""
 
@@ -66,9 +65,7 @@ class SmallSparseStructureEncoder(nn.Module):
         self.latent_scale = latent_scale
         self.input_layer = nn.Linear(patch_size**3, channels)
         self.blocks = nn.Sequential(*[ResidualBlock(channels) for _ in range(num_blocks)])
-        self.out_layer = nn.Sequential(
-            nn.LayerNorm(channels), nn.Linear(channels, latent_channels)
-        )
+        self.out_layer = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, latent_channels))
         # Fixes the scale: whatever the weights, occupied patches have mean 0 and spread 1.
         self.standardize = nn.BatchNorm1d(latent_channels, affine=False, momentum=0.02)
 

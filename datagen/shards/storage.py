@@ -73,6 +73,7 @@ class Folder:
         filesystem, path = self._resolve(name)
         if self.is_local:
             return write_atomically(Path(path), data)
+        filesystem.create_dir(path.rsplit("/", 1)[0], recursive=True)
         with filesystem.open_output_stream(path) as stream:
             stream.write(data)
 

@@ -2,28 +2,47 @@
 
 import hashlib
 from pathlib import Path
+from typing import Literal
 
 import torch
 
-from datagen.errors import ConfigError
+from datagen.errors import ConfigError, DatasetError
+from datagen.models import load_model
+
+Role = Literal["encoder", "decoder"]
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "models" / "weights"
-EMBEDDED_NAMES = {("small", "encoder"): "small_ss_enc", ("small", "decoder"): "small_ss_dec"}
+EMBEDDED_NAMES: dict[Role, str] = {"encoder": "small_ss_enc", "decoder": "small_ss_dec"}
 
 
-def resolve_checkpoint(name: str, role: str) -> str:
+def resolve_checkpoint(name: str, role: Role) -> str:
     """Return the path or hub id of a checkpoint; ``small`` is the embedded one of the role."""
-    embedded = EMBEDDED_NAMES.get((name, role))
-    return str(EMBEDDED / embedded) if embedded else name
+    return str(EMBEDDED / EMBEDDED_NAMES[role]) if name == "small" else name
 
 
-def checkpoint_fingerprint(checkpoint: str) -> str:
+def checkpoint_fingerprint(name: str, role: Role) -> str:
     """Return the sha256 of a local checkpoint's weights, or the hub id itself."""
-    weights = Path(f"{checkpoint}.safetensors")
+    weights = Path(f"{resolve_checkpoint(name, role)}.safetensors")
     if not weights.is_file():
-        return checkpoint
+        return name
     with weights.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_autoencoder(name: str, role: Role, device: torch.device) -> torch.nn.Module:
+    """Load a sparse-structure encoder or decoder.
+
+    Raises:
+        DatasetError: there is no such checkpoint, or it holds another kind of network.
+    """
+    model = load_model(resolve_checkpoint(name, role), device=device)
+    kind = type(model).__name__
+    if not kind.lower().endswith(f"structure{role}"):
+        raise DatasetError(
+            f"{name}: holds a {kind}, expected a sparse-structure {role}. Give --{role} small, or "
+            f"a checkpoint such as TRELLIS's ss_{role[:3]}_conv3d_16l8_fp16."
+        )
+    return model.eval()
 
 
 def torch_device(name: str) -> torch.device:
@@ -36,3 +55,9 @@ def torch_device(name: str) -> torch.device:
             "or install a CUDA build of torch."
         )
     return torch.device(name)
+
+
+def set_threads(threads: int) -> None:
+    """Give torch a worker's share of the cores."""
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)  # x86 slows manifold on values that are zero to any purpose

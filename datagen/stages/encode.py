@@ -10,10 +10,14 @@ import torch
 from numpy.typing import NDArray
 
 from datagen.errors import ConfigError, StageError
-from datagen.models import load_model
 from datagen.shards import Identity, Row
 from datagen.shards.schemas import GRID_BYTES, LATENT_SHAPE, LATENTS
-from datagen.stages.checkpoints import checkpoint_fingerprint, resolve_checkpoint, torch_device
+from datagen.stages.checkpoints import (
+    checkpoint_fingerprint,
+    load_autoencoder,
+    set_threads,
+    torch_device,
+)
 from datagen.stages.scenes import SceneReader
 from datagen.stages.stage import Inputs, Process, Stage, WorkerContext
 from datagen.voxels import pack_occupancy, view_centric_transform, voxelize_view
@@ -52,7 +56,7 @@ class EncodeLatents(Stage):
     def identity(self, inputs: Inputs) -> Identity:
         """The encoder is known by its weights."""
         identity = super().identity(inputs)
-        encoder = checkpoint_fingerprint(resolve_checkpoint(self.encoder, "encoder"))
+        encoder = checkpoint_fingerprint(self.encoder, "encoder")
         return replace(identity, inputs={**identity.inputs, "encoder": encoder})
 
     def units(self, inputs: Inputs) -> Sequence[int]:
@@ -62,8 +66,8 @@ class EncodeLatents(Stage):
     def open(self, inputs: Inputs, context: WorkerContext) -> Iterator[Process]:
         reader = SceneReader(inputs["assets"])
         device = torch_device(context.device)
-        torch.set_num_threads(context.threads)
-        encoder = load_model(resolve_checkpoint(self.encoder, "encoder"), device=device).eval()
+        set_threads(context.threads)
+        encoder = load_autoencoder(self.encoder, "encoder", device)
 
         def process(layout_id: int) -> list[Row]:
             columns = ["view_index", "kept", "world_to_camera"]
@@ -112,7 +116,7 @@ def encode_grids(
     for start in range(0, len(occupancy), batch_size):
         grids = torch.from_numpy(occupancy[start : start + batch_size, None]).to(device)
         means.append(encoder(grids.float()).float().cpu().numpy().astype(np.float16))
-    latents = np.concatenate(means)
+    latents: NDArray[np.float16] = np.concatenate(means)
     if latents.shape[1:] != LATENT_SHAPE:
         raise StageError(
             f"encode: the encoder gives latents of {latents.shape[1:]}, expected {LATENT_SHAPE}. "

@@ -14,7 +14,7 @@ from datagen.errors import ConfigError
 from datagen.evaluation.constant import fit_constant
 from datagen.evaluation.points import POINTS_PER_OBJECT
 from datagen.evaluation.scene import WHOLE_SCENE, SceneGeometry, score_scene
-from datagen.models import build_model, load_model
+from datagen.models import build_model
 from datagen.sampling.scenes import SamplerConfig
 from datagen.sampling.surfaces import (
     read_scene_glb,
@@ -23,7 +23,7 @@ from datagen.sampling.surfaces import (
 )
 from datagen.shards import Dataset, Output, Row
 from datagen.shards.schemas import SCORES
-from datagen.stages.checkpoints import resolve_checkpoint, torch_device
+from datagen.stages.checkpoints import load_autoencoder, set_threads, torch_device
 from datagen.stages.infer import InferScenes, read_scene_model
 from datagen.stages.scenes import SceneReader
 from datagen.stages.splits import validation_layouts
@@ -74,7 +74,7 @@ class EvaluateScenes(Stage):
 
     @contextmanager
     def open(self, inputs: Inputs, context: WorkerContext) -> Iterator[Process]:
-        torch.set_num_threads(context.threads)
+        set_threads(context.threads)
         reader = SceneReader(inputs["assets"])
         untrained = _UntrainedModel(inputs, torch_device(context.device))
         constant = fit_constant(_training_grids(inputs)).grid
@@ -136,8 +136,7 @@ class _UntrainedModel:
         self._model.latent_mean.copy_(trained.latent_mean)
         self._model.latent_std.copy_(trained.latent_std)
         self._stage = _infer_stage(inputs["predictions"])
-        decoder = resolve_checkpoint(self._stage.decoder, "decoder")
-        self._decoder = load_model(decoder, device=device).eval()
+        self._decoder = load_autoencoder(self._stage.decoder, "decoder", device)
         self._inputs = inputs
 
     def predict(self, layout_id: int, view_index: int, num_instances: int) -> SceneGeometry:

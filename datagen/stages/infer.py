@@ -25,7 +25,12 @@ from datagen.sampling.surfaces import (
 )
 from datagen.shards import Dataset, Identity, Row
 from datagen.shards.schemas import PREDICTIONS
-from datagen.stages.checkpoints import checkpoint_fingerprint, resolve_checkpoint, torch_device
+from datagen.stages.checkpoints import (
+    checkpoint_fingerprint,
+    load_autoencoder,
+    set_threads,
+    torch_device,
+)
 from datagen.stages.splits import validation_layouts
 from datagen.stages.stage import Inputs, Process, Stage, WorkerContext
 from datagen.training.samples import decode_view
@@ -68,7 +73,7 @@ class InferScenes(Stage):
     def identity(self, inputs: Inputs) -> Identity:
         """The decoder is known by its weights."""
         identity = super().identity(inputs)
-        decoder = checkpoint_fingerprint(resolve_checkpoint(self.decoder, "decoder"))
+        decoder = checkpoint_fingerprint(self.decoder, "decoder")
         return replace(identity, inputs={**identity.inputs, "decoder": decoder})
 
     def units(self, inputs: Inputs) -> Sequence[int]:
@@ -89,9 +94,9 @@ class InferScenes(Stage):
     @contextmanager
     def open(self, inputs: Inputs, context: WorkerContext) -> Iterator[Process]:
         device = torch_device(context.device)
-        torch.set_num_threads(context.threads)
+        set_threads(context.threads)
         model = read_scene_model(inputs["model"], device)
-        decoder = load_model(resolve_checkpoint(self.decoder, "decoder"), device=device).eval()
+        decoder = load_autoencoder(self.decoder, "decoder", device)
         held_out = validation_layouts(
             inputs["latents"].units(), inputs["model"].fields["val_fraction"]
         )

@@ -108,7 +108,7 @@ class RenderViews(Stage):
             for view in seen
         ]
         kept = [index for index, reason in enumerate(reasons) if reason is None]
-        pictures = self._trace(layout_id, scene, cameras, kept, blender)
+        pictures = self._trace(layout_id, scene, cameras, seen, kept, blender)
         check_agreement({index: (pictures[index], seen[index]) for index in kept})
         return [
             {
@@ -162,6 +162,7 @@ class RenderViews(Stage):
         layout_id: int,
         scene: SceneMeshes,
         cameras: list[Camera],
+        seen: list[VisibleView],
         kept: list[int],
         blender: BlenderProcess,
     ) -> dict[int, bytes]:
@@ -178,6 +179,7 @@ class RenderViews(Stage):
                     world_to_camera=cameras[index][0],
                     intrinsics=cameras[index][1],
                     seed=seed_for(self.seed, self.name, layout_id, index),
+                    window_px=seen[index].window_px,
                 )
                 for index in kept
             ],

@@ -4,17 +4,16 @@ import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pyarrow as pa
-import torch
 
 from datagen.errors import ConfigError
 from datagen.executors.job import Executor
 from datagen.executors.local import available_cores
 from datagen.models import MODEL_ARGS
 from datagen.shards import Dataset, Output, Row
-from datagen.stages.checkpoints import torch_device
+from datagen.stages.checkpoints import set_threads, torch_device
 from datagen.stages.provenance import provenance
 from datagen.stages.splits import validation_layouts
 from datagen.stages.stage import Inputs, Stage
@@ -58,7 +57,7 @@ class TrainFlow(Stage):
         started = time.monotonic()
         folder = output.folder.path
         output.begin()
-        torch.set_num_threads(available_cores())
+        set_threads(available_cores())
         device = torch_device(getattr(executor, "device", "auto"))
         samples, held_out = self._samples(inputs)
         train_flow(samples, held_out, self.config, folder, device=str(device))
@@ -90,8 +89,3 @@ def kept_views(renders: Dataset) -> Iterator[Row]:
     """Iterate over the kept views with what conditioning needs of them."""
     columns = ["layout_id", "view_index", "kept", "rgb", "instance_map"]
     return (row for row in renders.rows(columns) if row["kept"])
-
-
-def model_config(model: Dataset) -> dict[str, Any]:
-    """Return the fields that a model was trained with."""
-    return model.fields

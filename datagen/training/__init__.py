@@ -2,6 +2,6 @@
 
 from datagen.training.flow_matching import FlowMatching
 from datagen.training.samples import SceneSample, read_samples
-from datagen.training.trainer import TrainConfig, train_flow
+from datagen.training.trainer import ISCENE_L, TrainConfig, train_flow
 
-__all__ = ["FlowMatching", "SceneSample", "TrainConfig", "read_samples", "train_flow"]
+__all__ = ["ISCENE_L", "FlowMatching", "SceneSample", "TrainConfig", "read_samples", "train_flow"]

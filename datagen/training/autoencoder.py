@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ import torch.nn.functional as F
 import tyro
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from datagen.core.seeding import rng_for, seed_for
 from datagen.models.small_autoencoder import (
@@ -137,63 +138,95 @@ def grid_stream(config: TrainAutoencoder, paths: list[Path], first_step: int) ->
 def learning_rate(config: TrainAutoencoder, step: int, elapsed_s: float) -> float:
     """Return the learning rate: 200 steps of warm-up, then a cosine over the time that is left."""
     progress = min(elapsed_s / (60 * config.minutes), 1.0)
-    return config.lr * min(1.0, (step + 1) / 200) * (0.005 + 0.995 * 0.5 * (1 + math.cos(math.pi * progress)))
+    cosine = 0.5 * (1 + math.cos(math.pi * progress))
+    return config.lr * min(1.0, (step + 1) / 200) * (0.005 + 0.995 * cosine)
 
 
 def train(config: TrainAutoencoder) -> None:
     """Train until the time is used up, writing weights every two minutes and at the end."""
-    torch.set_flush_denormal(True)
+    torch.set_flush_denormal(True)  # latents of empty patches are zero; their gradients nearly
     torch.set_num_threads(config.num_threads)
-    torch.manual_seed(seed_for(config.seed, "autoencoder", "weights"))
     paths = [path for path in find_geometry(config.assets) if not is_held_out(path)]
-    model = Autoencoder(config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.01)
-    config.out.mkdir(parents=True, exist_ok=True)
-    checkpoint = config.out / "checkpoint.pt"
-    average = torch.optim.swa_utils.AveragedModel(model, avg_fn=_average, use_buffers=True)
-    step, elapsed = 0, 0.0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        step, elapsed = state["step"], state["elapsed_s"]
-        logger.info("autoencoder: resuming at step %d, %.1f min", step, elapsed / 60)
-    saved, started = elapsed, time.monotonic() - elapsed
-    running = 0.0
-    for grids in grid_stream(config, paths, step):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, step, elapsed)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss, iou = model.loss(grids)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        average.update_parameters(model)
-        step, elapsed = step + 1, time.monotonic() - started
-        running += 0.02 * (iou.item() - running) if running else iou.item()
-        if step % 100 == 0:
+    run = TrainingRun(config)
+    run.resume()
+    limit_s = 60 * config.minutes
+    if run.elapsed_s >= limit_s:
+        logger.info("autoencoder: complete after %.1f min, nothing to do", run.elapsed_s / 60)
+        return
+    saved_s, started = run.elapsed_s, time.monotonic() - run.elapsed_s
+    for grids in grid_stream(config, paths, run.step):
+        loss, iou = run.advance(grids)
+        run.elapsed_s = time.monotonic() - started
+        if run.step % 100 == 0:
             logger.info(
-                "autoencoder: step %d, %.1f min, loss %.4f, IoU %.3f",
-                step, elapsed / 60, loss.item(), running,
+                "autoencoder: step %d, %.1f of %.1f min, loss %.4f, IoU %.3f",
+                *(run.step, run.elapsed_s / 60, config.minutes, loss, iou),
             )
-        done = elapsed >= 60 * config.minutes
-        if done or elapsed - saved > 120:
-            saved = elapsed
-            state = {
-                "model": model.state_dict(),
-                "average": average.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "step": step,
-                "elapsed_s": elapsed,
-            }
-            beside = checkpoint.with_suffix(".tmp")
-            torch.save(state, beside)
-            beside.replace(checkpoint)
-            write_weights(average.module, latent_stats(average.module, config, paths), config.out)
-        if done:
+        if run.elapsed_s >= limit_s or run.elapsed_s - saved_s > 120:
+            saved_s = run.elapsed_s
+            run.save(paths)
+        if run.elapsed_s >= limit_s:
+            break
+    logger.info("autoencoder: %d steps → %s", run.step, config.out)
+
+
+class TrainingRun:
+    """Everything that a resumed run needs back."""
+
+    def __init__(self, config: TrainAutoencoder) -> None:
+        torch.manual_seed(seed_for(config.seed, "autoencoder", "weights"))
+        self.config = config
+        self.model = Autoencoder(config)
+        self.average = AveragedModel(self.model, avg_fn=_average, use_buffers=True)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=config.lr, weight_decay=0.01)
+        self.step = 0
+        self.elapsed_s = 0.0
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the run is kept."""
+        return self.config.out / "checkpoint.pt"
+
+    def resume(self) -> None:
+        """Take up the checkpoint if there is one."""
+        if not self.checkpoint.exists():
             return
+        state = torch.load(self.checkpoint, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.elapsed_s = state["step"], state["elapsed_s"]
+        logger.info("autoencoder: resuming at step %d, %.1f min", self.step, self.elapsed_s / 60)
+
+    def advance(self, grids: Tensor) -> tuple[float, float]:
+        """Make one step on grids (B, 1, 64, 64, 64), bool; return loss and IoU."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.config, self.step, self.elapsed_s)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss, iou = self.model.loss(grids)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.average.update_parameters(self.model)
+        self.step += 1
+        return loss.item(), iou.item()
+
+    def save(self, paths: list[Path]) -> None:
+        """Write the checkpoint, whole or not at all, and the averaged weights."""
+        self.config.out.mkdir(parents=True, exist_ok=True)
+        state = {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "elapsed_s": self.elapsed_s,
+        }
+        partial = self.checkpoint.with_suffix(".part")
+        torch.save(state, partial)
+        partial.replace(self.checkpoint)
+        averaged = cast(Autoencoder, self.average.module)
+        write_weights(averaged, latent_stats(averaged, self.config, paths), self.config.out)
 
 
 def _average(mean: Tensor, current: Tensor, num_averaged: Tensor | int) -> Tensor:

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,7 @@ def read_geometry(path: Path) -> Mesh:
 
 
 def sample_object(path: Path, rng: np.random.Generator) -> Grids:
-    """Return one grid (1, 64, 64, 64): an object alone, filling the box, seen from a random side."""
+    """Return one grid (1, 64, 64, 64): an object that fills the box."""
     vertices, faces = read_geometry(path)
     return voxelize_view([(vertices, faces)], _sample_frame(vertices, rng))[:1]
 
@@ -97,7 +98,9 @@ def _sample_centres(
     return centres
 
 
-def _sample_frame(vertices: NDArray[np.floating], rng: np.random.Generator) -> NDArray[np.float64]:
+def _sample_frame(
+    vertices: NDArray[np.floating[Any]], rng: np.random.Generator
+) -> NDArray[np.float64]:
     """Return world_to_canonical (4, 4) of a camera in a random direction."""
     angle = rng.uniform(0, 2 * np.pi)
     eye = np.array([np.cos(angle), np.sin(angle), 0.5])

@@ -6,14 +6,17 @@ triangle marks those whose closed box it meets. A plane on a voxel border belong
 voxel alone.
 """
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from datagen.errors import DatasetError
 
+
 def voxelize_surface(
-    vertices: NDArray[np.floating], faces: NDArray[np.integer], resolution: int = 64
+    vertices: NDArray[np.floating[Any]], faces: NDArray[np.integer[Any]], resolution: int = 64
 ) -> NDArray[np.bool_]:
     """Return the surface voxels of a mesh inside the box [-0.5, 0.5]³.
 
@@ -36,7 +39,7 @@ def voxelize_surface(
 
 
 def mark_surface(
-    vertices: NDArray[np.floating], faces: NDArray[np.integer], grid: NDArray[np.bool_]
+    vertices: NDArray[np.floating[Any]], faces: NDArray[np.integer[Any]], grid: NDArray[np.bool_]
 ) -> None:
     """Set the surface voxels of a mesh in a grid that exists, as ``voxelize_surface`` does.
 
@@ -54,7 +57,7 @@ def mark_surface(
         _mark_triangles(vertices, units, faces.astype(np.uint32), grid)
 
 
-def check_mesh(vertices: NDArray[np.float64], faces: NDArray[np.integer]) -> None:
+def check_mesh(vertices: NDArray[np.float64], faces: NDArray[np.integer[Any]]) -> None:
     """Raise a DatasetError unless the mesh is (V, 3) finite and (F, 3) within V."""
     for name, array in (("vertices", vertices), ("faces", faces)):
         if array.ndim != 2 or array.shape[1] != 3:
@@ -148,8 +151,8 @@ def _mark_flat(corners, low, high, w, tests, grid):  # type: ignore[no-untyped-d
     _invert(tests, 3 * u, 3 * u + 3)
     centre = np.zeros(3)
     voxel = low.copy()
-    for voxel[u] in range(low[u], high[u] + 1):
-        centre[u] = voxel[u] + 0.5
+    for place in range(low[u], high[u] + 1):
+        voxel[u], centre[u] = place, place + 0.5
         _mark_run(corners, tests, 3 * u, 3 * u + 3, centre, voxel, v, low[v], high[v], unsure, grid)
 
 
@@ -172,11 +175,11 @@ def _mark_thick(corners, low, high, tests, grid):  # type: ignore[no-untyped-def
     u, v = (w + 1) % 3, (w + 2) % 3
     centre = np.zeros(3)
     voxel = np.empty(3, np.int64)
-    for voxel[u] in range(low[u], high[u] + 1):
-        centre[u], centre[v] = voxel[u] + 0.5, 0.0
+    for place in range(low[u], high[u] + 1):
+        voxel[u], centre[u], centre[v] = place, place + 0.5, 0.0
         first, _, _, end = _interval(tests, 3 * u, 3 * u + 3, centre, v, unsure)
-        for voxel[v] in range(max(low[v], first), min(high[v] + 1, end)):
-            centre[v] = voxel[v] + 0.5
+        for place_v in range(max(low[v], first), min(high[v] + 1, end)):
+            voxel[v], centre[v] = place_v, place_v + 0.5
             _mark_run(corners, tests, 0, 10, centre, voxel, w, low[w], high[w], unsure, grid)
 
 
@@ -231,12 +234,11 @@ def _mark_run(  # type: ignore[no-untyped-def]
     Open3D does.
     """
     first, sure, sure_end, end = _interval(tests, first_test, last_test, centre, axis, unsure)
-    for voxel[axis] in range(max(low, first), min(high + 1, end)):
+    for place in range(max(low, first), min(high + 1, end)):
+        voxel[axis] = place
         x, y, z = voxel[0], voxel[1], voxel[2]
         if not grid[x, y, z]:
-            grid[x, y, z] = sure <= voxel[axis] < sure_end or _touches(
-                corners[0], x, y, z, grid.shape[0]
-            )
+            grid[x, y, z] = sure <= place < sure_end or _touches(corners[0], x, y, z, grid.shape[0])
 
 
 @njit(cache=True, nogil=True)

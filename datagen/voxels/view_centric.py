@@ -1,7 +1,7 @@
 """The view-centric frame: the scene as the camera sees it, upright, inside [-0.5, 0.5]³."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,8 @@ LONGEST_SIDE = 1 - 2e-6
 
 
 def view_centric_transform(
-    world_to_camera: NDArray[np.floating],
-    scene_vertices: NDArray[np.floating],
+    world_to_camera: NDArray[np.floating[Any]],
+    scene_vertices: NDArray[np.floating[Any]],
     *,
     frame: Literal["yaw", "camera"] = "yaw",
 ) -> Floats:
@@ -70,7 +70,7 @@ def _rotation(camera_axes: Floats, frame: str) -> Floats:
 
 
 def voxelize_view(
-    instance_meshes: Sequence[tuple[NDArray[np.floating], NDArray[np.integer]]],
+    instance_meshes: Sequence[tuple[NDArray[np.floating[Any]], NDArray[np.integer[Any]]]],
     world_to_canonical: Floats,
     resolution: int = 64,
 ) -> NDArray[np.bool_]:

@@ -92,7 +92,9 @@ def main(config: Compare) -> None:
     for name, (vertices, faces) in meshes.items():
         ms, voxels = fastest(lambda v=vertices, f=faces: voxelize_surface(v, f), config.repeats)
         their_ms, _ = fastest(lambda v=vertices, f=faces: open3d_voxels(v, f), config.repeats)
-        differ = np.count_nonzero(voxelize_surface(vertices, faces) != open3d_voxels(vertices, faces))
+        differ = np.count_nonzero(
+            voxelize_surface(vertices, faces) != open3d_voxels(vertices, faces)
+        )
         print(
             f"{name:16s} {len(faces):7d} faces {voxels:6d} voxels, {differ} differ   "
             f"{ms:6.2f} ms  Open3D {their_ms:7.2f} ms  ×{their_ms / ms:.1f}"
@@ -101,9 +103,10 @@ def main(config: Compare) -> None:
         theirs.append(their_ms)
         different += differ
     ratios = np.array(theirs) / np.array(ours)
+    total, their_total = sum(ours), sum(theirs)
     print(
-        f"{len(meshes)} meshes, {different} voxels differ; {sum(ours):.1f} ms, Open3D "
-        f"{sum(theirs):.1f} ms: ×{sum(theirs) / sum(ours):.1f} in all, median ×{np.median(ratios):.1f}"
+        f"{len(meshes)} meshes, {different} voxels differ; {total:.1f} ms, Open3D "
+        f"{their_total:.1f} ms: ×{their_total / total:.1f} in all, median ×{np.median(ratios):.1f}"
     )
 
 

@@ -166,3 +166,12 @@ def test_tensors_come_back_as_arrays_and_schema_says_their_shape(tmp_path):
     row = next(iter(dataset))
     assert row["vector"].dtype == np.float32 and row["vector"].shape == (4,)
     assert json.loads(dataset.schema.field("vector").metadata[b"shape"]) == [-1]
+
+
+def test_workspace_behind_a_url_holds_the_same_bytes(tmp_path, reference):
+    """file:// takes the road that s3:// takes: no local paths, no renames."""
+    root = Folder.at(f"file://{tmp_path}")
+    assert not root.is_local
+    Toy().run(root, LocalExecutor(), OPTIONS)
+    assert shard_hashes(tmp_path / "toy") == reference
+    assert len(ToySum().run(root, LocalExecutor(), OPTIONS)) == 10

@@ -80,7 +80,9 @@ def test_point_segment_and_row_are_marked_from_end_to_end():
 
 
 def test_full_square_marks_one_whole_layer():
-    square = np.array([[-0.5, -0.5, 0.1], [0.4999, -0.5, 0.1], [0.4999, 0.4999, 0.1], [-0.5, 0.4999, 0.1]])
+    square = np.array(
+        [[-0.5, -0.5, 0.1], [0.4999, -0.5, 0.1], [0.4999, 0.4999, 0.1], [-0.5, 0.4999, 0.1]]
+    )
     grid = voxelize_surface(square, np.array([[0, 1, 2], [0, 2, 3]]))
     assert grid[:, :, 38].all()
     assert grid.sum() == 64 * 64
@@ -91,7 +93,7 @@ def test_geometry_outside_the_box_is_left_out_not_clamped():
     inside = voxelize_surface(up, ONE_FACE)
     assert layers(inside, 2) == [60, 61, 62, 63]
     assert layers(inside, 0) == [32]
-    assert not voxelize_surface(up + [0, 0, 0.05], ONE_FACE).any()
+    assert not voxelize_surface(up + np.array([0, 0, 0.05]), ONE_FACE).any()
     assert not voxelize_surface(up - [0, 0, 2], ONE_FACE).any()
 
 
@@ -136,7 +138,9 @@ def test_any_triangle_marks_exactly_the_voxels_rational_clipping_finds(triangle)
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2**32), st.sampled_from([0.05, 0.3, 1.5]), st.sampled_from([None, 16, 64, 128]))
+@given(
+    st.integers(0, 2**32), st.sampled_from([0.05, 0.3, 1.5]), st.sampled_from([None, 16, 64, 128])
+)
 def test_triangle_soup_gives_open3ds_voxels(seed, size, snap):
     rng = rng_for(seed, "soup")
     first = rng.uniform(-0.6, 0.6, (20, 1, 3))
@@ -165,7 +169,9 @@ def test_degenerate_faces_give_open3ds_voxels():
         trimesh.creation.icosphere(3, radius=0.45),
         trimesh.creation.torus(0.35, 0.1),
         trimesh.creation.box((0.5, 0.25, 0.75)),
-        trimesh.creation.cylinder(0.02, 0.9, transform=trimesh.transformations.euler_matrix(1, 2, 3)),
+        trimesh.creation.cylinder(
+            0.02, 0.9, transform=trimesh.transformations.euler_matrix(1, 2, 3)
+        ),
         trimesh.creation.box((2.0, 0.5, 0.01)),
     ],
     ids=["sphere", "torus", "box on borders", "thin turned cylinder", "plate beyond the box"],

@@ -85,7 +85,9 @@ def test_scene_and_camera_turned_together_give_the_same_voxels():
     turn = yaw_rotation(0.5 * np.pi)
     grids = [
         voxelize_surface(
-            transform_points(view_centric_transform(look_at(r @ eye, np.zeros(3)), points @ r.T), points @ r.T),
+            transform_points(
+                view_centric_transform(look_at(r @ eye, np.zeros(3)), points @ r.T), points @ r.T
+            ),
             faces,
         )
         for r in (np.eye(3), turn)
@@ -122,7 +124,7 @@ def test_unknown_frame_and_rolled_camera_are_refused():
 
 def test_view_holds_the_union_first_then_each_instance_in_the_scenes_frame():
     left = np.array([[0.0, 0, 0], [0.9, 0, 0], [0, 0, 1]])
-    right = left + [3.0, 0, 0]
+    right = left + np.array([3.0, 0, 0])
     face = np.array([[0, 1, 2]])
     everything = np.concatenate([left, right])
     to_canonical = view_centric_transform(look_at([2.0, -9.0, 0.5], [2.0, 0.0, 0.5]), everything)
