@@ -122,9 +122,11 @@ class SmallSparseStructureDecoder(nn.Module):
         active = loudest[:, 0] > QUIET
         patches = latent.new_full((*active.shape, self.patch_size**3), EMPTY_LOGIT)
         # One grid at a time: what its hidden layers take is what fits a processor's cache.
-        for one, chosen, out in zip(latent, active, patches, strict=True):
-            around = gather_neighbourhoods(one[None], chosen[None])
-            out[chosen] = self.decode_neighbourhoods(around).to(latent.dtype)
+        decoded = [
+            self.decode_neighbourhoods(gather_neighbourhoods(one[None], chosen[None]))
+            for one, chosen in zip(latent, active, strict=True)
+        ]
+        patches[active] = torch.cat(decoded).to(latent.dtype)
         return unpatchify(patches, self.patch_size)
 
 
