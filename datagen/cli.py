@@ -1,10 +1,12 @@
 """The command line: one verb a stage, thin. Flags are the stage's fields and the executor's."""
 
 import dataclasses
+import inspect
 import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -95,16 +97,18 @@ def run_verb(verb: str, arguments: list[str]) -> None:
     """Run one stage in a workspace."""
     recipe = load_recipe(name) if (name := _flag(arguments, "--recipe")) else Recipe()
     stage, flags = parse_stage(verb, getattr(recipe, verb), arguments)
-    root, executor = Folder.at(flags.root), flags.executor()
-    first = MADE_FIRST.get(verb)
-    if first is not None:
-        needed: Stage = getattr(recipe, first)
-        if not (root / needed.folder).exists("manifest.json"):
-            logger.info(
-                f"{verb}: {root / needed.folder} is not there, making it first (datagen {first})"
-            )
-            needed.run(root, executor, dataclasses.replace(_options(flags), overwrite=False))
-    dataset = stage.run(root, executor, _options(flags))
+    root = Folder.at(flags.root)
+    with closing(flags.executor()) as executor:
+        first = MADE_FIRST.get(verb)
+        if first is not None:
+            needed: Stage = getattr(recipe, first)
+            if not (root / needed.folder).exists("manifest.json"):
+                logger.info(
+                    f"{verb}: {root / needed.folder} is not there, "
+                    f"making it first (datagen {first})"
+                )
+                needed.run(root, executor, dataclasses.replace(_options(flags), overwrite=False))
+        dataset = stage.run(root, executor, _options(flags))
     sys.stdout.write(f"{verb}: {funnel(dataset)} in {dataset.folder}\n")
 
 
@@ -118,7 +122,7 @@ def parse_stage(verb: str, default: Stage, arguments: list[str]) -> tuple[Any, R
         ],
         frozen=True,
     )
-    summary = (type(default).__doc__ or "").strip()
+    summary = inspect.cleandoc(type(default).__doc__ or "").split("\n\n")[0]
     parsed: Any = tyro.cli(
         both,
         prog=f"datagen {verb}",
@@ -138,13 +142,11 @@ def run_recipe(arguments: list[str]) -> None:
     recipe = load_recipe(arguments[0])
     assets, flags = parse_stage(f"run {arguments[0]}", recipe.assets, arguments[1:])
     recipe = dataclasses.replace(recipe, assets=assets)
-    root, executor = Folder.at(flags.root), flags.executor()
-    overwrite = flags.overwrite
-    for verb, stage in recipe.stages():
-        dataset = stage.run(
-            root, executor, dataclasses.replace(_options(flags), overwrite=overwrite)
-        )
-        sys.stdout.write(f"{verb}: {funnel(dataset)} in {dataset.folder}\n")
+    root = Folder.at(flags.root)
+    with closing(flags.executor()) as executor:
+        for verb, stage in recipe.stages():
+            dataset = stage.run(root, executor, _options(flags))
+            sys.stdout.write(f"{verb}: {funnel(dataset)} in {dataset.folder}\n")
     sys.stdout.write(f"report: {write_report(root.path)}\n")
 
 

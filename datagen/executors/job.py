@@ -38,6 +38,10 @@ class Executor(Protocol):
         """Perform all tasks, in any order; yield each with its number of failed units."""
         ...
 
+    def close(self) -> None:
+        """Give back what is held between runs."""
+        ...
+
     def describe(self) -> str:
         """Return one phrase for the manifest and the log."""
         ...

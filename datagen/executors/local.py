@@ -22,6 +22,9 @@ class LocalExecutor:
             for task in tasks:
                 yield task, job.perform(process, task)
 
+    def close(self) -> None:
+        """Nothing is held between runs."""
+
     def describe(self) -> str:
         return "local"
 

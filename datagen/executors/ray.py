@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -27,24 +27,26 @@ class RayExecutor:
     address: str | None = None
     device: str = "auto"
     gpus_per_worker: float = 0.0
+    _started_here: list[bool] = field(default_factory=list, compare=False, repr=False)
 
     def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[tuple[Task, int]]:
-        if not tasks:
-            return
-        started_here = self._start()
-        try:
+        if tasks:
+            self._start()
             yield from self._run(job, tasks)
-        finally:
-            if started_here:
-                ray.shutdown()
+
+    def close(self) -> None:
+        """Leave Ray, or end it if it was started here; stages in between share one start."""
+        if self._started_here:
+            self._started_here.clear()
+            ray.shutdown()
 
     def describe(self) -> str:
         return f"ray, at most {self.num_workers} workers"
 
-    def _start(self) -> bool:
-        """Connect to Ray, or start it here; say whether it was started by this call."""
+    def _start(self) -> None:
+        """Connect to Ray, or start it here."""
         if ray.is_initialized():
-            return False
+            return
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         try:
             ray.init(
@@ -59,7 +61,7 @@ class RayExecutor:
                 "Expected the address of a running cluster (see `ray start`); leave the flag out "
                 "for this machine."
             ) from error
-        return True
+        self._started_here.append(True)
 
     def _run(self, job: Job, tasks: Sequence[Task]) -> Iterator[tuple[Task, int]]:
         num_workers = self._workers_that_fit(len(tasks))

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,7 +131,8 @@ def test_rerun_after_interrupt_makes_only_missing_units_and_the_same_bytes(tmp_p
 def test_ray_gives_the_same_bytes_as_local(tmp_path, reference):
     from datagen.executors.ray import RayExecutor
 
-    run(Toy(), tmp_path, executor=RayExecutor(num_workers=2))
+    with closing(RayExecutor(num_workers=2)) as executor:
+        run(Toy(), tmp_path, executor=executor)
     assert shard_hashes(tmp_path / "toy") == reference
 
 
@@ -139,7 +141,8 @@ def test_ray_worker_that_dies_costs_its_own_unit_alone(tmp_path):
     from datagen.executors.ray import RayExecutor
 
     stage = Toy(die_on=(4,))
-    dataset = run(stage, tmp_path, LENIENT, RayExecutor(num_workers=2))
+    with closing(RayExecutor(num_workers=2)) as executor:
+        dataset = run(stage, tmp_path, LENIENT, executor)
     assert [failure["unit"] for failure in dataset.manifest["failed"]] == [4]
     assert sorted(dataset.units()) == [0, 1, 2, 3, 5, 6, 7, 8, 9]
 
