@@ -1,16 +1,15 @@
 """A small image encoder that is trained along with the flow model."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datagen.models.attention import FeedForward, SelfAttention
-from datagen.models.sparse_structure_flow import embed_positions
 
 PATCH_PX = 16
 STEM_CHANNELS = 32
-CROP_MARGIN = 1.2
-"""Side of the conditioning crop over the visible scene's box."""
 
 
 class ImageEncoder(nn.Module):
@@ -19,9 +18,7 @@ class ImageEncoder(nn.Module):
     Shape suffixes: B batch, G images of one sample, T tokens, C channels.
     """
 
-    def __init__(
-        self, size_px: int, channels: int, num_blocks: int, num_heads: int, grid_side: int
-    ) -> None:
+    def __init__(self, size_px: int, channels: int, num_blocks: int, num_heads: int) -> None:
         super().__init__()
         self.size_px = size_px
         self.stem = nn.Sequential(
@@ -33,8 +30,7 @@ class ImageEncoder(nn.Module):
             if isinstance(layer, nn.Conv2d):
                 # What is seen must be as loud as where it is seen, and a black patch silent.
                 nn.init.kaiming_normal_(layer.weight)
-        positions = facing_positions(size_px // PATCH_PX, grid_side)
-        self.pos_emb = nn.Parameter(embed_positions(positions, channels))
+        self.pos_emb = nn.Parameter(_position_embedding(size_px // PATCH_PX, channels))
         self.blocks = nn.ModuleList(_Block(channels, num_heads) for _ in range(num_blocks))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -48,16 +44,12 @@ class ImageEncoder(nn.Module):
         return F.layer_norm(h, h.shape[-1:])
 
 
-def facing_positions(image_side: int, grid_side: int) -> Tensor:
-    """Return where in the grid each image patch points: (image_side², 3), grid steps, rows first.
-
-    In view-centric space the camera looks along +Y with +X to the right and Z upwards, so a patch
-    lies opposite one x and z, seen from the horizon; the middle stands for the depth not known.
-    """
-    steps = (torch.arange(image_side, dtype=torch.float32) + 0.5) / image_side - 0.5
-    across = (0.5 + CROP_MARGIN * steps) * grid_side - 0.5
-    z, x = torch.meshgrid(across.flip(0), across, indexing="ij")
-    return torch.stack([x, torch.full_like(x, grid_side / 2 - 0.5), z], dim=-1).reshape(-1, 3)
+def _position_embedding(side: int, channels: int) -> Tensor:
+    """Return (side², channels): sines and cosines of row and column, of waves of 2 to 4·side."""
+    row, column = torch.meshgrid(*(torch.arange(side, dtype=torch.float32),) * 2, indexing="ij")
+    waves = torch.logspace(1, math.log2(4 * side), channels // 4, base=2)
+    angles = torch.stack([row, column], dim=-1).reshape(-1, 2, 1) * 2 * math.pi / waves
+    return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
 class _Block(nn.Module):

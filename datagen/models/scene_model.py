@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from datagen.core.seeding import seed_for
-from datagen.models.attention import CrossAttention
 from datagen.models.image_encoder import ImageEncoder
 from datagen.models.scene_context_flow import SparseStructureSceneContextFlowModel
 
@@ -19,7 +18,7 @@ MODEL_ARGS: dict[ModelSize, dict[str, Any]] = {
         "flow": {
             **LATENT,
             "model_channels": 256,
-            "cond_channels": 256,
+            "cond_channels": 192,
             "num_blocks": 4,
             "num_heads": 4,
             "patch_size": 4,
@@ -28,13 +27,7 @@ MODEL_ARGS: dict[ModelSize, dict[str, Any]] = {
             "data_std": 0.2,
             "scene_context_attn_num": 2,
         },
-        "image_encoder": {
-            "size_px": 128,
-            "channels": 256,
-            "num_blocks": 1,
-            "num_heads": 4,
-            "grid_side": 4,
-        },
+        "image_encoder": {"size_px": 128, "channels": 192, "num_blocks": 2, "num_heads": 3},
     },
     "iscene-L": {
         "flow": {
@@ -47,13 +40,7 @@ MODEL_ARGS: dict[ModelSize, dict[str, Any]] = {
             "qk_rms_norm": True,
             "scene_context_attn_num": 5,
         },
-        "image_encoder": {
-            "size_px": 512,
-            "channels": 1024,
-            "num_blocks": 4,
-            "num_heads": 16,
-            "grid_side": 16,
-        },
+        "image_encoder": {"size_px": 512, "channels": 1024, "num_blocks": 4, "num_heads": 16},
     },
 }
 """The flow model's numbers of "iscene-L" are the paper's; "small" learns on a CPU in minutes.
@@ -75,7 +62,6 @@ class SceneModel(nn.Module):
         super().__init__()
         self.flow = SparseStructureSceneContextFlowModel(**flow)
         self.image_encoder = ImageEncoder(**image_encoder)
-        _align_cross_attention(self.flow)
         self.latent_mean: Tensor
         self.latent_std: Tensor
         shape = (flow["in_channels"], 1, 1, 1)
@@ -101,18 +87,6 @@ class SceneModel(nn.Module):
     def denormalize(self, x_0: Tensor) -> Tensor:
         """Turn samples (…, 8, R, R, R) into latents for the decoder."""
         return x_0 * self.latent_std + self.latent_mean
-
-
-def _align_cross_attention(flow: SparseStructureSceneContextFlowModel) -> None:
-    """Start with keys projected like queries, so that a voxel first looks where its image is.
-
-    Both sides carry the same embedding of positions; the weights are then trained freely.
-    """
-    for module in flow.modules():
-        if isinstance(module, CrossAttention):
-            channels, cond_channels = module.to_q.out_features, module.to_kv.in_features
-            if channels == cond_channels:
-                module.to_kv.weight.data[:channels] = module.to_q.weight.data
 
 
 def build_model(size: ModelSize, seed: int) -> SceneModel:

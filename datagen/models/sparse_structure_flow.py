@@ -134,13 +134,9 @@ class TimestepEmbedder(nn.Module):
 
 
 def position_embedding(side: int, channels: int) -> Tensor:
-    """Return (side³, channels), the embedding of every token of a grid in C order."""
+    """Return (side³, channels): sines and cosines of x, y and z in C order, zeros to the end."""
     axes = torch.meshgrid(*(torch.arange(side, dtype=torch.float32),) * 3, indexing="ij")
-    return embed_positions(torch.stack(axes, dim=-1).reshape(-1, 3), channels)
-
-
-def embed_positions(coords: Tensor, channels: int) -> Tensor:
-    """Return (N, channels): sines and cosines of x, y and z (N, 3), zeros to the end."""
+    coords = torch.stack(axes, dim=-1).reshape(-1, 3)
     num_frequencies = channels // 3 // 2
     frequencies = 10000 ** -(torch.arange(num_frequencies, dtype=torch.float32) / num_frequencies)
     angles = coords[..., None] * frequencies

@@ -144,8 +144,6 @@ def learning_rate(config: TrainAutoencoder, step: int, elapsed_s: float) -> floa
 
 def train(config: TrainAutoencoder) -> None:
     """Train until the time is used up, writing weights every two minutes and at the end."""
-    torch.set_flush_denormal(True)  # latents of empty patches are zero; their gradients nearly
-    torch.set_num_threads(config.num_threads)
     paths = [path for path in find_geometry(config.assets) if not is_held_out(path)]
     run = TrainingRun(config)
     run.resume()
@@ -266,6 +264,15 @@ def write_weights(model: Autoencoder, stats: dict[str, Any], out: Path) -> None:
         save_file(tensors, out / f"{name}.safetensors")
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Read the command line, then train."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    train(tyro.cli(TrainAutoencoder))
+    config = tyro.cli(TrainAutoencoder)
+    # Both hold for the whole process, so that they are no business of a function.
+    torch.set_flush_denormal(True)
+    torch.set_num_threads(config.num_threads)
+    train(config)
+
+
+if __name__ == "__main__":
+    main()

@@ -38,7 +38,7 @@ class TrainConfig:
     max_steps: int = 1000
     """Optimizer steps."""
 
-    batch_size: int = 6
+    batch_size: int = 4
     """Views a step."""
 
     instances_per_view: int = 3

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 import datagen.models
 from datagen.core.seeding import rng_for
 from datagen.models import load_model
+from datagen.shards import open_dataset
 from datagen.training.random_voxels import (
     find_geometry,
     is_held_out,
@@ -75,10 +76,16 @@ class Codec:
         return scores
 
 
+def read_names(assets: tuple[Path, ...]) -> dict[str, str]:
+    """Return the objects' names by asset_id."""
+    rows = [row for folder in assets for row in open_dataset(folder)]
+    return {row["asset_id"]: row["name"] for row in rows}
+
+
 def report(title: str, scores: list[float], names: list[str]) -> None:
     """Print one distribution and its worst five."""
     values = np.array(scores)
-    worst = ", ".join(f"{names[i][:16]} {values[i]:.3f}" for i in np.argsort(values)[:5])
+    worst = ", ".join(f"{names[i]} {values[i]:.3f}" for i in np.argsort(values)[:5])
     print(
         f"{title:9s} n {len(values):4d}  IoU mean {values.mean():.3f}  median "
         f"{np.median(values):.3f}  p5 {np.quantile(values, 0.05):.3f}  worst: {worst}"
@@ -91,7 +98,8 @@ def main(config: Score) -> None:
     paths = [path for path in find_geometry(config.assets) if is_held_out(path)]
     codec = Codec(config)
     objects = [codec.iou(sample_object(p, rng_for(0, "score", p.stem)))[0] for p in paths]
-    report("objects", objects, [path.stem for path in paths])
+    names = read_names(config.assets)
+    report("objects", objects, [names[path.stem] for path in paths])
     scenes, instances = [], []
     for index in range(config.num_scenes):
         whole, *parts = codec.iou(sample_scene(paths, rng_for(0, "score", index)))

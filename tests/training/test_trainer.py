@@ -29,13 +29,7 @@ TINY = {
         "predicts": "x_0",
         "scene_context_attn_num": 1,
     },
-    "image_encoder": {
-        "size_px": 32,
-        "channels": 8,
-        "num_blocks": 1,
-        "num_heads": 2,
-        "grid_side": 2,
-    },
+    "image_encoder": {"size_px": 32, "channels": 8, "num_blocks": 1, "num_heads": 2},
 }
 CONFIG = TrainConfig(
     max_steps=9,

@@ -97,6 +97,11 @@ def test_geometry_outside_the_box_is_left_out_not_clamped():
     assert not voxelize_surface(up - [0, 0, 2], ONE_FACE).any()
 
 
+def test_geometry_at_astronomic_distance_is_left_out():
+    assert not voxelize_surface(np.full((3, 3), 1e30), ONE_FACE).any()
+    assert not voxelize_surface(np.full((3, 3), -1e30), ONE_FACE).any()
+
+
 def test_resolution_changes_the_grid_not_the_place():
     grid = voxelize_surface(np.full((3, 3), 0.24), ONE_FACE, resolution=8)
     assert grid.shape == (8, 8, 8)
