@@ -21,6 +21,7 @@ from datagen.report import write_report
 from datagen.shards import Folder, open_dataset
 from datagen.stages.recipe import Recipe, load_recipe
 from datagen.stages.stage import RunOptions, Stage, funnel
+from datagen.training import ISCENE_L
 
 logger = logging.getLogger("datagen.cli")  # also when run as a script
 
@@ -96,7 +97,10 @@ def dispatch(arguments: list[str]) -> int:
 def run_verb(verb: str, arguments: list[str]) -> None:
     """Run one stage in a workspace."""
     recipe = load_recipe(name) if (name := _flag(arguments, "--recipe")) else Recipe()
-    stage, flags = parse_stage(verb, getattr(recipe, verb), arguments)
+    default = getattr(recipe, verb)
+    if verb == "train" and _flag(arguments, "--model") == "iscene-L":
+        default = dataclasses.replace(default, config=ISCENE_L)
+    stage, flags = parse_stage(verb, default, arguments)
     root = Folder.at(flags.root)
     with closing(flags.executor()) as executor:
         first = MADE_FIRST.get(verb)

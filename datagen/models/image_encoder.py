@@ -21,6 +21,7 @@ class ImageEncoder(nn.Module):
     def __init__(self, size_px: int, channels: int, num_blocks: int, num_heads: int) -> None:
         super().__init__()
         self.size_px = size_px
+        self.num_tokens = (size_px // PATCH_PX) ** 2
         self.stem = nn.Sequential(
             nn.Conv2d(3, STEM_CHANNELS, 4, stride=4, bias=False),
             nn.GELU(),

@@ -1,5 +1,6 @@
 """The trained whole: an image encoder and a scene-context flow model, in one module."""
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -10,6 +11,9 @@ from datagen.models.image_encoder import ImageEncoder
 from datagen.models.scene_context_flow import SparseStructureSceneContextFlowModel
 
 ModelSize = Literal["small", "iscene-L"]
+
+TOKEN_FEATURES = 16
+"""What ImageToMean takes of each image token."""
 
 LATENT = {"resolution": 16, "in_channels": 8, "out_channels": 8}
 
@@ -28,6 +32,7 @@ MODEL_ARGS: dict[ModelSize, dict[str, Any]] = {
             "scene_context_attn_num": 2,
         },
         "image_encoder": {"size_px": 128, "channels": 192, "num_blocks": 2, "num_heads": 3},
+        "mean_rank": 128,
     },
     "iscene-L": {
         "flow": {
@@ -50,6 +55,30 @@ only close to t = 1, and hardly a step would learn to look at the images. Hence 
 """
 
 
+class ImageToMean(nn.Module):
+    """The latent that an image suggests at first sight: one low-rank linear map of its tokens.
+
+    What a silhouette says of a thing's place is almost linear, and a transformer takes thousands
+    of steps to find it. Zero tokens (no condition) give zero.
+    """
+
+    def __init__(
+        self, num_tokens: int, channels: int, rank: int, out_shape: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        self.out_shape = out_shape
+        self.narrow = nn.Linear(channels, TOKEN_FEATURES, bias=False)
+        self.mix = nn.Linear(num_tokens * TOKEN_FEATURES, rank, bias=False)
+        self.spread = nn.Linear(rank, math.prod(out_shape), bias=False)
+        nn.init.zeros_(self.spread.weight)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map tokens (B, G, T, C) to grids (B, G, 8, R, R, R)."""
+        mixed = self.mix(self.narrow(tokens).flatten(2))
+        grids: Tensor = self.spread(mixed).unflatten(-1, self.out_shape)
+        return grids
+
+
 class SceneModel(nn.Module):
     """Velocities of a scene and its instances, from their images.
 
@@ -58,10 +87,18 @@ class SceneModel(nn.Module):
     ``normalize``.
     """
 
-    def __init__(self, flow: dict[str, Any], image_encoder: dict[str, Any]) -> None:
+    def __init__(
+        self, flow: dict[str, Any], image_encoder: dict[str, Any], mean_rank: int | None = None
+    ) -> None:
+        """Build the parts; ``mean_rank`` adds an ImageToMean about which the flow is run."""
         super().__init__()
         self.flow = SparseStructureSceneContextFlowModel(**flow)
         self.image_encoder = ImageEncoder(**image_encoder)
+        self.image_to_mean: ImageToMean | None = None
+        if mean_rank is not None:
+            grid = (flow["out_channels"], *[flow["resolution"]] * 3)
+            tokens = self.image_encoder.num_tokens
+            self.image_to_mean = ImageToMean(tokens, image_encoder["channels"], mean_rank, grid)
         self.latent_mean: Tensor
         self.latent_std: Tensor
         shape = (flow["in_channels"], 1, 1, 1)
@@ -75,6 +112,16 @@ class SceneModel(nn.Module):
 
     def forward(self, x: Tensor, t_times_1000: Tensor, cond: Tensor) -> Tensor:
         """Return the velocities (B, N + 1, 8, R, R, R) of a stack of grids at t (B,)."""
+        if self.image_to_mean is None:
+            return self._flow_velocity(x, t_times_1000, cond)
+        # With the mean μ of the condition, r_0 = x_0 - μ and r_t = (1 - t)·r_0 + t·ε = x_t - (1 - t)·μ
+        # is a flow of its own; its velocity ε - r_0 is v + μ.
+        mean: Tensor = self.image_to_mean(cond)
+        t = (t_times_1000 / 1000).reshape(-1, 1, 1, 1, 1, 1)
+        residual = x - (1 - t) * mean
+        return self._flow_velocity(residual, t_times_1000, cond) - mean
+
+    def _flow_velocity(self, x: Tensor, t_times_1000: Tensor, cond: Tensor) -> Tensor:
         v_instances, v_scene = self.flow.forward_scene(
             x[:, 1:], x[:, 0], t_times_1000, cond[:, 1:], cond[:, 0]
         )

@@ -2,8 +2,12 @@
 
 A grid of 64³ voxels is cut into 16³ patches of 4³. The encoder codes each occupied patch by itself;
 an empty patch has the latent zero, exactly. The decoder reads a patch's latent and its neighbours'.
-So the encoder's work grows with the surface, and what a flow model learns is zero but for the
+So the work of both grows with the surface, and what a flow model learns is zero but for the
 surface, and moves with it by whole patches.
+
+The latent of an occupied patch is its code plus ``OFFSET`` in every channel. Codes have mean zero:
+without the offset a flow model that knows where a thing is, but not yet its shape, would predict
+zero there, which is "empty", and learn nothing from knowing.
 
 B batch, C latent channels, S side in patches, P patch side, N occupied patches, H hidden.
 """
@@ -12,8 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-QUIET = 0.25
-"""A patch is empty, undecoded, if no latent in its neighbourhood is louder than this."""
+OFFSET = 2.0
+"""What the latent of an occupied patch has on top of its code: one spread of the codes."""
+
+OCCUPIED_POWER = 1.0
+"""A patch is occupied if its latent's mean square is above this: a quarter of OFFSET²."""
 
 EMPTY_LOGIT = -10.0
 
@@ -90,7 +97,7 @@ class SmallSparseStructureEncoder(nn.Module):
         latent = occupancy.new_zeros(*occupied.shape, self.latent_channels)
         if occupied.any():
             chosen = patches[occupied].to(occupancy.dtype)
-            latent[occupied] = self.encode_patches(chosen).to(latent.dtype)
+            latent[occupied] = (self.encode_patches(chosen) + OFFSET).to(latent.dtype)
         return latent.permute(0, 4, 1, 2, 3).contiguous()
 
 
@@ -118,15 +125,15 @@ class SmallSparseStructureDecoder(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         """Return logits (B, 1, 64, 64, 64), occupied where > 0, of a latent (B, 8, 16, 16, 16)."""
-        loudest = F.max_pool3d(latent.abs().amax(dim=1, keepdim=True), 3, stride=1, padding=1)
-        active = loudest[:, 0] > QUIET
-        patches = latent.new_full((*active.shape, self.patch_size**3), EMPTY_LOGIT)
+        occupied = latent.square().mean(dim=1) > OCCUPIED_POWER
+        heard = latent * occupied[:, None]
+        patches = latent.new_full((*occupied.shape, self.patch_size**3), EMPTY_LOGIT)
         # One grid at a time: what its hidden layers take is what fits a processor's cache.
         decoded = [
             self.decode_neighbourhoods(gather_neighbourhoods(one[None], chosen[None]))
-            for one, chosen in zip(latent, active, strict=True)
+            for one, chosen in zip(heard, occupied, strict=True)
         ]
-        patches[active] = torch.cat(decoded).to(latent.dtype)
+        patches[occupied] = torch.cat(decoded).to(latent.dtype)
         return unpatchify(patches, self.patch_size)
 
 

@@ -25,6 +25,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from datagen.core.seeding import rng_for, seed_for
 from datagen.models.small_autoencoder import (
+    OFFSET,
     SmallSparseStructureDecoder,
     SmallSparseStructureEncoder,
     gather_neighbourhoods,
@@ -59,6 +60,9 @@ class TrainAutoencoder:
     num_blocks: int = 3
     """Residual blocks in the decoder; the encoder has one fewer."""
 
+    vague: float = 0.3
+    """Share of the grids whose codes are shrunk, as a flow model in doubt predicts them."""
+
     noise: float = 0.1
     """Noise on the latents while training, as a share of their spread."""
 
@@ -88,6 +92,7 @@ class Autoencoder(nn.Module):
         self.encoder = SmallSparseStructureEncoder(**self.encoder_args)
         self.decoder = SmallSparseStructureDecoder(**self.decoder_args)
         self.noise = config.noise * self.encoder.latent_scale
+        self.vague = config.vague
 
     def loss(self, occupancy: Tensor) -> tuple[Tensor, Tensor]:
         """Return loss and intersection over union of grids (B, 1, 64, 64, 64), bool.
@@ -99,8 +104,7 @@ class Autoencoder(nn.Module):
         occupied = patches.any(dim=-1)
         codes = self.encoder.encode_patches(patches[occupied].float())
         latent = codes.new_zeros(*occupied.shape, self.encoder.latent_channels)
-        latent[occupied] = codes
-        latent = latent + self.noise * torch.randn_like(latent)
+        latent[occupied] = self._blur(codes, occupied) + OFFSET
         near = F.max_pool3d(occupied[:, None].float(), 3, stride=1, padding=1)[:, 0]
         # All occupied patches, a third of their neighbours, few of the far ones.
         chance = torch.where(occupied, 1.0, torch.where(near > 0, 0.34, 0.02))
@@ -115,6 +119,13 @@ class Autoencoder(nn.Module):
         loss = F.binary_cross_entropy_with_logits(logits, target) + 0.2 * dice + 0.1 * fence
         hit, true = logits > 0, target > 0.5
         return loss, (hit & true).sum() / (hit | true).sum()
+
+    def _blur(self, codes: Tensor, occupied: Tensor) -> Tensor:
+        """Add noise to codes (N, C), and shrink those of some grids towards "shape unknown"."""
+        is_vague = torch.rand(len(occupied), device=codes.device) < self.vague
+        clarity = torch.where(is_vague, torch.rand_like(is_vague, dtype=codes.dtype), 1.0)
+        per_patch = clarity[occupied.nonzero()[:, 0], None]
+        return per_patch * codes + self.noise * torch.randn_like(codes)
 
 
 def sample_grids(config: TrainAutoencoder, paths: list[Path], step: int) -> Tensor:
@@ -224,7 +235,7 @@ class TrainingRun:
         torch.save(state, partial)
         partial.replace(self.checkpoint)
         averaged = cast(Autoencoder, self.average.module)
-        write_weights(averaged, latent_stats(averaged, self.config, paths), self.config.out)
+        write_weights(averaged, self.config.out)
 
 
 def _average(mean: Tensor, current: Tensor, num_averaged: Tensor | int) -> Tensor:
@@ -235,27 +246,14 @@ def _average(mean: Tensor, current: Tensor, num_averaged: Tensor | int) -> Tenso
     return mean.lerp(current, 1 - keep)
 
 
-@torch.no_grad()
-def latent_stats(model: Autoencoder, config: TrainAutoencoder, paths: list[Path]) -> dict[str, Any]:
-    """Return mean and standard deviation of each latent channel over all cells of random grids."""
-    model.eval()
-    latents = []
-    for index in range(8):
-        grids = sample_grids(config, paths, -1 - index)
-        latents.append(model.encoder(grids.float()).transpose(0, 1).flatten(1))
-    model.train()
-    values = torch.cat(latents, dim=1)
-    return {"mean": values.mean(dim=1).tolist(), "std": values.std(dim=1).tolist()}
-
-
-def write_weights(model: Autoencoder, stats: dict[str, Any], out: Path) -> None:
+def write_weights(model: Autoencoder, out: Path) -> None:
     """Write small_ss_enc and small_ss_dec as NAME.json and NAME.safetensors, float16."""
-    halves: tuple[tuple[str, nn.Module, dict[str, Any], dict[str, Any]], ...] = (
-        ("small_ss_enc", model.encoder, model.encoder_args, {"latent_stats": stats}),
-        ("small_ss_dec", model.decoder, model.decoder_args, {}),
+    halves: tuple[tuple[str, nn.Module, dict[str, Any]], ...] = (
+        ("small_ss_enc", model.encoder, model.encoder_args),
+        ("small_ss_dec", model.decoder, model.decoder_args),
     )
-    for name, network, args, extra in halves:
-        description = {"name": type(network).__name__, "args": args, **extra}
+    for name, network, args in halves:
+        description = {"name": type(network).__name__, "args": args}
         (out / f"{name}.json").write_text(json.dumps(description, indent=2) + "\n")
         tensors = {
             key: value.half() if value.is_floating_point() else value

@@ -1,6 +1,5 @@
 """Training the small autoencoder: its data, what it leaves on disk, and going on after a stop."""
 
-import json
 
 import numpy as np
 import pytest
@@ -95,7 +94,6 @@ def test_training_leaves_weights_that_load_and_goes_on_where_it_stopped(assets, 
     encoder = load_model(out / "small_ss_enc", device="cpu")
     decoder = load_model(out / "small_ss_dec", device="cpu")
     assert decoder(encoder(torch.zeros(1, 1, 64, 64, 64))).shape == (1, 1, 64, 64, 64)
-    assert len(json.loads((out / "small_ss_enc.json").read_text())["latent_stats"]["std"]) == 8
 
     autoencoder.train(config(assets, out, minutes=0.04))
     second = torch.load(out / "checkpoint.pt", weights_only=True)
