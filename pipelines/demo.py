@@ -15,7 +15,7 @@ RECIPE = Recipe(
     layouts=SampleLayouts(num_layouts=24),
     render=RenderViews(num_views=14, resolution_px=256),
     encode=EncodeLatents(),
-    train=TrainFlow(config=TrainConfig(max_steps=1500), val_fraction=0.15),
+    train=TrainFlow(config=TrainConfig(max_steps=900), val_fraction=0.15),
     infer=InferScenes(split="all", max_scenes=16),
     evaluate=EvaluateScenes(points_per_object=4096),
 )

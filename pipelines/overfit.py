@@ -15,7 +15,7 @@ RECIPE = Recipe(
     layouts=SampleLayouts(num_layouts=1, min_objects=4, max_objects=4),
     render=RenderViews(num_views=4, resolution_px=256),
     encode=EncodeLatents(),
-    train=TrainFlow(config=TrainConfig(max_steps=4000), val_fraction=0.0),
+    train=TrainFlow(config=TrainConfig(max_steps=800), val_fraction=0.0),
     infer=InferScenes(split="train", views_per_scene=4),
     evaluate=EvaluateScenes(points_per_object=4096),
 )

@@ -31,8 +31,8 @@ MODEL_ARGS: dict[ModelSize, dict[str, Any]] = {
             "data_std": 0.2,
             "scene_context_attn_num": 2,
         },
-        "image_encoder": {"size_px": 128, "channels": 192, "num_blocks": 2, "num_heads": 3},
-        "mean_rank": 128,
+        "image_encoder": {"size_px": 128, "channels": 192, "num_blocks": 1, "num_heads": 3},
+        "mean_rank": 256,
     },
     "iscene-L": {
         "flow": {
@@ -114,8 +114,8 @@ class SceneModel(nn.Module):
         """Return the velocities (B, N + 1, 8, R, R, R) of a stack of grids at t (B,)."""
         if self.image_to_mean is None:
             return self._flow_velocity(x, t_times_1000, cond)
-        # With the mean μ of the condition, r_0 = x_0 - μ and r_t = (1 - t)·r_0 + t·ε = x_t - (1 - t)·μ
-        # is a flow of its own; its velocity ε - r_0 is v + μ.
+        # With μ the mean that the images suggest, r_0 = x_0 - μ has a flow of its own:
+        # r_t = (1 - t)·r_0 + t·ε = x_t - (1 - t)·μ, with the velocity ε - r_0 = v + μ.
         mean: Tensor = self.image_to_mean(cond)
         t = (t_times_1000 / 1000).reshape(-1, 1, 1, 1, 1, 1)
         residual = x - (1 - t) * mean

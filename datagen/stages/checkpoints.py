@@ -61,5 +61,8 @@ def torch_device(name: str) -> torch.device:
 def set_threads(threads: int) -> None:
     """Give torch a worker's share of the cores."""
     torch.set_num_threads(threads)
-    _ = np.finfo(np.float32), np.finfo(np.float64)  # numpy warns if it first measures them afterwards
+    _ = (
+        np.finfo(np.float32),
+        np.finfo(np.float64),
+    )  # numpy warns if it first measures them afterwards
     torch.set_flush_denormal(True)  # x86 slows manifold on values that are zero to any purpose

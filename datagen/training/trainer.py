@@ -44,7 +44,7 @@ class TrainConfig:
     instances_per_view: int = 3
     """Instances drawn from each of them."""
 
-    lr: float = 1e-3
+    lr: float = 2e-3
     """Highest learning rate."""
 
     lr_schedule: Literal["constant", "cosine"] = "cosine"

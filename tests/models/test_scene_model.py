@@ -62,3 +62,16 @@ def test_image_tokens_depend_on_where_in_the_image_a_thing_is():
     images[0, 1, 16:32, :16] = 255
     tokens = model.encode_images(images)
     assert not torch.allclose(tokens[0, 0].mean(dim=0), tokens[0, 1].mean(dim=0), atol=1e-3)
+
+
+@torch.no_grad()
+def test_flow_that_knows_nothing_predicts_the_mean_that_the_image_suggests():
+    model = build_model("small", 0)
+    torch.nn.init.normal_(model.image_to_mean.spread.weight)
+    size = MODEL_ARGS["small"]["image_encoder"]["size_px"]
+    cond = model.encode_images(torch.randint(0, 256, (2, 3, size, size, 3), dtype=torch.uint8))
+    x = torch.randn(2, 3, 8, 16, 16, 16)
+    t = torch.tensor([0.9, 0.3])
+    x_0 = x - t.reshape(-1, 1, 1, 1, 1, 1) * model(x, 1000 * t, cond)
+    torch.testing.assert_close(x_0, model.image_to_mean(cond), rtol=1e-3, atol=1e-3)
+    assert not model.image_to_mean(torch.zeros_like(cond)).any(), "no image, no mean"

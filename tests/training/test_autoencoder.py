@@ -1,6 +1,5 @@
 """Training the small autoencoder: its data, what it leaves on disk, and going on after a stop."""
 
-
 import numpy as np
 import pytest
 import torch
