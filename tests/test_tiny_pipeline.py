@@ -125,7 +125,7 @@ def test_kill_during_render_loses_no_finished_scene_and_leaves_no_blender(worksp
         stderr=(tmp_path / "driver.log").open("wb"),
     )
     parts = tmp_path / "renders" / ".parts" / "00000"
-    wait_for(lambda: parts.is_dir() and any(parts.glob("*.parquet")) or driver.poll() is not None)
+    wait_for(lambda: (parts.is_dir() and any(parts.glob("*.parquet"))) or driver.poll() is not None)
     blenders = children(driver.pid)
     driver.kill()
     driver.wait()
