@@ -2,17 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
 import tyro
 
 from datagen.core.seeding import rng_for
 from datagen.errors import ConfigError, StageError
+from datagen.executors.job import Executor
 from datagen.layouts.compose import CompositionRules, Placeable, PlaceableSupport, compose_scene
-from datagen.shards import Dataset, Row
+from datagen.shards import Dataset, Folder, Row, open_dataset
 from datagen.shards.schemas import LAYOUTS
-from datagen.stages.stage import Inputs, Process, Stage, WorkerContext
+from datagen.stages.stage import Inputs, Process, RunOptions, Stage, WorkerContext
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,8 @@ class SampleLayouts(Stage):
     """Area of the first region over the area of the disks."""
     seed: int = 0
     """Of everything random."""
+    verify: bool = field(default=False, metadata={"identity": False})
+    """Afterwards, check every layout mesh against mesh, also those made earlier."""
 
     def __post_init__(self) -> None:
         if self.num_layouts < 1:
@@ -73,6 +76,12 @@ class SampleLayouts(Stage):
 
     def units(self, inputs: Inputs) -> Sequence[int]:
         return range(self.num_layouts)
+
+    def run(self, root: Folder, executor: Executor, options: RunOptions) -> Dataset:
+        layouts = super().run(root, executor, options)
+        if self.verify:
+            _verify(open_dataset(root / "assets"), layouts)
+        return layouts
 
     @contextmanager
     def open(self, inputs: Inputs, context: WorkerContext) -> Iterator[Process]:
@@ -106,6 +115,17 @@ class SampleLayouts(Stage):
             ]
 
         yield process
+
+
+def _verify(assets: Dataset, layouts: Dataset) -> None:
+    try:
+        from datagen.stages.verify_layouts import verify_and_record
+    except ModuleNotFoundError as error:
+        raise StageError(
+            f"layouts: --verify needs {error.name}, which is not installed. "
+            "Expected the extra `evaluate`; run `pip install 'datagen[evaluate]'`."
+        ) from error
+    verify_and_record(assets, layouts)
 
 
 def read_placeables(assets: Dataset) -> list[Placeable]:
