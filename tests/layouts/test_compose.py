@@ -6,12 +6,8 @@ import numpy as np
 import pytest
 
 from datagen.core.seeding import rng_for
-from datagen.layouts.compose import (
-    CompositionRules,
-    Placeable,
-    PlaceableSupport,
-    compose_scene,
-)
+from datagen.layouts.compose import CompositionRules, compose_scene
+from datagen.layouts.stacking import Placeable, PlaceableSupport
 
 RULES = CompositionRules(
     min_objects=2,
@@ -22,8 +18,25 @@ RULES = CompositionRules(
     max_tries=30,
     region_area_ratio=2.0,
 )
-TABLE = Placeable("table", (1.6, 0.8, 0.7), 0.9, PlaceableSupport(0.7, (0.1, 0.0), 0.35, np.inf))
-SHELF = Placeable("shelf", (1.0, 0.4, 1.0), 0.54, PlaceableSupport(0.4, (0.0, 0.0), 0.18, 0.25))
+
+
+def rectangle(low, high):
+    corners = np.array([low, (high[0], low[1]), high, (low[0], high[1])], float)
+    return np.stack([corners, np.roll(corners, -1, axis=0)], axis=1)
+
+
+TABLE = Placeable(
+    "table",
+    (1.6, 0.8, 0.7),
+    0.9,
+    PlaceableSupport(0.7, (0.1, 0.0), 0.35, np.inf, rectangle((-0.6, -0.35), (0.8, 0.35))),
+)
+SHELF = Placeable(
+    "shelf",
+    (1.0, 0.4, 1.0),
+    0.54,
+    PlaceableSupport(0.4, (0.0, 0.0), 0.18, 0.25, rectangle((-0.48, -0.18), (0.48, 0.18))),
+)
 BOX = Placeable("box", (0.5, 0.5, 0.5), 0.36, None)
 ASSETS = {asset.asset_id: asset for asset in (TABLE, SHELF, BOX)}
 
