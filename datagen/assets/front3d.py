@@ -6,9 +6,9 @@ Layout of the download (Hugging Face ``huanngzh/3D-Front``): ``3D-FRONT-SCENE/<h
 semantic pictures). The last 1000 rooms are the test set.
 """
 
+import hashlib
 import json
-import logging
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -17,12 +17,11 @@ from datagen.assets.objects import (
     FetchedModel,
     ImportOptions,
     SourceObject,
+    canonical_json,
     file_asset_id,
     listing_fingerprint,
 )
 from datagen.errors import DatasetError, RowError
-
-logger = logging.getLogger(__name__)
 
 LICENSE = "CC-BY-NC-4.0"
 AUTHOR = "3D-FRONT and 3D-FUTURE, Alibaba; processed by MIDI"
@@ -127,6 +126,11 @@ def read_rooms(path: Path, split: Split = "all") -> list[Room]:
             f"(the last {NUM_TEST_ROOMS} are the test set). Choose another --split."
         )
     return chosen
+
+
+def rooms_fingerprint(rooms: list[Room]) -> str:
+    """Return a sha256 over the rooms, their places in the list and their objects."""
+    return hashlib.sha256(canonical_json([astuple(room) for room in rooms])).hexdigest()
 
 
 def read_json(path: Path) -> list[Any]:
