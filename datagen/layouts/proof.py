@@ -63,13 +63,6 @@ class Solid:
         return np.asarray(shapely.get_coordinates(hull), np.float64)
 
     @cached_property
-    def resting_points(self) -> Floats:
-        """(R, 3), vertices on which it stands."""
-        height = self.vertices[:, 2]
-        points: Floats = self.vertices[height <= height.min() + 1e-3 * np.ptp(height)]
-        return points
-
-    @cached_property
     def rays(self) -> EmbreeScene:
         """What rays are cast against."""
         scene = EmbreeScene(robust=True)
@@ -196,11 +189,13 @@ def outside_polygon(placement: Placement, below: Placement, solid: Solid, table:
 def resting_gap(placement: Placement, below: Placement, solid: Solid, table: Solid) -> float:
     """Return the distance, metres, from the placement down to the mesh it stands on.
 
-    Rays go straight down from all resting points; the least distance counts, as it is there that
-    the two touch. Negative: it is sunk in. inf: there is nothing below.
+    Rays go straight down from all vertices that could touch it; the least distance counts, as an
+    object with one leg over a crack stands on its other legs. Negative: it is sunk in. inf: there
+    is nothing below.
     """
-    gaps = gaps_below(placement, below, solid.resting_points, table)
-    return float(gaps[np.argmin(np.abs(gaps))])
+    reach = MAX_GAP_M / placement["scale"]
+    points = solid.vertices[solid.vertices[:, 2] <= solid.bottom_m + reach]
+    return float(gaps_below(placement, below, points, table).min())
 
 
 def gaps_below(

@@ -95,6 +95,21 @@ def test_hole_below_a_stacked_object_is_found():
     assert rules == [("gap", 1, 0)]
 
 
+def test_object_with_one_leg_over_a_crack_stands_on_the_other():
+    slats = [standing_box((0.2, 1, 0.1)).apply_translation([x, 0, 0]) for x in (-0.12, 0.12)]
+    legs = [standing_box((0.01, 0.01, z)) for z in (0.2, 0.199)]  # the first is the longer one
+    legs[0].apply_translation([0, 0, 0])
+    legs[1].apply_translation([0.1, 0, 0.001])
+    SOLIDS["slats"] = solid(
+        trimesh.util.concatenate(slats), 0.1, shapely.box(-0.22, -0.5, 0.22, 0.5)
+    )
+    SOLIDS["stool"] = solid(trimesh.util.concatenate(legs))
+    SOLIDS["stilt"] = solid(legs[0])
+    slats_there = placement("slats", (0, 0, 0))
+    assert faults(slats_there, placement("stool", (0, 0, 0.1), on=0)) == []
+    assert faults(slats_there, placement("stilt", (0, 0, 0.1), on=0)) == [("gap", 1, 0)]
+
+
 def test_object_without_a_support_carries_nothing():
     pair = [placement("cube", (0, 0, 0)), placement("cube", (0, 0, 0.4), scale=0.5, on=0)]
     assert faults(*pair) == [("footprint", 1, 0)]

@@ -3,59 +3,18 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-import trimesh
 
-from datagen.assets.measure import measure
 from datagen.errors import StageError
 from datagen.executors.local import LocalExecutor
 from datagen.shards import Folder, Identity, Output, open_dataset
-from datagen.shards.schemas import ASSETS, LAYOUTS
+from datagen.shards.schemas import LAYOUTS
 from datagen.stages.layouts import SampleLayouts
 from datagen.stages.stage import RunOptions
-from datagen.stages.verify_layouts import VERIFICATION, verify_layouts
+from datagen.stages.verify_layouts import VERIFICATION, verify_and_record, verify_layouts
+from tests.stages.shapes import write_assets
 
 pytest.importorskip("fcl", reason="the extra `evaluate` is not installed")
-
-
-def box(size, center):
-    return trimesh.creation.box(size).apply_translation(center)
-
-
-def desk():
-    legs = [box((0.05, 0.05, 0.7), (x, y, 0.35)) for x in (-0.6, 0.6) for y in (-0.3, 0.3)]
-    shelf = box((1.4, 0.2, 0.02), (0, 0.25, 1.1))
-    ends = [box((0.02, 0.2, 0.4), (x, 0.25, 0.9)) for x in (-0.69, 0.69)]
-    return trimesh.util.concatenate([box((1.4, 0.7, 0.04), (0, 0, 0.72)), shelf, *ends, *legs])
-
-
-SHAPES = {
-    "desk": desk(),
-    "block": box((0.5, 0.3, 0.2), (0, 0, 0.1)),
-    "ball": trimesh.creation.icosphere(3, 0.2).apply_translation([0, 0, 0.2]),
-}
-
-
-def write_assets(root: Path) -> None:
-    """Write an assets dataset of the shapes, measured as the stage measures."""
-    rows = []
-    for index, (name, mesh) in enumerate(SHAPES.items()):
-        path = root / "assets" / "geometry" / f"{name}.npz"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, vertices=mesh.vertices.astype("f4"), faces=mesh.faces.astype("i4"))
-        rows.append(
-            dict.fromkeys(ASSETS.names)
-            | {"object_index": index, "asset_id": name, "status": "ok", "category": name}
-            | {key: value for key, value in measure(path).items() if key in ASSETS.names}
-            | {"geometry_path": f"geometry/{name}.npz"}
-        )
-    output = Output(
-        Folder.at(root / "assets"), Identity("assets", 1, {}, {}), ASSETS, 256, "object_index"
-    )
-    output.begin()
-    output.write_shard(0, rows, [])
-    output.seal({"counts": {}})
 
 
 def sample(root: Path, **fields):
@@ -83,6 +42,15 @@ def test_sampled_layouts_are_proven_and_the_proof_lies_beside_them(tmp_path):
     )
     assert record["stacked"] > 20
     assert record["layouts_fingerprint"] == dataset.fingerprint
+
+
+def test_crowded_tables_and_towers_are_proven_pair_by_pair(tmp_path):
+    write_assets(tmp_path)
+    rules = {"stack_probability": 1.0, "max_stacked_per_table": 4, "stack_levels": 3}
+    dataset = sample(tmp_path, num_layouts=40, **rules)
+    result = verify_layouts(open_dataset(tmp_path / "assets"), dataset, exhaustive_every=1)
+    assert result.violations == []
+    assert result.stacked > 40
 
 
 def test_verify_does_not_enter_the_fingerprint(tmp_path):
@@ -121,8 +89,6 @@ def test_stacked_object_sunk_in_fails_the_proof_and_names_the_layout(tmp_path):
 
 
 def test_objects_pushed_into_each_other_raise_with_the_record_written(tmp_path):
-    from datagen.stages.verify_layouts import verify_and_record
-
     write_assets(tmp_path)
     sample(tmp_path, num_layouts=3, stack_probability=0.0)
 
