@@ -47,6 +47,38 @@ else:
 """
 
 
+WRITE_GROUPS = r"""
+import bpy, sys
+bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
+bpy.ops.mesh.primitive_cube_add()
+cube = bpy.context.object
+for name in ("picture", "glass"):
+    group = bpy.data.node_groups.new(name, "ShaderNodeTree")
+    group.interface.new_socket("Shader", in_out="OUTPUT", socket_type="NodeSocketShader")
+    output = group.nodes.new("NodeGroupOutput")
+    if name == "glass":
+        shader = group.nodes.new("ShaderNodeBsdfTransparent")
+    else:
+        shader = group.nodes.new("ShaderNodeBsdfPrincipled")
+        image = group.nodes.new("ShaderNodeTexImage")
+        image.image = bpy.data.images.new("wood", 4, 4)
+        image.image.source = "FILE"
+        image.image.filepath = "//nowhere/wood.png"
+        group.links.new(image.outputs[0], shader.inputs["Base Color"])
+    group.links.new(shader.outputs[0], output.inputs[0])
+    material = bpy.data.materials.new(name)
+    material.use_nodes = True
+    node = material.node_tree.nodes.new("ShaderNodeGroup")
+    node.node_tree = group
+    surface = material.node_tree.nodes["Material Output"].inputs[0]
+    material.node_tree.links.new(node.outputs[0], surface)
+    cube.data.materials.append(material)
+cube.data.polygons[0].material_index = 1
+bpy.context.scene.unit_settings.scale_length = 0.01
+bpy.ops.wm.save_as_mainfile(filepath=sys.argv[1])
+"""
+
+
 @pytest.fixture(scope="module")
 def blender(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BlenderProcess]:
     with BlenderProcess(tmp_path_factory.mktemp("log") / "blender.log", threads=1) as process:
@@ -155,6 +187,20 @@ def test_more_uv_layers_than_a_mesh_can_have_do_not_stop_an_object(blender, tmp_
     (tmp_path / "it.glb").write_bytes(header + text + rest)
     row, _, _ = prepared(blender, tmp_path)
     assert row["num_bodies"] == 3
+
+
+@pytest.mark.blender
+@pytest.mark.slow
+def test_blend_file_with_lost_pictures_and_glass_inside_node_groups(blender, tmp_path):
+    command = [sys.executable, "-c", WRITE_GROUPS, str(tmp_path / "it.blend")]
+    subprocess.run(command, check=True, capture_output=True)
+    row, _, faces = prepared(blender, tmp_path)
+    assert row["textures_missing"] == ["wood.png"]
+    assert row["has_texture"] is False
+    assert row["extent_m"] == pytest.approx([0.02, 0.02, 0.02])  # the scene's unit is 1 cm
+    with np.load(tmp_path / "out" / row["geometry_path"]) as arrays:
+        assert arrays["transparent"].sum() == 2
+    assert len(faces) == 12
 
 
 def test_model_brings_the_files_that_it_names_and_no_others(tmp_path):
