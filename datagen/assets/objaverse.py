@@ -5,12 +5,15 @@ not asked for again, so a machine without network works from it.
 """
 
 import contextlib
+import gzip
 import io
+import json
 import logging
 import urllib.error
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -183,7 +186,8 @@ class ObjaverseSource:
 def download(uids: list[str]) -> dict[str, Path]:
     """Return local files by uid, downloaded side by side; alone where one is refused."""
     try:
-        found = _ask(lambda: objaverse.load_objects(uids, download_processes=DOWNLOADS))
+        processes = min(DOWNLOADS, len(uids))
+        found = _ask(lambda: objaverse.load_objects(uids, download_processes=processes))
         return {uid: Path(path) for uid, path in found.items()}
     except RowError as error:
         if len(uids) == 1:
@@ -238,14 +242,23 @@ def _ask(question: Callable[[], T]) -> T:
     """Return what the package answers; its chatter on standard output is dropped.
 
     Raises:
-        RowError: the server refused one file.
-        DatasetError: there is no network and the cache lacks a file.
+        RowError: the server refused a file.
+        DatasetError: there is no network and the cache lacks a file, or has half of one.
     """
     with contextlib.redirect_stdout(io.StringIO()):
         try:
             return question()
         except urllib.error.HTTPError as error:
             raise RowError(f"the server says {error.code} {error.reason} to {error.url}") from error
+        except MaybeEncodingError as error:
+            # A refusal cannot travel between processes, as it holds an open connection.
+            raise RowError("the server refused one of several files") from error
+        except (EOFError, gzip.BadGzipFile, json.JSONDecodeError) as error:
+            raise DatasetError(
+                f"objaverse: a list in {objaverse.BASE_PATH} is damaged ({error}), as a broken-off "
+                "download leaves it. Expected whole *.json.gz files; delete the newest of them "
+                "and run again."
+            ) from error
         except OSError as error:
             raise DatasetError(
                 f"objaverse: a file is not in {objaverse.BASE_PATH} and cannot be downloaded "

@@ -36,6 +36,22 @@ print(json.dumps([
 ]))
 """
 
+SERVE = r"""
+import os, shutil, urllib.request
+from urllib.error import HTTPError
+
+def urlretrieve(url, target):
+    # The server, played by the cache of another home. It refuses one object.
+    source = os.path.join(os.environ["SERVED"], url.partition("/resolve/main/")[2])
+    with open(os.environ["JOURNAL"], "a") as journal:
+        journal.write(url + "\n")
+    if source.endswith("2.glb"):
+        raise HTTPError(url, 404, "Not Found", {}, open(os.environ["JOURNAL"], "rb"))
+    shutil.copy(source, target)
+
+urllib.request.urlretrieve = urlretrieve
+"""
+
 
 def uid_of(index: int) -> str:
     return f"{index:032x}"
@@ -72,9 +88,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     # Port 9 answers nobody: whatever is asked for over the network fails at once.
-    environment = os.environ | {"HOME": str(home), "https_proxy": "http://127.0.0.1:9"}
+    environment = os.environ | {"HOME": str(home), "https_proxy": "http://127.0.0.1:9"} | more
     command = [sys.executable, *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
@@ -131,6 +147,32 @@ def test_unknown_uids_are_named(home, tmp_path):
     (tmp_path / "uids.txt").write_text(f"{uid_of(1)}\nnonsense\n")
     result = run(home, "-c", LIST, json.dumps({"uids": str(tmp_path / "uids.txt")}))
     assert "1 of 2 uids are not in Objaverse 1.0 (first: nonsense)" in result.stderr
+
+
+def test_download_brings_what_is_missing_once_and_a_refused_object_is_set_aside(home, tmp_path):
+    uids = tmp_path / "uids.txt"
+    uids.write_text("\n".join(uid_of(index) for index in (0, 2, 3)))
+    journal = tmp_path / "journal"
+    served = {"SERVED": str(home / ".objaverse/hf-objaverse-v1"), "JOURNAL": str(journal)}
+    arguments = ["-c", SERVE + LIST, json.dumps({"uids": str(uids)})]
+    result = run(tmp_path, *arguments, **served)
+    assert result.returncode == 0, result.stderr
+    faults = [obj["fault"] for obj in json.loads(result.stdout)]  # nothing else was printed
+    assert faults == [None, "fetch_failed", None]
+    asked = journal.read_text().splitlines()
+    assert sum(line.endswith(f"{uid_of(0)}.glb") for line in asked) == 1
+    run(tmp_path, *arguments, **served)
+    again = journal.read_text().splitlines()[len(asked) :]
+    assert again and all(line.endswith(f"{uid_of(2)}.glb") for line in again)
+
+
+def test_half_a_list_in_the_cache_is_an_error_in_one_line(home, tmp_path):
+    cache = tmp_path / ".objaverse/hf-objaverse-v1"
+    cache.mkdir(parents=True)
+    whole = (home / ".objaverse/hf-objaverse-v1/object-paths.json.gz").read_bytes()
+    (cache / "object-paths.json.gz").write_bytes(whole[: len(whole) // 2])
+    result = run(tmp_path, "-c", LIST, json.dumps({"num_objects": 2}))
+    assert "is damaged" in result.stderr.splitlines()[-1]
 
 
 def test_without_network_and_cache_one_clear_line_is_printed(tmp_path):
