@@ -29,7 +29,7 @@ class SampleLayouts(Stage):
 
     name: ClassVar[str] = "layouts"
     folder: ClassVar[str] = "layouts"
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     schema = LAYOUTS
     reads: ClassVar[tuple[str, ...]] = ("assets",)
     keeps_parts: ClassVar[bool] = False
