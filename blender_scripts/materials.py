@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_TEXTURE_PX = 1024
+PACKABLE = ("FILE", "TILED", "GENERATED")
 NEUTRAL = (0.5, 0.5, 0.5, 1.0)
 """Linear grey for a surface whose colour nobody knows."""
 
@@ -67,17 +68,22 @@ def neutral_material() -> bpy.types.Material:
 
 def remove_missing_textures(material: bpy.types.Material) -> list[str]:
     """Unlink pictures that cannot be read, since they would render magenta; return their names."""
-    tree = material.node_tree
     names = []
-    for node in [node for node in tree.nodes if node.type == "TEX_IMAGE"]:
-        if node.image is not None and min(node.image.size) > 0:
-            continue
-        names.append(Path(node.image.filepath).name if node.image else "unnamed")
-        sockets = [link.to_socket for output in node.outputs for link in output.links]
-        tree.nodes.remove(node)
-        for socket in sockets:
-            repair_socket(socket)
+    for tree in node_trees(material):
+        for node in [node for node in tree.nodes if node.type == "TEX_IMAGE"]:
+            if node.image is not None and is_readable(node.image):
+                continue
+            names.append(Path(node.image.filepath).name if node.image else "unnamed")
+            sockets = [link.to_socket for output in node.outputs for link in output.links]
+            tree.nodes.remove(node)
+            for socket in sockets:
+                repair_socket(socket)
     return names
+
+
+def is_readable(image: bpy.types.Image) -> bool:
+    """Say whether a picture has pixels that can travel inside a .blend file; films cannot."""
+    return image.source in PACKABLE and min(image.size) > 0
 
 
 def repair_socket(socket: bpy.types.NodeSocket) -> None:
@@ -102,15 +108,20 @@ def pack(image: bpy.types.Image) -> None:
 
 def image_nodes(material: bpy.types.Material) -> Iterator[bpy.types.Node]:
     """Yield the picture nodes, also those inside node groups."""
-    trees = [material.node_tree]
-    for tree in trees:
+    for tree in node_trees(material):
         for node in tree.nodes:
             if node.type == "TEX_IMAGE" and node.image is not None:
                 yield node
-            elif (
-                node.type == "GROUP" and node.node_tree is not None and node.node_tree not in trees
-            ):
+
+
+def node_trees(material: bpy.types.Material) -> list[bpy.types.NodeTree]:
+    """Return a material's own node tree and those of all groups in it, at any depth."""
+    trees = [material.node_tree]
+    for tree in trees:  # grows on the way
+        for node in tree.nodes:
+            if node.type == "GROUP" and node.node_tree is not None and node.node_tree not in trees:
                 trees.append(node.node_tree)
+    return trees
 
 
 def is_invisible(material: bpy.types.Material) -> bool:
@@ -121,11 +132,15 @@ def is_invisible(material: bpy.types.Material) -> bool:
 
 def lets_light_through(material: bpy.types.Material) -> bool:
     """Say whether rays can pass the surface somewhere: its mask is then larger than its alpha."""
-    if any(node.type in SEE_THROUGH_NODES for node in material.node_tree.nodes):
-        return True
-    node = principled(material)
-    if node is None:
-        return False
+    nodes = [node for tree in node_trees(material) for node in tree.nodes]
+    return any(
+        node.type in SEE_THROUGH_NODES or (node.type == "BSDF_PRINCIPLED" and is_glassy(node))
+        for node in nodes
+    )
+
+
+def is_glassy(node: bpy.types.Node) -> bool:
+    """Say whether a Principled BSDF lets light through somewhere."""
     is_glass = is_linked(node, "Transmission Weight") or default(node, "Transmission Weight") > 0.0
     return is_glass or is_linked(node, "Alpha") or default(node, "Alpha") < 1.0
 

@@ -11,8 +11,9 @@ import bpy
 import numpy as np
 from numpy.typing import NDArray
 
+from importers import ImportFailed, import_model
 from materials import SafeMaterials, make_materials_safe
-from triangles import Triangles, clean, collect, place, write_mesh
+from triangles import Triangles, clean, collect, decimate, place, transformed, write_mesh
 
 ASSET_NAME = "asset"
 PURGED = (
@@ -22,16 +23,13 @@ PURGED = (
 )
 
 
-class ImportFailed(Exception):
-    """The importer could not read the file."""
-
-
 def prepare(job: dict[str, Any]) -> dict[str, Any]:
     """Turn a model file into a prepared asset.
 
     Args:
-        job: ``model_path``, ``blend_path`` and ``geometry_path`` (absolute; folders exist) and
-            ``options`` (the fields of datagen.assets.objects.ImportOptions).
+        job: ``model_path``, ``blend_path`` and ``geometry_path`` (absolute; folders exist),
+            ``options`` (the fields of datagen.assets.objects.ImportOptions) and, if there is a
+            limit, ``max_faces`` (a mesh of more triangles is decimated).
 
     Returns:
         ``reason`` null and the asset's counts, or a reason ("import_failed", "no_triangles",
@@ -39,9 +37,9 @@ def prepare(job: dict[str, Any]) -> dict[str, Any]:
     """
     purge()
     try:
-        import_model(Path(job["model_path"]))
+        unit_m = import_model(Path(job["model_path"]))
         triangles = collect(bpy.context.evaluated_depsgraph_get())
-        report = write_asset(triangles, job)
+        report = write_asset(transformed(triangles, unit_m * np.eye(3), np.zeros(3)), job)
     except ImportFailed as error:
         report = {"reason": "import_failed", "detail": str(error)}
     finally:
@@ -57,7 +55,9 @@ def write_asset(triangles: Triangles, job: dict[str, Any]) -> dict[str, Any]:
         return {"reason": "not_finite", "detail": "a vertex is NaN or infinite"}
     if len(triangles.faces) == 0:
         return {"reason": "no_triangles", "detail": "the file holds no visible triangle"}
-    placed, num_removed = clean(place(triangles, job["options"]))
+    reduced, num_source_faces = limited(triangles, job.get("max_faces"))
+    moved, origin_m = place(reduced, job["options"])
+    placed, num_removed = clean(moved)
     if len(placed.faces) == 0:
         return {"reason": "no_triangles", "detail": f"all {num_removed} triangles have no area"}
 
@@ -71,24 +71,22 @@ def write_asset(triangles: Triangles, job: dict[str, Any]) -> dict[str, Any]:
         "num_vertices": len(mesh.vertices),
         "num_faces": len(mesh.polygons),
         "num_removed": int(num_removed),
+        "num_source_faces": num_source_faces,
+        "source_origin_m": origin_m.tolist(),
         "has_texture": materials.has_texture,
         "textures_missing": materials.textures_missing,
     }
 
 
-def import_model(path: Path) -> None:
-    """Import a Y-up OBJ or glTF file the way Blender stores it: Z up."""
-    suffix = path.suffix.lower()
-    try:
-        if suffix == ".obj":
-            bpy.ops.wm.obj_import(filepath=str(path), forward_axis="NEGATIVE_Z", up_axis="Y")
-        elif suffix in (".glb", ".gltf"):
-            bpy.ops.import_scene.gltf(filepath=str(path))
-        else:
-            raise ImportFailed(f"no importer for {suffix or 'a file without suffix'}")
-    except RuntimeError as error:
-        # An operator reports every failure of its own, bad file or missing file, this way.
-        raise ImportFailed(str(error).strip()) from error
+def limited(triangles: Triangles, max_faces: int | None) -> tuple[Triangles, int]:
+    """Return the triangles, decimated if they are more than allowed, and how many there were."""
+    if max_faces is None or len(triangles.faces) <= max_faces:
+        return triangles, len(triangles.faces)
+    # Only faces that would be kept count, and edges collapse only where vertices are welded.
+    welded, _ = clean(triangles)
+    if len(welded.faces) <= max_faces:
+        return welded, len(welded.faces)
+    return decimate(welded, max_faces), len(welded.faces)
 
 
 def write_library(mesh: bpy.types.Mesh, path: Path) -> None:
@@ -124,6 +122,8 @@ def read_ints(collection: Any, attribute: str, length: int) -> NDArray[np.int32]
 
 def purge() -> None:
     """Remove every datablock but the scene, so that memory does not grow from job to job."""
+    if bpy.data.filepath or len(bpy.data.scenes) != 1:
+        bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)  # after a .blend
     remove_all(*PURGED)
     bpy.data.orphans_purge(do_recursive=True)
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 GEOMETRY_TYPES = ("MESH", "CURVE", "SURFACE", "META", "FONT")
+MAX_UV_LAYERS = 8
+"""Blender's own limit for a mesh; the parts of a file may have more names between them."""
 MIN_AREA_RATIO = 1e-12
 """Triangles below this share of the box's squared longest side count as having no area."""
 
@@ -60,7 +62,9 @@ def collect(depsgraph: bpy.types.Depsgraph) -> Triangles:
     parts = [
         read_instance(instance, depsgraph)
         for instance in depsgraph.object_instances
-        if instance.show_self and instance.object.type in GEOMETRY_TYPES
+        if instance.show_self
+        and instance.object.type in GEOMETRY_TYPES
+        and not instance.object.hide_render
     ]
     return join(parts)
 
@@ -150,12 +154,15 @@ def join(parts: list[Triangles]) -> Triangles:
     )
 
 
-def place(triangles: Triangles, options: dict[str, Any]) -> Triangles:
+def place(triangles: Triangles, options: dict[str, Any]) -> tuple[Triangles, Floats]:
     """Return the triangles canonical: Z up, metres, ground-plane box centred, lowest point at 0.
 
     Args:
         triangles: as Blender imports a Y-up file, that is turned by Y_UP_TO_Z_UP.
         options: the fields of datagen.assets.objects.ImportOptions.
+
+    Returns:
+        The triangles, and where their origin lay in the file: (3,), metres, z_up.
     """
     to_z_up = Y_UP_TO_Z_UP[:3, :3]
     rotation = np.array(options["rotation"] or np.eye(3), np.float64).reshape(3, 3)
@@ -165,12 +172,13 @@ def place(triangles: Triangles, options: dict[str, Any]) -> Triangles:
     low, high = box(turned)
     extent = high - low
     if options["size_m"] is None:
-        scale = np.full(3, float(options["unit_m"]))
+        longest = float(extent.max()) or 1.0
+        scale = np.full(3, 1.0 / longest if options["unit_m"] is None else options["unit_m"])
     else:
         # A side without length stays without; there is nothing to stretch.
         scale = np.where(extent > 0, options["size_m"] / np.where(extent > 0, extent, 1.0), 1.0)
     base = np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]])
-    return transformed(turned, np.diag(scale), -scale * base)
+    return transformed(turned, np.diag(scale), -scale * base), scale * base
 
 
 def clean(triangles: Triangles) -> tuple[Triangles, int]:
@@ -199,6 +207,21 @@ def clean(triangles: Triangles) -> tuple[Triangles, int]:
     return kept, len(faces) - len(keep)
 
 
+def decimate(triangles: Triangles, max_faces: int) -> Triangles:
+    """Return about ``max_faces`` triangles of the same shape and look (edges collapsed)."""
+    mesh = write_mesh(triangles, "too large")
+    obj = bpy.data.objects.new("too large", mesh)
+    bpy.context.scene.collection.objects.link(obj)
+    modifier = obj.modifiers.new("limit", "DECIMATE")
+    modifier.ratio = max_faces / len(triangles.faces)
+    modifier.use_collapse_triangulate = True
+    depsgraph = bpy.context.evaluated_depsgraph_get()
+    reduced = obj.evaluated_get(depsgraph).to_mesh(
+        preserve_all_data_layers=True, depsgraph=depsgraph
+    )
+    return read_mesh(reduced, list(mesh.materials))
+
+
 def write_mesh(triangles: Triangles, name: str) -> bpy.types.Mesh:
     """Return a new mesh datablock with these triangles, layers, normals and used materials."""
     num_faces = len(triangles.faces)
@@ -214,7 +237,7 @@ def write_mesh(triangles: Triangles, name: str) -> bpy.types.Mesh:
         mesh.materials.append(triangles.materials[slot])
     mesh.polygons.foreach_set("material_index", material.astype(np.int32).ravel())
     mesh.polygons.foreach_set("use_smooth", triangles.smooth)
-    for layer_name, uv in triangles.uvs.items():
+    for layer_name, uv in list(triangles.uvs.items())[:MAX_UV_LAYERS]:
         layer = mesh.uv_layers.new(name=layer_name)
         layer.uv.foreach_set("vector", uv.astype(np.float32).ravel())
     for layer_name, color in triangles.colors.items():

@@ -7,11 +7,15 @@ from typing import Any
 import numpy as np
 import trimesh
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from datagen.assets.objects import SourceObject
 from datagen.layouts.support import Support, find_support
 
 REASONS = (
+    "license",
+    "duplicate",
     "fetch_failed",
     "crashed",
     "import_failed",
@@ -19,10 +23,25 @@ REASONS = (
     "not_finite",
     "flat",
 )
-"""Why an asset can be quarantined; ``crashed`` says that Blender died or gave up on it."""
+"""Why an asset can be quarantined; ``crashed`` says that Blender died or gave up on it.
+``license`` and ``duplicate`` (the bytes of an object listed before) are set aside unopened."""
 
 FLAT_SHARE = 1e-3
 """An object thinner than this share of its longest side vanishes when seen from its edge."""
+
+MEASURED = (
+    "extent_m",
+    "radius_m",
+    "num_vertices",
+    "num_faces",
+    "num_bodies",
+    "watertight",
+    "support",
+)
+"""Columns taken from the geometry."""
+
+REPORTED = ("num_source_faces", "has_texture", "textures_missing", "source_origin_m")
+"""Columns that Blender reports."""
 
 Row = dict[str, Any]
 
@@ -51,6 +70,7 @@ def measure(path: Path) -> Row:
         "radius_m": float(np.hypot(points[:, 0], points[:, 1]).max()),
         "num_vertices": len(vertices),
         "num_faces": len(faces),
+        "num_bodies": count_bodies(len(vertices), faces),
         "watertight": bool(is_closed),
         "support": support_struct(find_support(vertices, faces)),
     }
@@ -62,10 +82,20 @@ def find_fault(vertices: NDArray[np.float32], faces: NDArray[np.int32]) -> str |
         return "no_triangles"
     if not np.isfinite(vertices).all():
         return "not_finite"
-    extent = np.ptp(vertices.astype(np.float64), axis=0)
-    if extent.min() <= FLAT_SHARE * extent.max():
+    points = vertices.astype(np.float64)
+    # A sheet that stands askew is as flat as one along the axes.
+    _, axes = np.linalg.eigh(np.cov((points - points.mean(axis=0)).T))
+    extent, own_extent = np.ptp(points, axis=0), np.ptp(points @ axes, axis=0)
+    if min(extent.min(), own_extent.min()) <= FLAT_SHARE * extent.max():
         return "flat"
     return None
+
+
+def count_bodies(num_vertices: int, faces: NDArray[np.int32]) -> int:
+    """Return how many connected pieces (F, 3) faces form; faces connect at shared vertices."""
+    start, end = faces[:, [0, 1]].ravel(), faces[:, [1, 2]].ravel()
+    links = coo_array((np.ones(len(start), np.int8), (start, end)), (num_vertices, num_vertices))
+    return int(connected_components(links, directed=False, return_labels=False))
 
 
 def support_struct(support: Support | None) -> Row | None:
@@ -87,7 +117,7 @@ def asset_row(source: str, obj: SourceObject, report: Row, measures: Row) -> Row
     Args:
         source: the source's name.
         obj: what the source says of the object.
-        report: ``reason`` and ``has_texture`` from Blender.
+        report: Blender's; of a quarantined one ``reason`` is enough.
         measures: the columns of measure(), or ``{"reason": ...}``.
     """
     reason = report["reason"] or measures["reason"]
@@ -101,9 +131,10 @@ def asset_row(source: str, obj: SourceObject, report: Row, measures: Row) -> Row
         "reason": reason,
     }
     is_ok = reason is None
-    for key in ("extent_m", "radius_m", "num_vertices", "num_faces", "watertight", "support"):
+    for key in MEASURED:
         row[key] = measures[key] if is_ok else None
-    row["has_texture"] = report["has_texture"] if is_ok else None
+    for key in REPORTED:
+        row[key] = report[key] if is_ok else None
     row["geometry_path"] = geometry_path(obj.asset_id) if is_ok else None
     row["prepared_path"] = prepared_path(obj.asset_id) if is_ok else None
     return row

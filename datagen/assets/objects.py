@@ -21,8 +21,18 @@ class ImportOptions:
     size_m: tuple[float, float, float] | None = None
     """z_up width, depth and height that the box is stretched to; None keeps the file's size."""
 
-    unit_m: float = 1.0
-    """Metres per unit of the file; not used when size_m is given."""
+    unit_m: float | None = 1.0
+    """Metres per unit of the file; None, an unknown unit, scales the longest side to 1 m.
+    Not used when size_m is given."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a source lists an object that cannot be used: it is set aside without being opened."""
+
+    reason: str
+    """One of datagen.assets.measure.REASONS."""
+    detail: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +50,7 @@ class SourceObject:
     author: str
     asset_id: str
     options: ImportOptions = ImportOptions()
+    fault: Fault | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,11 @@ def file_asset_id(files: Iterable[tuple[str, bytes]], options: ImportOptions) ->
         digest.update(f"\0{name}\0{len(data)}\0".encode())
         digest.update(data)
     return digest.hexdigest()
+
+
+def listing_fingerprint(objects: Iterable[SourceObject]) -> str:
+    """Return a sha256 that changes when any listed object, or what is said of it, changes."""
+    return hashlib.sha256(canonical_json([asdict(obj) for obj in objects])).hexdigest()
 
 
 def canonical_json(value: object) -> bytes:

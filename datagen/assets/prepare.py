@@ -1,6 +1,7 @@
 """From an object in a source to a row of the assets dataset and the two files beside it."""
 
 import logging
+import re
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -24,8 +25,17 @@ class Blender(Protocol):
         """Run one job; RowError when Blender dies of it."""
 
 
+DEFAULT_MAX_FACES = 200_000
+"""Twice what rays and voxels need at 512 pixels; scans have millions."""
+
+
 def prepare_asset(
-    source: AssetSource, obj: SourceObject, blender: Blender, assets_folder: Path
+    source: AssetSource,
+    obj: SourceObject,
+    blender: Blender,
+    assets_folder: Path,
+    *,
+    max_faces: int = DEFAULT_MAX_FACES,
 ) -> Row:
     """Fetch, clean, measure and keep one object; a bad one becomes a quarantined row.
 
@@ -34,6 +44,7 @@ def prepare_asset(
         obj: one of its objects.
         blender: runs blender_scripts/prepare.py.
         assets_folder: gets ``geometry/<asset_id>.npz`` and ``prepared/<asset_id>.blend``.
+        max_faces: an object of more triangles is decimated to about so many.
 
     Returns:
         A row of shards.schemas.ASSETS.
@@ -43,23 +54,40 @@ def prepare_asset(
     geometry.parent.mkdir(parents=True, exist_ok=True)
     prepared.parent.mkdir(parents=True, exist_ok=True)
 
-    report = run_blender(source, obj, blender, geometry, prepared)
+    job = {"geometry_path": str(geometry), "blend_path": str(prepared), "max_faces": max_faces}
+    report = run_blender(source, obj, blender, job)
     measures = measure(geometry) if report["reason"] is None else {"reason": None}
     row = asset_row(source.name, obj, report, measures)
     if row["status"] != "ok":
-        detail = report.get("detail") or "see the reason"
-        logger.warning(f"assets: {obj.uid} is quarantined: {row['reason']} ({detail})")
+        detail = headline(report.get("detail") or "")
+        logger.warning(f"assets: {obj.uid} is quarantined: {row['reason']}{detail}")
         geometry.unlink(missing_ok=True)
         prepared.unlink(missing_ok=True)
+    elif row["num_source_faces"] > max_faces:
+        logger.info(
+            f"assets: {obj.uid} has {row['num_source_faces']} faces, decimated to "
+            f"{row['num_faces']} (--max-faces {max_faces})"
+        )
     for texture in report.get("textures_missing", ()):
         logger.info(f"assets: {obj.uid} lacks its texture {texture}; a plain colour stands in")
     return row
 
 
+def headline(detail: str) -> str:
+    """Return the one line of a detail that says most, in brackets; nothing for nothing."""
+    lines = [line.strip() for line in detail.splitlines() if line.strip()]
+    # A traceback says it at its end; Blender adds where in its own code it was reported.
+    errors = [line for line in lines if re.match(r"[A-Z]\w*(Error|Exception)\b", line)]
+    chosen = errors[-1:] if "Traceback" in detail else lines[:1]
+    return f" ({(chosen or lines)[0]})" if lines else ""
+
+
 def run_blender(
-    source: AssetSource, obj: SourceObject, blender: Blender, geometry: Path, prepared: Path
+    source: AssetSource, obj: SourceObject, blender: Blender, job: dict[str, Any]
 ) -> Row:
     """Return Blender's report on one object; a failure of any kind is a reason in it."""
+    if obj.fault is not None:
+        return {"reason": obj.fault.reason, "detail": obj.fault.detail}
     with tempfile.TemporaryDirectory(prefix="datagen-asset-") as folder:
         try:
             model = source.fetch(obj, Path(folder))
@@ -69,10 +97,9 @@ def run_blender(
             return blender.call(
                 "prepare",
                 timeout_s=PREPARE_TIMEOUT_S,
-                model_path=str(model.path),
-                blend_path=str(prepared),
-                geometry_path=str(geometry),
+                model_path=str(model.path.absolute()),
                 options=asdict(model.options),
+                **job,
             )
         except RowError as error:
             return {"reason": "crashed", "detail": str(error)}

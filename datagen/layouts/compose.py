@@ -11,33 +11,7 @@ from numpy.typing import NDArray
 
 from datagen.core.frames import yaw_rotation
 from datagen.layouts.poisson import LayoutResult, sample_layout
-
-STACKED_MARGIN = 0.98
-"""A stacked object's disk takes this share of the room to the nearest edge and to the ceiling."""
-
-MIN_STACKED_SIDE = 0.1
-"""A stacked object's longest side is at least this share of its supporter's: in a scene of a
-few metres less would be under two voxels. An object that would be smaller stays on the ground."""
-
-
-@dataclass(frozen=True)
-class PlaceableSupport:
-    """Where a thing can stand on an asset; metres, the asset's own frame."""
-
-    height_m: float
-    anchor_xy_m: tuple[float, float]
-    clearance_m: float
-    headroom_m: float
-
-
-@dataclass(frozen=True)
-class Placeable:
-    """What the sampler knows of an asset; metres, the asset's own frame."""
-
-    asset_id: str
-    extent_m: tuple[float, float, float]
-    radius_m: float
-    support: PlaceableSupport | None
+from datagen.layouts.stacking import Placeable, StackingRules, Stacks
 
 
 @dataclass(frozen=True)
@@ -52,6 +26,9 @@ class CompositionRules:
     stack_probability: float
     max_tries: int
     region_area_ratio: float
+    max_stacked_per_table: int = 1
+    stack_levels: int = 1
+    """2: what stands on a table may itself carry something; 0: nothing is stacked."""
 
 
 @dataclass
@@ -76,7 +53,11 @@ class Composition:
 
 
 def compose_scene(
-    assets: Sequence[Placeable], rules: CompositionRules, rng: np.random.Generator
+    assets: Sequence[Placeable],
+    rules: CompositionRules,
+    rng: np.random.Generator,
+    *,
+    groups: Sequence[Sequence[int]] | None = None,
 ) -> Composition:
     """Draw one scene. It has as many objects as it drew, stacked ones counted.
 
@@ -84,18 +65,29 @@ def compose_scene(
         assets: at least one.
         rules: how many, how large, how far apart.
         rng: the scene's own generator; the only source of randomness.
+        groups: indices of assets; a group is drawn first and then one of it. None: any asset is
+            as likely as another.
+
+    Raises:
+        RowError: the ground's region grew without end and some object still has no place.
     """
     num_objects = int(rng.integers(rules.min_objects, rules.max_objects + 1))
-    drawn = [assets[i] for i in rng.integers(len(assets), size=num_objects)]
+    drawn = [assets[i] for i in _draw_assets(len(assets), groups, num_objects, rng)]
     scales = np.ones(num_objects)
     if rules.longest_side_range_m is not None:
         sides = rng.uniform(*rules.longest_side_range_m, size=num_objects)
         scales = sides / np.array([max(asset.extent_m) for asset in drawn])
     yaws = rng.uniform(0, 2 * np.pi, size=num_objects)
-    carried = _draw_stacks(drawn, scales, rules.stack_probability, rng)
+    stacking = StackingRules(rules.stack_probability, rules.max_stacked_per_table, rules.max_tries)
+    stacks = Stacks(drawn, scales, stacking, rng)
+    tables = stacks.lay_ground_tables() if rules.stack_levels else []
     gap_scale = float(rng.uniform(*rules.gap_scale_range))
+    stacks.settle(tables, gap_scale)
+    for _ in range(1, rules.stack_levels):
+        tables = stacks.lay_stacked_tables(tables)
+        stacks.settle(tables, gap_scale)
 
-    on_ground = [i for i in range(num_objects) if i not in carried]
+    on_ground = [i for i in range(num_objects) if i not in stacks.carried]
     radii = np.array([drawn[i].radius_m * scales[i] for i in on_ground])
     ground = sample_layout(
         radii,
@@ -108,69 +100,48 @@ def compose_scene(
         Placement(drawn[i].asset_id, scales[i], yaws[i], np.array([*center, 0.0]), float(radius))
         for i, center, radius in zip(on_ground, ground.centers_m, radii, strict=True)
     ]
-    for i, supporter in carried.items():
-        below = on_ground.index(supporter)
+    index_of = {i: index for index, i in enumerate(on_ground)}
+    for i in stacks.carried:
+        index_of[i] = len(placements)
+        below = index_of[stacks.carried[i]]
+        table = drawn[stacks.carried[i]]
         placements.append(
-            _stack(drawn[i], float(yaws[i]), drawn[supporter], placements[below], below, scales[i])
+            _stack(drawn[i], float(scales[i]), yaws[i], table, stacks.spots[i], placements, below)
         )
     return Composition(placements, gap_scale, ground)
 
 
-def _draw_stacks(
-    drawn: Sequence[Placeable],
-    scales: NDArray[np.float64],
-    probability: float,
+def category_groups(assets: Sequence[Placeable]) -> list[list[int]]:
+    """Return the indices of the assets of every category, categories in alphabetical order."""
+    groups: dict[str, list[int]] = {}
+    for index, asset in enumerate(assets):
+        groups.setdefault(asset.category, []).append(index)
+    return [groups[category] for category in sorted(groups)]
+
+
+def _draw_assets(
+    num_assets: int,
+    groups: Sequence[Sequence[int]] | None,
+    size: int,
     rng: np.random.Generator,
-) -> dict[int, int]:
-    """Return {stacked object: its table}; shrinks ``scales`` of the stacked to fit their tables.
-
-    Each table carries something with the given probability: one of the objects that neither
-    carry nor are carried, and that is not too small once it fits.
-    """
-    carried: dict[int, int] = {}
-    carriers: set[int] = set()
-    for table, asset in enumerate(drawn):
-        wants = rng.random() < probability
-        if asset.support is None or table in carried or not wants:
-            continue
-        free = [
-            i for i in range(len(drawn)) if i != table and i not in carried and i not in carriers
-        ]
-        fitting = {
-            i: _fitting_scale(drawn[i], float(scales[i]), asset, float(scales[table])) for i in free
-        }
-        fitting = {
-            i: scale
-            for i, scale in fitting.items()
-            if scale * max(drawn[i].extent_m)
-            >= MIN_STACKED_SIDE * scales[table] * max(asset.extent_m)
-        }
-        if not fitting:
-            continue
-        chosen = list(fitting)[int(rng.integers(len(fitting)))]
-        scales[chosen] = fitting[chosen]
-        carried[chosen] = table
-        carriers.add(table)
-    return carried
-
-
-def _fitting_scale(item: Placeable, scale: float, table: Placeable, table_scale: float) -> float:
-    """Return the item's scale, shrunk to the table's distance to the nearest edge and headroom."""
-    assert table.support is not None
-    room = STACKED_MARGIN * table_scale
-    return min(
-        scale,
-        room * table.support.clearance_m / item.radius_m,
-        room * table.support.headroom_m / item.extent_m[2],
-    )
+) -> list[int]:
+    if groups is None:
+        return [int(i) for i in rng.integers(num_assets, size=size)]
+    chosen = [groups[i] for i in rng.integers(len(groups), size=size)]
+    return [group[int(rng.integers(len(group)))] for group in chosen]
 
 
 def _stack(
-    item: Placeable, yaw: float, table: Placeable, below: Placement, below_index: int, scale: float
+    item: Placeable,
+    scale: float,
+    yaw: float,
+    table: Placeable,
+    spot: NDArray[np.float64],
+    placements: Sequence[Placement],
+    below: int,
 ) -> Placement:
     assert table.support is not None
-    anchor = np.array([*table.support.anchor_xy_m, table.support.height_m])
-    position = below.position_m + yaw_rotation(below.yaw_rad) @ (below.scale * anchor)
-    return Placement(
-        item.asset_id, float(scale), yaw, position, item.radius_m * float(scale), below_index
-    )
+    under = placements[below]
+    offset = under.scale * np.array([*spot, table.support.height_m])
+    position = under.position_m + yaw_rotation(under.yaw_rad) @ offset
+    return Placement(item.asset_id, scale, float(yaw), position, item.radius_m * scale, below)

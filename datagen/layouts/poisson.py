@@ -7,6 +7,8 @@ Objects are placed larger first. A centre x_i is accepted only if, for every pla
 with s drawn once a scene. Neighbours are looked up in a uniform grid of cell (min r + gap)/√2,
 so that a cell holds at most one centre. Each object has a fixed budget of tries; when it is
 spent, the region grows by 10 % and the object is tried again.
+
+A table cannot grow: there, all disks and the gap shrink by 10 % instead, which is the same.
 """
 
 from dataclasses import dataclass
@@ -15,11 +17,21 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from datagen.errors import ConfigError
+from datagen.errors import ConfigError, RowError
 
 REGION_GROWTH = 1.1
 MAX_EXPANSIONS = 200
 """1.1^200 is eight orders of magnitude: never reached, but a loop needs an end."""
+
+MIN_FOR_GRID = 50
+"""With fewer disks than there are cells within reach, looking at every disk is faster."""
+
+MAX_CELLS = 1 << 22
+"""A grid beyond this (a pin among wardrobes, and no gap) costs more than looking at every disk."""
+
+
+DRAWS_PER_DISK = 64
+"""The median scene takes 30 a disk. Even, as a try takes two."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +46,16 @@ class LayoutResult:
     expansions: int
 
 
+@dataclass(frozen=True)
+class PackResult:
+    """Where several disks stand inside a polygon."""
+
+    centers_m: NDArray[np.float64]
+    """(N, 2), metres, in the order of the given radii."""
+    share: float
+    """What is left of the radii and the gap after they shrank, at most 1."""
+
+
 def sample_layout(
     radii_m: NDArray[np.float64],
     rng: np.random.Generator,
@@ -41,21 +63,24 @@ def sample_layout(
     gap_scale: float,
     max_tries: int,
     region_area_ratio: float = 2.0,
+    max_expansions: int = MAX_EXPANSIONS,
 ) -> LayoutResult:
     """Place disks without contact in a square about the origin.
 
     Args:
         radii_m: (N,), metres, positive.
-        rng: the scene's own generator.
+        rng: the scene's own generator; more is drawn from it than used.
         gap_scale: s; larger is sparser.
         max_tries: centres tried for a disk before the region grows.
         region_area_ratio: area of the first square over the area of the disks.
+        max_expansions: times the region may grow.
 
     Raises:
         ConfigError: no disks, or a radius, scale or budget that is not positive and finite.
+        RowError: some disk has no place in the largest region.
     """
     radii = np.asarray(radii_m, np.float64)
-    if radii.ndim != 1 or not len(radii) or not np.all(np.isfinite(radii) & (radii > 0)):
+    if radii.ndim != 1 or not _are_radii(radii):
         raise ConfigError(
             f"sample_layout: radii_m must be (N,) positive finite metres, got {radii_m!r}."
         )
@@ -64,75 +89,200 @@ def sample_layout(
             f"sample_layout: max_tries {max_tries} must be at least 1, gap_scale {gap_scale} "
             f"at least 0, region_area_ratio {region_area_ratio} above 0."
         )
-    gap = float(radii.mean() * gap_scale)
+    # Handing a generator to compiled code costs more than the whole layout, so numbers are handed
+    # over. Where they run out, the layout is made again with twice as many.
+    draws = rng.random(DRAWS_PER_DISK * len(radii))
+    while True:
+        centers, gap, half, expansions = _sample(
+            radii, gap_scale, max_tries, region_area_ratio, max_expansions, draws
+        )
+        if expansions >= 0:
+            break
+        draws = np.concatenate([draws, rng.random(len(draws))])
+    if expansions > max_expansions:
+        raise RowError(
+            f"no place for {len(radii)} disks (gap {gap:.3g} m) although the region grew "
+            f"{max_expansions} times, to {2 * half:.3g} m. Give more max_tries, a smaller "
+            "gap_scale or a larger region_area_ratio."
+        )
+    return LayoutResult(centers, gap, half, expansions)
+
+
+def pack_in_polygon(
+    edges_m: NDArray[np.float64],
+    radii_m: NDArray[np.float64],
+    rng: np.random.Generator,
+    *,
+    gap_scale: float,
+    max_tries: int,
+    min_share: float,
+) -> PackResult | None:
+    """Place disks inside a polygon, larger first, shrinking all of them until they fit.
+
+    Args:
+        edges_m: (E, 2, 2), metres, start and end of every edge, those of holes among them.
+        radii_m: (N,), metres, positive.
+        rng: the scene's own generator.
+        gap_scale: s; the gap between disks is mean(r)·s.
+        max_tries: centres tried for a disk before all shrink by 10 %.
+        min_share: shrinking stops here.
+
+    Returns:
+        None if the disks do not fit before they are smaller than ``min_share`` of their size.
+    """
+    edges = np.ascontiguousarray(edges_m, np.float64)
+    radii = np.asarray(radii_m, np.float64)
     order = np.argsort(-radii, kind="stable")
-    half = float(np.sqrt(region_area_ratio * np.pi * np.sum(radii**2)) / 2)
-    half = max(half, float(radii.max()))
-    placed, half, expansions = _place(radii[order], gap, half, max_tries, rng)
+    gap = float(radii.mean() * gap_scale)
+    placed, share = _pack(edges, radii[order], gap, max_tries, min_share, rng)
+    if share < min_share:
+        return None
     centers = np.empty_like(placed)
     centers[order] = placed
-    return LayoutResult(centers, gap, float(half), int(expansions))
+    return PackResult(centers, float(share))
 
 
 @njit(cache=True)
-def _place(radii, gap, half, max_tries, rng):  # type: ignore[no-untyped-def]
-    """Place disks (largest first); return centres (N, 2), the final half side, expansions."""
+def _are_radii(radii):  # type: ignore[no-untyped-def]
+    for radius in radii:
+        if not (0.0 < radius < np.inf):
+            return False
+    return len(radii) > 0
+
+
+@njit(cache=True)
+def _sample(radii, gap_scale, max_tries, region_area_ratio, max_expansions, draws):  # type: ignore[no-untyped-def]
+    """Return centres (N, 2), gap, the final half side, expansions; see ``_place``."""
+    total = area = 0.0
+    for radius in radii:  # sums in this order whatever the processor: the bytes depend on them
+        total += radius
+        area += radius * radius
+    gap = total / len(radii) * gap_scale
+    half = np.sqrt(region_area_ratio * np.pi * area) / 2.0
+    order = np.argsort(-radii, kind="mergesort")  # the stable one
+    half = max(half, radii[order[0]])
+    placed, half, expansions = _place(radii[order], gap, half, max_tries, max_expansions, draws)
+    centers = np.empty_like(placed)
+    for i in range(len(order)):
+        centers[order[i]] = placed[i]
+    return centers, gap, half, expansions
+
+
+@njit(cache=True)
+def _place(radii, gap, half, max_tries, max_expansions, draws):  # type: ignore[no-untyped-def]
+    """Place disks (largest first); return centres (N, 2), the final half side, expansions.
+
+    Expansions are one more than allowed if not all are placed, and -1 if the draws ran out.
+    """
     num = len(radii)
     centers = np.zeros((num, 2))
     cell = (radii[-1] + gap) / np.sqrt(2.0)
-    grid = _empty_grid(half, cell)
-    expansions = 0
-    index = 0
+    grid = _empty_grid(num, half, cell)
+    expansions = tries = index = draw = 0
     while index < num:
-        if _try_place(index, centers, radii, gap, half, cell, grid, max_tries, rng):
-            index += 1
-            continue
-        expansions += 1
-        if expansions > MAX_EXPANSIONS:
-            raise ValueError("the region grew without end")
-        half *= REGION_GROWTH
-        grid = _empty_grid(half, cell)
-        for j in range(index):
-            grid[_cell(centers[j, 0], half, cell), _cell(centers[j, 1], half, cell)] = j
+        if draw == len(draws):
+            return centers, half, -1
+        inner = half - radii[index]  # the whole disk stays in the region
+        x = inner * (2.0 * draws[draw] - 1.0)
+        y = inner * (2.0 * draws[draw + 1] - 1.0)
+        draw += 2
+        tries += 1
+        if _is_free(x, y, index, centers, radii, gap, half, cell, grid):
+            centers[index, 0], centers[index, 1] = x, y
+            if len(grid):
+                grid[_cell(x, half, cell), _cell(y, half, cell)] = index
+            index, tries = index + 1, 0
+        elif tries == max_tries:
+            tries = 0
+            expansions += 1
+            if expansions > max_expansions:
+                break
+            half *= REGION_GROWTH
+            grid = _empty_grid(num, half, cell)
+            for j in range(index if len(grid) else 0):
+                grid[_cell(centers[j, 0], half, cell), _cell(centers[j, 1], half, cell)] = j
     return centers, half, expansions
 
 
 @njit(cache=True)
-def _try_place(index, centers, radii, gap, half, cell, grid, max_tries, rng):  # type: ignore[no-untyped-def]
+def _is_free(x, y, index, centers, radii, gap, half, cell, grid):  # type: ignore[no-untyped-def]
+    size = grid.shape[0]
+    if size == 0:
+        return _is_apart(x, y, index, centers, radii, gap)
     reach = radii[index] + radii[0] + gap  # no placed disk is larger than the first
     span = int(np.ceil(reach / cell))
-    inner = half - radii[index]  # the whole disk stays in the region
-    for _ in range(max_tries):
-        x = inner * (2.0 * rng.random() - 1.0)
-        y = inner * (2.0 * rng.random() - 1.0)
-        column, row = _cell(x, half, cell), _cell(y, half, cell)
-        if _is_free(x, y, index, column, row, span, centers, radii, gap, grid):
-            centers[index, 0], centers[index, 1] = x, y
-            grid[column, row] = index
-            return True
-    return False
-
-
-@njit(cache=True)
-def _is_free(x, y, index, column, row, span, centers, radii, gap, grid):  # type: ignore[no-untyped-def]
-    size = grid.shape[0]
+    if index <= (2 * span + 1) * (2 * span + 1):  # fewer disks than cells within reach
+        return _is_apart(x, y, index, centers, radii, gap)
+    column, row = _cell(x, half, cell), _cell(y, half, cell)
     for i in range(max(0, column - span), min(size, column + span + 1)):
         for j in range(max(0, row - span), min(size, row + span + 1)):
             other = grid[i, j]
             if other < 0:
                 continue
-            distance = np.sqrt((x - centers[other, 0]) ** 2 + (y - centers[other, 1]) ** 2)
-            if distance < radii[index] + radii[other] + gap:
+            dx, dy = x - centers[other, 0], y - centers[other, 1]
+            if np.sqrt(dx * dx + dy * dy) < radii[index] + radii[other] + gap:
                 return False
     return True
 
 
 @njit(cache=True)
-def _empty_grid(half, cell):  # type: ignore[no-untyped-def]
+def _empty_grid(num, half, cell):  # type: ignore[no-untyped-def]
     size = int(np.ceil(2.0 * half / cell)) + 1
+    if num < MIN_FOR_GRID or size * size > MAX_CELLS:
+        size = 0  # no grid
     return np.full((size, size), -1, np.int64)
 
 
 @njit(cache=True)
 def _cell(x, half, cell):  # type: ignore[no-untyped-def]
     return int((x + half) / cell)
+
+
+@njit(cache=True)
+def _is_apart(x, y, index, centers, radii, gap):  # type: ignore[no-untyped-def]
+    for other in range(index):
+        dx, dy = x - centers[other, 0], y - centers[other, 1]
+        if np.sqrt(dx * dx + dy * dy) < radii[index] + radii[other] + gap:
+            return False
+    return True
+
+
+@njit(cache=True)
+def _pack(edges, radii, gap, max_tries, min_share, rng):  # type: ignore[no-untyped-def]
+    """Place disks (largest first) inside edges; return centres (N, 2) and the share left."""
+    low_x, high_x = edges[:, :, 0].min(), edges[:, :, 0].max()
+    low_y, high_y = edges[:, :, 1].min(), edges[:, :, 1].max()
+    centers = np.zeros((len(radii), 2))
+    radii = radii.copy()
+    share = 1.0
+    index = tries = 0
+    while index < len(radii) and share >= min_share:
+        x = low_x + (high_x - low_x) * rng.random()
+        y = low_y + (high_y - low_y) * rng.random()
+        tries += 1
+        if _is_inside(x, y, radii[index], edges) and _is_apart(x, y, index, centers, radii, gap):
+            centers[index, 0], centers[index, 1] = x, y
+            index, tries = index + 1, 0
+        elif tries == max_tries:
+            share /= REGION_GROWTH
+            radii /= REGION_GROWTH  # those that stand keep their places: all rules still hold
+            gap /= REGION_GROWTH
+            tries = 0
+    return centers, share
+
+
+@njit(cache=True)
+def _is_inside(x, y, radius, edges):  # type: ignore[no-untyped-def]
+    """Say whether a whole disk lies inside: its centre by crossings, then no edge too near."""
+    inside = False
+    for k in range(len(edges)):
+        ax, ay, bx, by = edges[k, 0, 0], edges[k, 0, 1], edges[k, 1, 0], edges[k, 1, 1]
+        if (ay > y) != (by > y) and x < ax + (bx - ax) * (y - ay) / (by - ay):
+            inside = not inside
+        dx, dy = bx - ax, by - ay
+        length = dx * dx + dy * dy
+        t = 0.0 if length == 0.0 else ((x - ax) * dx + (y - ay) * dy) / length
+        t = min(1.0, max(0.0, t))
+        if (ax + t * dx - x) ** 2 + (ay + t * dy - y) ** 2 < radius * radius:
+            return False
+    return inside

@@ -5,18 +5,24 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from datagen.assets.prepare import prepare_asset
-from datagen.assets.source import AssetSource, open_source
+import tyro
+
+from datagen.assets.folder import SPDX
+from datagen.assets.objects import SourceObject
+from datagen.assets.prepare import DEFAULT_MAX_FACES, prepare_asset
+from datagen.assets.selection import list_fingerprint, restrict_to_list, set_aside_unlicensed
+from datagen.assets.source import AssetSource, SourceOptions, open_source
 from datagen.blender.process import BlenderProcess
 from datagen.errors import ConfigError, DatasetError
 from datagen.shards import Identity, Output, Row
 from datagen.shards.schemas import ASSETS
 from datagen.stages.stage import Inputs, Process, Stage, WorkerContext
 
-DEFAULT_PROCEDURAL_OBJECTS = 48
+MIN_MAX_FACES = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,65 +35,104 @@ class PrepareAssets(Stage):
 
     name: ClassVar[str] = "assets"
     folder: ClassVar[str] = "assets"
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     schema = ASSETS
     unit_column: ClassVar[str] = "object_index"
     unit_noun: ClassVar[str] = "objects"
 
-    source: Literal["procedural", "sweethome3d"] = "procedural"
+    source: Literal["procedural", "sweethome3d", "folder", "objaverse", "front3d"] = "procedural"
     """Where the objects come from."""
     source_path: Path | None = field(default=None, metadata={"identity": False})
-    """The source's files: a folder with .sh3f packs for sweethome3d."""
+    """The source's files: a folder with .sh3f packs, with models, or with 3D-FRONT."""
     packs: tuple[str, ...] = ()
     """sweethome3d: names of the packs to read, without .sh3f; none reads all."""
+    uids: Path | None = field(default=None, metadata={"identity": False})
+    """objaverse: a file with one uid a line."""
+    lvis_categories: tuple[str, ...] = ()
+    """objaverse: the LVIS categories to take."""
     num_objects: int | None = None
-    """procedural: how many to make (48 if not given); else: only the first so many."""
+    """procedural: how many to make (48 if not given); objaverse: how many to draw; else: only the
+    first so many."""
+    license_allow: tuple[str, ...] = ()
+    """SPDX identifiers; objects of other licenses are quarantined unopened. None allows all."""
+    asset_list: Annotated[Path | None, tyro.conf.arg(name="list")] = field(
+        default=None, metadata={"identity": False}
+    )
+    """A reviewed list (manifests/*.csv): only its objects, and only with its bytes."""
+    max_faces: int = DEFAULT_MAX_FACES
+    """An object of more triangles is decimated to about so many."""
     seed: int = 0
-    """procedural: of the objects' parameters."""
+    """procedural: of the objects' parameters; objaverse: of the draw."""
 
     def __post_init__(self) -> None:
         if self.num_objects is not None and self.num_objects < 1:
             raise ConfigError(f"num_objects must be at least 1, got {self.num_objects}.")
+        if self.max_faces < MIN_MAX_FACES:
+            raise ConfigError(f"max_faces must be at least {MIN_MAX_FACES}, got {self.max_faces}.")
+        spelled = tuple(word for given in self.license_allow for word in given.split(",") if word)
+        object.__setattr__(self, "license_allow", spelled)  # commas are as good as blanks
+        for license_id in self.license_allow:
+            if not SPDX.fullmatch(license_id):
+                raise ConfigError(
+                    f"license_allow has {license_id!r}. Expected SPDX identifiers such as "
+                    "CC0-1.0 CC-BY-4.0, with blanks or commas between."
+                )
 
     @property
     def shard_size(self) -> int:
         return 256
 
-    def open_source(self) -> AssetSource:
-        """Open the source; four-part errors for what is missing."""
+    @cached_property
+    def opened(self) -> AssetSource:
+        """The source, opened once a stage (and carried to its workers with its listing)."""
         return open_source(
             self.source,
-            self.source_path,
-            num_objects=self.num_objects or DEFAULT_PROCEDURAL_OBJECTS,
-            seed=self.seed,
-            packs=self.packs,
+            SourceOptions(
+                path=self.source_path,
+                num_objects=self.num_objects,
+                seed=self.seed,
+                packs=self.packs,
+                uids=self.uids,
+                lvis_categories=self.lvis_categories,
+                licenses=self.license_allow if self.source == "objaverse" else (),
+            ),
         )
+
+    @cached_property
+    def objects(self) -> list[SourceObject]:
+        """The objects to prepare, those already known to be unusable marked."""
+        objects = self.opened.list_objects()
+        if self.asset_list is not None:
+            objects = restrict_to_list(objects, self.source, self.asset_list)
+        return set_aside_unlicensed(objects, self.license_allow)[: self.num_objects]
 
     def identity(self, inputs: Inputs) -> Identity:
         """The source is known by its content, wherever it lies."""
-        identity = super().identity(inputs)
-        return replace(identity, inputs={"source": self.open_source().fingerprint()})
+        contents = {"source": self.opened.fingerprint()}
+        if self.asset_list is not None:
+            contents["list"] = list_fingerprint(self.asset_list)
+        return replace(super().identity(inputs), inputs=contents)
 
     def units(self, inputs: Inputs) -> Sequence[int]:
-        objects = self.open_source().list_objects()
-        if not objects:
+        if not self.objects:
             raise DatasetError(
                 f"{self.source_path or self.source}: the source lists no objects. "
                 "Expected at least one; check --source-path and --packs."
             )
-        return range(len(objects))[: self.num_objects]
+        return range(len(self.objects))
 
     @contextmanager
     def open(self, inputs: Inputs, context: WorkerContext) -> Iterator[Process]:
-        source = self.open_source()
-        objects = source.list_objects()
+        source, objects = self.opened, self.objects
         with (
             tempfile.TemporaryDirectory(prefix="datagen-assets-") as scratch,
             BlenderProcess(log_path(context, self.name), threads=context.threads) as blender,
         ):
 
             def process(index: int) -> list[Row]:
-                row = prepare_asset(source, objects[index], blender, Path(scratch))
+                row = prepare_asset(
+                    source, objects[index], blender, Path(scratch), max_faces=self.max_faces
+                )
                 for column in ("geometry_path", "prepared_path"):
                     if row[column] is not None:
                         made = Path(scratch) / row[column]

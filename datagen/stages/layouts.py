@@ -1,18 +1,26 @@
 """``datagen layouts``: random scenes of the assets."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
 
+import numpy as np
+import shapely
 import tyro
 
 from datagen.core.seeding import rng_for
 from datagen.errors import ConfigError, StageError
-from datagen.layouts.compose import CompositionRules, Placeable, PlaceableSupport, compose_scene
-from datagen.shards import Dataset, Row
+from datagen.executors.job import Executor
+from datagen.layouts.compose import CompositionRules, category_groups, compose_scene
+from datagen.layouts.stacking import Placeable, PlaceableSupport
+from datagen.shards import Dataset, Folder, Row, open_dataset
 from datagen.shards.schemas import LAYOUTS
-from datagen.stages.stage import Inputs, Process, Stage, WorkerContext
+from datagen.stages.stage import Inputs, Process, RunOptions, Stage, WorkerContext
+
+SPLIT_ENDS = {"train": 0.8, "val": 0.9, "test": 1.0}
+"""Where each split of the assets ends on the line from 0 to 1 that their hashes fall on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +29,7 @@ class SampleLayouts(Stage):
 
     name: ClassVar[str] = "layouts"
     folder: ClassVar[str] = "layouts"
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     schema = LAYOUTS
     reads: ClassVar[tuple[str, ...]] = ("assets",)
     keeps_parts: ClassVar[bool] = False
@@ -40,12 +48,23 @@ class SampleLayouts(Stage):
     """Keep the assets' real sizes instead."""
     stack_probability: float = 0.5
     """How often a drawn table carries another of the scene's objects."""
+    max_stacked_per_table: int = 1
+    """Most objects on one table; above 1, their number is drawn and they are packed inside its
+    polygon."""
+    stack_levels: int = 1
+    """2: what stands on a table may itself carry something; 0: all stand on the ground."""
+    asset_weighting: Literal["uniform", "category"] = "uniform"
+    """category: a category is drawn first, then one of its assets."""
+    split: Literal["all", "train", "val", "test"] = "all"
+    """Which assets: all, or 80, 10 or 10 % of them by a hash of the asset_id."""
     max_tries: int = 30
     """Positions tried for an object before the region grows by 10 %."""
     region_area_ratio: float = 2.0
     """Area of the first region over the area of the disks."""
     seed: int = 0
     """Of everything random."""
+    verify: bool = field(default=False, metadata={"identity": False})
+    """Afterwards, check every layout mesh against mesh, also those made earlier."""
 
     def __post_init__(self) -> None:
         if self.num_layouts < 1:
@@ -65,6 +84,11 @@ class SampleLayouts(Stage):
             raise ConfigError(
                 f"stack_probability must lie in [0, 1], got {self.stack_probability}."
             )
+        if self.max_stacked_per_table < 1 or not 0 <= self.stack_levels <= 8:
+            raise ConfigError(
+                "max_stacked_per_table must be at least 1 and stack_levels in [0, 8], "
+                f"got {self.max_stacked_per_table} and {self.stack_levels}."
+            )
         if self.max_tries < 1 or self.region_area_ratio <= 0:
             raise ConfigError(
                 f"max_tries must be at least 1 and region_area_ratio above 0, "
@@ -74,9 +98,16 @@ class SampleLayouts(Stage):
     def units(self, inputs: Inputs) -> Sequence[int]:
         return range(self.num_layouts)
 
+    def run(self, root: Folder, executor: Executor, options: RunOptions) -> Dataset:
+        layouts = super().run(root, executor, options)
+        if self.verify:
+            _verify(open_dataset(root / "assets"), layouts)
+        return layouts
+
     @contextmanager
     def open(self, inputs: Inputs, context: WorkerContext) -> Iterator[Process]:
-        assets = read_placeables(inputs["assets"])
+        assets = read_placeables(inputs["assets"], self.split)
+        groups = category_groups(assets) if self.asset_weighting == "category" else None
         rules = CompositionRules(
             min_objects=self.min_objects,
             max_objects=self.max_objects,
@@ -85,10 +116,13 @@ class SampleLayouts(Stage):
             stack_probability=self.stack_probability,
             max_tries=self.max_tries,
             region_area_ratio=self.region_area_ratio,
+            max_stacked_per_table=self.max_stacked_per_table,
+            stack_levels=self.stack_levels,
         )
 
         def process(layout_id: int) -> list[Row]:
-            scene = compose_scene(assets, rules, rng_for(self.seed, self.name, layout_id))
+            rng = rng_for(self.seed, self.name, layout_id)
+            scene = compose_scene(assets, rules, rng, groups=groups)
             placements = [
                 {**vars(placement), "position_m": placement.position_m.tolist()}
                 for placement in scene.placements
@@ -108,28 +142,63 @@ class SampleLayouts(Stage):
         yield process
 
 
-def read_placeables(assets: Dataset) -> list[Placeable]:
-    """Return what the sampler knows of the usable assets, in the dataset's order.
+def _verify(assets: Dataset, layouts: Dataset) -> None:
+    try:
+        from datagen.stages.verify_layouts import verify_and_record
+    except ModuleNotFoundError as error:
+        raise StageError(
+            f"layouts: --verify needs {error.name}, which is not installed. "
+            "Expected the extra `evaluate`; run `pip install 'datagen[evaluate]'`."
+        ) from error
+    verify_and_record(assets, layouts)
+
+
+def read_placeables(assets: Dataset, split: str = "all") -> list[Placeable]:
+    """Return what the sampler knows of the usable assets of a split, in the dataset's order.
 
     Raises:
-        StageError: no asset is usable.
+        StageError: no asset is usable, or none of the split.
     """
-    columns = ["asset_id", "status", "extent_m", "radius_m", "support"]
-    found = []
-    for row in assets.rows(columns):
-        if row["status"] != "ok":
-            continue
-        support = row["support"]
-        where = support and PlaceableSupport(
-            support["height_m"],
-            tuple(support["anchor_xy_m"]),
-            support["clearance_m"],
-            support["headroom_m"],
-        )
-        found.append(Placeable(row["asset_id"], tuple(row["extent_m"]), row["radius_m"], where))
-    if not found:
+    columns = ["asset_id", "status", "category", "extent_m", "radius_m", "support"]
+    usable = [row for row in assets.rows(columns) if row["status"] == "ok"]
+    found = [row for row in usable if split in ("all", asset_split(row["asset_id"]))]
+    if not usable:
         raise StageError(
             f"{assets.folder} has {len(assets)} objects and none is usable (all quarantined). "
             "Expected at least one; `datagen show` lists the reasons."
         )
-    return found
+    if not found:
+        raise StageError(
+            f"{assets.folder}: none of its {len(usable)} usable objects is of the split {split}. "
+            "Expected at least one; prepare more objects, or leave --split out."
+        )
+    return [
+        Placeable(
+            row["asset_id"],
+            tuple(row["extent_m"]),
+            row["radius_m"],
+            row["support"] and _placeable_support(row["support"]),
+            row["category"] or "",
+        )
+        for row in found
+    ]
+
+
+def asset_split(asset_id: str) -> str:
+    """Return the split of an asset; it depends on nothing but its id, which is its content."""
+    digest = hashlib.sha256(asset_id.encode()).digest()
+    place = int.from_bytes(digest[:8], "big") / 2**64
+    return next(name for name, end in SPLIT_ENDS.items() if place < end)
+
+
+def _placeable_support(support: Row) -> PlaceableSupport:
+    polygon = shapely.from_wkb(support["polygon_wkb"])
+    rings = [np.array(ring.coords)[:, :2] for ring in (polygon.exterior, *polygon.interiors)]
+    edges = np.concatenate([np.stack([ring[:-1], ring[1:]], axis=1) for ring in rings])
+    return PlaceableSupport(
+        support["height_m"],
+        tuple(support["anchor_xy_m"]),
+        support["clearance_m"],
+        support["headroom_m"],
+        edges,
+    )

@@ -13,6 +13,18 @@ def write(path, vertices, faces):
     return path
 
 
+def slab(thickness):
+    box = trimesh.creation.box((1, 1, thickness))
+    return box.vertices, box.faces
+
+
+def test_bodies_are_pieces_that_share_no_vertex(tmp_path):
+    box = trimesh.creation.box((1, 1, 1))
+    two = trimesh.util.concatenate([box, box.copy().apply_translation([3, 0, 0])])
+    assert measure(write(tmp_path / "one.npz", box.vertices, box.faces))["num_bodies"] == 1
+    assert measure(write(tmp_path / "two.npz", two.vertices, two.faces))["num_bodies"] == 2
+
+
 def test_box_has_its_extent_corner_radius_and_top_as_support(tmp_path):
     box = trimesh.creation.box((0.6, 0.8, 0.5)).apply_translation([0, 0, 0.25])
     measures = measure(write(tmp_path / "box.npz", box.vertices, box.faces))
@@ -45,10 +57,11 @@ def test_split_seam_is_closed_and_a_missing_face_is_not(tmp_path):
         ([[0, 0, 0], [1, 0, 0], [0, np.nan, 1]], [[0, 1, 2]], "not_finite"),
         ([[0, 0, 0], [1, 0, 0], [0, np.inf, 1]], [[0, 1, 2]], "not_finite"),
         ([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]], "flat"),
-        ([[0, 0, 0], [1, 0, 0], [0, 1, 0.0009]], [[0, 1, 2]], "flat"),
-        ([[0, 0, 0], [1, 0, 0], [0, 1, 0.0011]], [[0, 1, 2]], None),
+        ([[0, 0, 0], [1, 0, 0], [0, 1, 1]], [[0, 1, 2]], "flat"),
+        (*slab(0.0009), "flat"),
+        (*slab(0.0011), None),
     ],
-    ids=["empty", "nan", "inf", "sheet", "paper", "card"],
+    ids=["empty", "nan", "inf", "sheet", "sheet askew", "paper", "card"],
 )
 def test_fault_is_named(tmp_path, vertices, faces, reason):
     path = write(tmp_path / "it.npz", vertices, faces)

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from datagen.assets.source import SOURCE_NAMES, open_source
+from datagen.assets.source import SOURCE_NAMES, SourceOptions, open_source
 from datagen.errors import ConfigError, DatasetError
 
 
 def test_procedural_source_opens_with_as_many_objects_as_asked():
-    source = open_source("procedural", num_objects=5, seed=9)
+    source = open_source("procedural", SourceOptions(num_objects=5, seed=9))
     assert source.name == "procedural"
     assert len(source.list_objects()) == 5
 
@@ -18,11 +18,17 @@ def test_procedural_source_opens_with_as_many_objects_as_asked():
     ("name", "path", "error", "words"),
     [
         ("shapenet", None, ConfigError, ", ".join(SOURCE_NAMES)),
-        ("procedural", Path("here"), ConfigError, "reads no files"),
+        ("procedural", Path("here"), ConfigError, "reads no such thing"),
+        ("folder", None, ConfigError, "--source-path"),
+        ("folder", Path("nowhere at all"), DatasetError, "nowhere at all"),
+        ("front3d", None, ConfigError, "3D-FRONT"),
+        ("front3d", Path("nowhere at all"), DatasetError, "nowhere at all"),
+        ("objaverse", Path("here"), ConfigError, "reads no such thing"),
+        ("objaverse", None, ConfigError, "--num-objects"),
         ("sweethome3d", None, ConfigError, "--source-path"),
         ("sweethome3d", Path("nowhere at all"), DatasetError, "nowhere at all"),
     ],
 )
 def test_source_that_cannot_be_opened_says_what_to_do(name, path, error, words):
     with pytest.raises(error, match=words):
-        open_source(name, path)
+        open_source(name, SourceOptions(path=path))

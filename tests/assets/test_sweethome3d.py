@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datagen.assets.objects import ImportOptions
-from datagen.assets.source import open_source
+from datagen.assets.source import SourceOptions, open_source
 from datagen.assets.sweethome3d import SweetHome3DSource, read_properties, spdx_license, unescape
 from datagen.errors import DatasetError, RowError
 
@@ -122,7 +122,8 @@ def test_repeated_entry_of_one_model_is_listed_once(tmp_path):
 def test_chosen_packs_are_read_and_others_not(tmp_path):
     for name in ("a", "b"):
         write_pack(tmp_path / f"{name}.sh3f")
-    uids = [o.uid for o in open_source("sweethome3d", tmp_path, packs=("b",)).list_objects()]
+    found = open_source("sweethome3d", SourceOptions(path=tmp_path, packs=("b",)))
+    uids = [o.uid for o in found.list_objects()]
     assert uids == ["b/things/table/table.obj#1", "b/things/chair/chair.obj#2"]
 
 

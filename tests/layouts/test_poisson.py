@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datagen.core.seeding import rng_for
-from datagen.errors import ConfigError
-from datagen.layouts.poisson import REGION_GROWTH, sample_layout
+from datagen.errors import ConfigError, RowError
+from datagen.layouts.poisson import REGION_GROWTH, pack_in_polygon, sample_layout
 
 
 def reference_layout(radii, rng, *, gap_scale, max_tries, region_area_ratio=2.0):
@@ -82,3 +83,55 @@ def test_thousand_disks_are_all_placed():
 def test_impossible_radii_are_refused(radii):
     with pytest.raises(ConfigError, match="radii_m"):
         sample_layout(np.array(radii, float), rng_for(0), gap_scale=0.5, max_tries=3)
+
+
+def test_disks_that_never_fit_fail_with_a_reason():
+    radii = np.full(30, 0.5)
+    with pytest.raises(RowError, match=r"no place for 30 disks .* grew 1 times"):
+        sample_layout(radii, rng_for(0), gap_scale=2.0, max_tries=1, max_expansions=1)
+
+
+def test_pin_among_wardrobes_without_a_gap_needs_no_huge_grid():
+    radii = np.array([1.0, 1e-6, 1.0, 1e-6])
+    options = {"gap_scale": 0.0, "max_tries": 5}
+    result = sample_layout(radii, rng_for(3, "draws"), **options)
+    centers, half, _ = reference_layout(radii, rng_for(3, "draws"), **options)
+    np.testing.assert_allclose(result.centers_m, centers, atol=1e-12)
+    assert result.region_half_m == pytest.approx(half, rel=1e-12)
+
+
+L_SHAPE = shapely.Polygon([(0, 0), (2, 0), (2, 0.5), (0.5, 0.5), (0.5, 2), (0, 2)])
+HOLED = shapely.box(-1, -1, 1, 1).difference(shapely.Point(0.2, 0).buffer(0.4))
+
+
+def edges_of(polygon):
+    rings = [np.array(ring.coords) for ring in (polygon.exterior, *polygon.interiors)]
+    return np.concatenate([np.stack([ring[:-1], ring[1:]], axis=1) for ring in rings])
+
+
+@given(
+    polygon=st.sampled_from([L_SHAPE, HOLED]),
+    radii=st.lists(st.floats(0.05, 0.4), min_size=1, max_size=5),
+    gap_scale=st.floats(0.0, 1.0),
+    seed=st.integers(0, 2**31),
+)
+@settings(max_examples=60, deadline=None)
+def test_packed_disks_lie_inside_the_polygon_and_apart(polygon, radii, gap_scale, seed):
+    radii = np.array(radii)
+    rng = rng_for(seed, "test")
+    options = {"gap_scale": gap_scale, "max_tries": 30, "min_share": 0.01}
+    packed = pack_in_polygon(edges_of(polygon), radii, rng, **options)
+    assert 0.01 <= packed.share <= 1
+    left, gap = radii * packed.share, radii.mean() * gap_scale * packed.share
+    for i, center in enumerate(packed.centers_m):
+        assert polygon.contains(shapely.Point(center))
+        assert polygon.boundary.distance(shapely.Point(center)) >= left[i] - 1e-12
+        for j in range(i):
+            assert np.linalg.norm(center - packed.centers_m[j]) >= left[i] + left[j] + gap - 1e-12
+
+
+def test_disks_that_fit_keep_their_size_and_those_that_never_do_are_none():
+    edges, rng = edges_of(shapely.box(0, 0, 1, 1)), rng_for(0)
+    options = {"gap_scale": 0.1, "max_tries": 1000}
+    assert pack_in_polygon(edges, np.full(2, 0.1), rng, min_share=0.9, **options).share == 1
+    assert pack_in_polygon(edges, np.full(2, 0.5), rng, min_share=0.9, **options) is None

@@ -72,6 +72,24 @@ def test_tray_table_with_rim_carries_inside_the_rim():
     assert support.clearance_m == pytest.approx(0.38, abs=0.005)
 
 
+def test_low_rim_does_not_lift_what_stands_inside_it():
+    rims = [board((1.4, 0.05, 0.005), (0, y, 0.7525)) for y in (-0.375, 0.375)]
+    support = support_of(*table(), *rims)
+    assert support.height_m == pytest.approx(0.75, abs=1e-6)
+    assert support.clearance_m == pytest.approx(0.35, abs=0.01)
+
+
+def test_slatted_top_is_one_place_and_its_anchor_stands_on_a_slat():
+    slats = [board((1.2, 0.09, 0.03), (0, y, 0.435)) for y in (-0.2, -0.1, 0, 0.1, 0.2)]
+    slats = [slat.apply_translation([0, 0.05, 0]) for slat in slats[:4]]
+    support = support_of(*slats, board((1.0, 0.3, 0.42), (0, 0, 0.21)))
+    assert support.polygon.bounds == pytest.approx((-0.6, -0.195, 0.6, 0.195), abs=5e-3)
+    x, y = support.anchor_xy_m
+    assert x == pytest.approx(0, abs=1e-3)
+    assert 0.005 < abs(y) < 0.02, "the middle is a crack from -5 to 5 mm"
+    assert support.clearance_m == pytest.approx(0.195 - abs(y), abs=5e-3)
+
+
 def test_thing_on_the_table_is_left_out_of_the_polygon():
     support = support_of(*table(), board((0.2, 0.2, 0.2), (0.5, 0.0, 0.85)))
     assert support.height_m == pytest.approx(0.75)

@@ -1,0 +1,87 @@
+"""Import one model file of any format that this Blender reads, Z up, in metres where it says so."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import bpy
+
+
+class ImportFailed(Exception):
+    """The importer could not read the file."""
+
+
+def import_model(path: Path) -> float:
+    """Import a model file into the scene; its coordinates are read as if they were Y up.
+
+    Formats that know their own axes and unit (FBX, USD, DAE, BLEND) come Z up and in metres.
+
+    Returns:
+        Metres per Blender unit; 1 but for .blend files of another scale.
+    """
+    importer = IMPORTERS.get(path.suffix.lower())
+    if importer is None:
+        raise ImportFailed(f"no importer for {path.suffix or 'a file without suffix'}")
+    try:
+        importer(str(path))
+    except (RuntimeError, AttributeError) as error:
+        # An operator reports every failure of its own, bad file or missing file, as a
+        # RuntimeError; one that this Blender was built without is an AttributeError.
+        raise ImportFailed(str(error).strip()) from error
+    scale = bpy.context.scene.unit_settings.scale_length
+    return float(scale) if path.suffix.lower() == ".blend" else 1.0
+
+
+def import_obj(path: str) -> None:
+    bpy.ops.wm.obj_import(filepath=path, forward_axis="NEGATIVE_Z", up_axis="Y")
+
+
+def import_gltf(path: str) -> None:
+    bpy.ops.import_scene.gltf(filepath=path)
+
+
+def import_stl(path: str) -> None:
+    bpy.ops.wm.stl_import(filepath=path, forward_axis="NEGATIVE_Z", up_axis="Y")
+
+
+def import_ply(path: str) -> None:
+    bpy.ops.wm.ply_import(filepath=path, forward_axis="NEGATIVE_Z", up_axis="Y")
+
+
+def import_fbx(path: str) -> None:
+    # The new importer reads text files and old versions too; it came with Blender 4.5.
+    if "fbx_import" in dir(bpy.ops.wm):
+        bpy.ops.wm.fbx_import(filepath=path, use_anim=False)
+    else:
+        bpy.ops.import_scene.fbx(filepath=path, use_anim=False)
+
+
+def import_dae(path: str) -> None:
+    bpy.ops.wm.collada_import(filepath=path)
+
+
+def import_usd(path: str) -> None:
+    bpy.ops.wm.usd_import(
+        filepath=path, import_cameras=False, import_lights=False, set_frame_range=False
+    )
+
+
+def import_blend(path: str) -> None:
+    """Open the file's own active scene, as its author left it; none of its scripts runs."""
+    bpy.ops.wm.open_mainfile(filepath=path, load_ui=False, use_scripts=False)
+
+
+IMPORTERS: dict[str, Callable[[str], None]] = {
+    ".obj": import_obj,
+    ".glb": import_gltf,
+    ".gltf": import_gltf,
+    ".stl": import_stl,
+    ".ply": import_ply,
+    ".fbx": import_fbx,
+    ".dae": import_dae,
+    ".usd": import_usd,
+    ".usda": import_usd,
+    ".usdc": import_usd,
+    ".usdz": import_usd,
+    ".blend": import_blend,
+}
+"""By suffix; datagen.assets.formats says for each what its coordinates mean."""

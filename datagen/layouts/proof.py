@@ -1,0 +1,242 @@
+"""Whether a layout keeps its promises, told from the meshes alone.
+
+What can be proven by a few numbers is: meshes inside upright cylinders whose disks are apart are
+apart, and so are an object and its table when a plane lies between them. The rest is looked at
+triangle by triangle. An exhaustive check looks at every pair that way.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import shapely
+from embreex.mesh_construction import TriangleMesh
+from embreex.rtcore_scene import EmbreeScene
+from numpy.typing import NDArray
+from shapely import MultiPoint, Point, Polygon
+
+from datagen.core.frames import Floats, placement_matrix, transform_points, yaw_rotation
+from datagen.layouts.collision import Surface, penetrates
+
+MAX_PENETRATION_M = 1e-3
+MAX_GAP_M = 2e-3
+SLACK_M = 1e-6
+"""Rounding: geometry is stored in float32."""
+
+Placement = Mapping[str, Any]
+"""A placement as the columns of ``layouts`` hold it."""
+
+
+@dataclass(frozen=True)
+class Solid:
+    """An asset's triangles and its support; metres, the asset's own frame."""
+
+    vertices: Floats
+    """(V, 3)."""
+
+    faces: NDArray[np.int32]
+    """(F, 3)."""
+
+    support_height_m: float | None = None
+    support_polygon: Polygon | None = None
+
+    @cached_property
+    def radius_m(self) -> float:
+        """Largest distance of a vertex from the upright axis."""
+        return float(np.hypot(self.vertices[:, 0], self.vertices[:, 1]).max())
+
+    @cached_property
+    def bottom_m(self) -> float:
+        return float(self.vertices[:, 2].min())
+
+    @cached_property
+    def top_m(self) -> float:
+        return float(self.vertices[:, 2].max())
+
+    @cached_property
+    def footprint(self) -> Floats:
+        """(H, 2), the corners of the convex hull seen from above."""
+        hull = MultiPoint(self.vertices[:, :2]).convex_hull
+        return np.asarray(shapely.get_coordinates(hull), np.float64)
+
+    @cached_property
+    def rays(self) -> EmbreeScene:
+        """What rays are cast against."""
+        scene = EmbreeScene(robust=True)
+        TriangleMesh(scene, np.ascontiguousarray(self.vertices, np.float32), self.faces)
+        return scene
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One promise that a layout breaks."""
+
+    layout_id: int
+    rule: str
+    """One of radius, spacing, footprint, gap, penetration."""
+
+    placement: int
+    other: int
+    """The other placement, or the placement again."""
+
+    value_m: float
+    """What was measured; for penetration, the depth that is certainly exceeded."""
+
+    def __str__(self) -> str:
+        return (
+            f"layout {self.layout_id}: {self.rule} of placement {self.placement} "
+            f"(with {self.other}): {self.value_m:.4g} m"
+        )
+
+
+class LayoutProof:
+    """Checks layouts against their assets' meshes.
+
+    Args:
+        solid_of: gives the solid of an ``asset_id``.
+    """
+
+    def __init__(self, solid_of: Callable[[str], Solid]) -> None:
+        self._solid_of = solid_of
+        self.num_pairs = 0
+        """Pairs of placements, all of them checked one way or the other."""
+        self.num_mesh_pairs = 0
+        """Of these, pairs checked triangle by triangle."""
+        self.num_stacked = 0
+
+    def check(self, layout: Mapping[str, Any], *, exhaustive: bool = False) -> list[Violation]:
+        """Return what is wrong with a layout, a row of ``layouts``; nothing if all is well.
+
+        Args:
+            layout: sampled, or given (without a gap; its disks then say nothing).
+            exhaustive: look at every pair triangle by triangle.
+        """
+        placements = layout["placements"]
+        solids = [self._solid_of(placement["asset_id"]) for placement in placements]
+        found: list[tuple[str, int, int, float]] = []
+        if layout["gap_m"] is not None:
+            found += disk_faults(placements, solids, layout["gap_m"])
+        for index, placement in enumerate(placements):
+            if placement["supported_by"] >= 0:
+                self.num_stacked += 1
+                below = placement["supported_by"]
+                pair = (placement, placements[below], solids[index], solids[below])
+                found += [(rule, index, below, value) for rule, value in stacking_faults(*pair)]
+        for one, other in combinations(range(len(placements)), 2):
+            self.num_pairs += 1
+            members = [placements[i] for i in (one, other)]
+            if not exhaustive and are_apart(members, [solids[one], solids[other]]):
+                continue
+            self.num_mesh_pairs += 1
+            first, second = (placed(placements[i], solids[i]) for i in (one, other))
+            if penetrates(first, second, MAX_PENETRATION_M):
+                found.append(("penetration", one, other, MAX_PENETRATION_M))
+        return [Violation(layout["layout_id"], *fault) for fault in found]
+
+
+def disk_faults(
+    placements: Sequence[Placement], solids: Sequence[Solid], gap_m: float
+) -> Iterator[tuple[str, int, int, float]]:
+    """Yield placements that leave their disks, and disks on the ground that are too near."""
+    for index, (placement, solid) in enumerate(zip(placements, solids, strict=True)):
+        outside = placement["scale"] * solid.radius_m - placement["radius_m"]
+        if outside > SLACK_M:
+            yield "radius", index, index, outside
+    ground = [i for i, placement in enumerate(placements) if placement["supported_by"] < 0]
+    centers = np.array([placements[i]["position_m"][:2] for i in ground])
+    radii = np.array([placements[i]["radius_m"] for i in ground])
+    missing = radii[:, None] + radii + gap_m - np.linalg.norm(centers[:, None] - centers, axis=-1)
+    for one, other in zip(*np.nonzero(np.triu(missing > SLACK_M, k=1)), strict=True):
+        yield "spacing", ground[one], ground[other], float(missing[one, other])
+
+
+def stacking_faults(
+    placement: Placement, below: Placement, solid: Solid, table: Solid
+) -> Iterator[tuple[str, float]]:
+    """Yield what is wrong with how a placement stands on another one."""
+    if table.support_polygon is None or table.support_height_m is None:
+        yield "footprint", float("inf")
+        return
+    outside = outside_polygon(placement, below, solid, table)
+    if outside > SLACK_M:
+        yield "footprint", outside
+    gap = resting_gap(placement, below, solid, table)
+    if abs(gap) > MAX_GAP_M:
+        yield "gap", gap
+
+
+def outside_polygon(placement: Placement, below: Placement, solid: Solid, table: Solid) -> float:
+    """Return how far, metres, the placement's outline from above leaves the support polygon."""
+    assert table.support_polygon is not None
+    offset = np.asarray(placement["position_m"]) - np.asarray(below["position_m"])
+    center = (yaw_rotation(-below["yaw_rad"]) @ offset)[:2] / below["scale"]
+    edge_distance = table.support_polygon.boundary.distance(Point(center))
+    within = table.support_polygon.contains(Point(center))
+    if within and edge_distance * below["scale"] >= placement["radius_m"]:
+        return 0.0  # its whole disk lies inside
+    turn = yaw_rotation(placement["yaw_rad"] - below["yaw_rad"])[:2, :2]
+    corners = solid.footprint @ turn.T * (placement["scale"] / below["scale"]) + center
+    beyond = shapely.difference(Polygon(corners), table.support_polygon)
+    if beyond.is_empty:
+        return 0.0
+    points = shapely.points(shapely.get_coordinates(beyond))
+    return float(shapely.distance(table.support_polygon, points).max() * below["scale"])
+
+
+def resting_gap(placement: Placement, below: Placement, solid: Solid, table: Solid) -> float:
+    """Return the distance, metres, from the placement down to the mesh it stands on.
+
+    Rays go straight down from all vertices that could touch it; the least distance counts, as an
+    object with one leg over a crack stands on its other legs. Negative: it is sunk in. inf: there
+    is nothing below.
+    """
+    reach = MAX_GAP_M / placement["scale"]
+    points = solid.vertices[solid.vertices[:, 2] <= solid.bottom_m + reach]
+    return float(gaps_below(placement, below, points, table).min())
+
+
+def gaps_below(
+    placement: Placement, below: Placement, points: Floats, table: Solid
+) -> NDArray[np.float64]:
+    """Return how far, metres, each of a placement's (N, 3) points is above the mesh below it."""
+    matrix = placement_matrix(
+        np.asarray(placement["position_m"]), placement["yaw_rad"], placement["scale"]
+    )
+    to_table = np.linalg.inv(
+        placement_matrix(np.asarray(below["position_m"]), below["yaw_rad"], below["scale"])
+    )
+    starts = transform_points(to_table @ matrix, points)
+    lift = 2 * MAX_GAP_M / below["scale"]  # from above the surface, should it be sunk in
+    starts[:, 2] += lift
+    down = np.broadcast_to([0.0, 0.0, -1.0], starts.shape)
+    hits = table.rays.run(
+        starts.astype(np.float32), down.astype(np.float32), query="INTERSECT", output=True
+    )
+    distance = np.where(hits["geomID"] >= 0, hits["tfar"].astype(np.float64), np.inf)
+    return np.asarray((distance - lift) * below["scale"])
+
+
+def are_apart(placements: Sequence[Placement], solids: Sequence[Solid]) -> bool:
+    """Say whether two placements' upright cylinders are apart; a plane may lie between them."""
+    (one, other), (first, second) = placements, solids
+    distance = np.hypot(*np.subtract(one["position_m"][:2], other["position_m"][:2]))
+    reach = one["scale"] * first.radius_m + other["scale"] * second.radius_m
+    if distance >= reach:
+        return True
+    heights = [
+        placement["position_m"][2] + placement["scale"] * np.array([solid.bottom_m, solid.top_m])
+        for placement, solid in zip(placements, solids, strict=True)
+    ]
+    bottoms, tops = np.transpose(heights)
+    return bool(bottoms.max() >= tops.min() - MAX_PENETRATION_M)
+
+
+def placed(placement: Placement, solid: Solid) -> Surface:
+    """Return a placement's triangles in the world."""
+    matrix = placement_matrix(
+        np.asarray(placement["position_m"]), placement["yaw_rad"], placement["scale"]
+    )
+    return Surface(transform_points(matrix, solid.vertices), solid.faces)

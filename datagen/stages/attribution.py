@@ -1,0 +1,81 @@
+"""``ATTRIBUTION.md``: who made the objects that the scenes show, and under which terms."""
+
+from collections import Counter, defaultdict
+
+from datagen.assets.sweethome3d import UNKNOWN_LICENSE
+from datagen.shards import Dataset, Folder, Row, open_dataset
+
+FILE = "ATTRIBUTION.md"
+COLUMNS = ["asset_id", "source", "source_uid", "name", "license", "author"]
+
+
+def write_attribution(root: Folder) -> str:
+    """Write ``ATTRIBUTION.md`` of a workspace with finished assets and layouts; return its name.
+
+    Every object that stands in at least one layout is listed, and no other. The same datasets
+    give the same bytes.
+
+    Raises:
+        DatasetError: assets or layouts are missing or unfinished.
+    """
+    layouts = open_dataset(root / "layouts")
+    used = count_scenes(layouts)
+    rows = [row for row in open_dataset(root / "assets").rows(COLUMNS) if row["asset_id"] in used]
+    text = attribution(rows, used, len(layouts))
+    root.write_bytes(FILE, text.encode())
+    return f"{root}/{FILE}"
+
+
+def count_scenes(layouts: Dataset) -> Counter[str]:
+    """Return in how many scenes each asset stands, by ``asset_id``."""
+    counts: Counter[str] = Counter()
+    for row in layouts.rows(["placements"]):
+        counts.update({placement["asset_id"] for placement in row["placements"]})
+    return counts
+
+
+def attribution(rows: list[Row], scenes: Counter[str], num_layouts: int) -> str:
+    """Return the file's text.
+
+    Args:
+        rows: the assets that are used, with COLUMNS.
+        scenes: in how many scenes each stands.
+        num_layouts: all scenes.
+    """
+    by_license: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_license[row["license"]].append(row)
+    lines = [
+        "# Attribution",
+        "",
+        f"The {num_layouts} scenes of this dataset show the {len(rows)} objects below. They were "
+        "cleaned, scaled, placed and rendered; what is derived from them is under their terms too.",
+    ]
+    for license_id in sorted(by_license):
+        lines += ["", f"## {license_id}", "", terms(license_id), ""]
+        lines += ["| object | author | source | scenes |", "|---|---|---|---|"]
+        lines += [
+            f"| {cell(row['name'])} | {cell(row['author']) or 'not stated'} "
+            f"| {row['source']}: {cell(row['source_uid'])} | {scenes[row['asset_id']]} |"
+            for row in sorted(by_license[license_id], key=order)
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def terms(license_id: str) -> str:
+    """Return where a license can be read."""
+    if license_id == UNKNOWN_LICENSE:
+        return "The source states no license. Ask the author before these are passed on."
+    if license_id.startswith("LicenseRef-"):
+        return "The source states its own terms."
+    return f"Terms: <https://spdx.org/licenses/{license_id}.html>"
+
+
+def order(row: Row) -> tuple[str, str, str]:
+    """Return what a table is sorted by."""
+    return (row["source"], row["author"].casefold(), row["source_uid"])
+
+
+def cell(text: str) -> str:
+    """Return a text that cannot break a table's row."""
+    return " ".join(text.replace("|", "\\|").split())

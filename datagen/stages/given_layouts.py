@@ -1,0 +1,124 @@
+"""``datagen layouts --source front3d``: rooms as they are, in place of sampled scenes."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import tyro
+
+from datagen.assets.front3d import Front3DSource, Room, Split, read_rooms, rooms_fingerprint
+from datagen.errors import ConfigError, RowError, StageError
+from datagen.shards import Identity, Row
+from datagen.shards.schemas import LAYOUTS
+from datagen.stages.stage import Inputs, Process, Stage, WorkerContext
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakeLayouts(Stage):
+    """Take the rooms of 3D-FRONT (as processed by MIDI) as layouts, every object where it stood.
+
+    ``layout_id`` is a room's place in ``midi_room_ids.json``; placements are in the order of its
+    furniture list, so that instance i is value i of MIDI's semantic pictures.
+    """
+
+    name: ClassVar[str] = "layouts"
+    folder: ClassVar[str] = "layouts"
+    revision: ClassVar[int] = 1
+    schema = LAYOUTS
+    reads: ClassVar[tuple[str, ...]] = ("assets",)
+    keeps_parts: ClassVar[bool] = False
+
+    source: Literal["front3d"] = "front3d"
+    """Where the rooms come from; the assets must come from there too."""
+    source_path: Path | None = field(default=None, metadata={"identity": False})
+    """The folder with midi_room_ids.json and midi_furniture_ids.json."""
+    split: Split = "all"
+    """MIDI's: the last 1000 rooms are test, all before them train."""
+    num_layouts: Annotated[int | None, tyro.conf.arg(aliases=["--n"])] = None
+    """Only the first so many rooms of the split."""
+    leave_out_unusable: bool = False
+    """A room with a quarantined object is taken without it; else it is a failed row."""
+
+    def __post_init__(self) -> None:
+        if self.num_layouts is not None and self.num_layouts < 1:
+            raise ConfigError(f"num_layouts (--n) must be at least 1, got {self.num_layouts}.")
+
+    @cached_property
+    def rooms(self) -> list[Room]:
+        """The rooms to take."""
+        if self.source_path is None:
+            raise ConfigError(
+                "layouts: --source front3d needs the folder with midi_room_ids.json, got no path. "
+                "Give it with --source-path FOLDER."
+            )
+        return read_rooms(self.source_path, self.split)[: self.num_layouts]
+
+    def identity(self, inputs: Inputs) -> Identity:
+        """The lists are known by what they say, wherever they lie."""
+        identity = super().identity(inputs)
+        contents = identity.inputs | {"source": rooms_fingerprint(self.rooms)}
+        return replace(identity, inputs=contents)
+
+    def units(self, inputs: Inputs) -> Sequence[int]:
+        return [room.index for room in self.rooms]
+
+    @contextmanager
+    def open(self, inputs: Inputs, context: WorkerContext) -> Iterator[Process]:
+        columns = ["asset_id", "source", "source_uid", "reason", "radius_m", "source_origin_m"]
+        rows = inputs["assets"].rows(columns)
+        assets = {row["source_uid"]: row for row in rows if row["source"] == Front3DSource.name}
+        if not assets:
+            raise StageError(
+                f"{inputs['assets'].folder} has no object of {Front3DSource.name}. Expected the "
+                "rooms' furniture; run `datagen assets --source front3d --source-path ...` in "
+                "this workspace."
+            )
+        rooms = {room.index: room for room in self.rooms}
+
+        def process(layout_id: int) -> list[Row]:
+            placements = list(self.place(rooms[layout_id], assets))
+            row = dict.fromkeys(LAYOUTS.names)  # null what the sampler would say of its draw
+            return [row | {"layout_id": layout_id, "placements": placements}]
+
+        yield process
+
+    def place(self, room: Room, assets: dict[str, Row]) -> Iterator[dict[str, Any]]:
+        """Yield the placements of one room.
+
+        Raises:
+            RowError: one of its objects is not among the assets or is quarantined; with
+                ``leave_out_unusable``: none of its objects is usable.
+        """
+        num_placed = 0
+        for uid in room.uids:
+            asset = assets.get(uid)
+            if asset is None:
+                raise RowError(
+                    f"room {room.room_id}: {uid} is not among the assets. Unpack the whole room "
+                    "and make the assets again"
+                )
+            if asset["reason"] is None:
+                num_placed += 1
+                yield placement(asset)
+            elif not self.leave_out_unusable:
+                raise RowError(
+                    f"room {room.room_id}: {uid} is quarantined ({asset['reason']}). "
+                    "--leave-out-unusable takes the room without it"
+                )
+        if not num_placed:
+            raise RowError(f"room {room.room_id} has no usable object")
+
+
+def placement(asset: Row) -> dict[str, Any]:
+    """Return an asset's placement where its file had it: unturned, unscaled, on nothing."""
+    return {
+        "asset_id": asset["asset_id"],
+        "scale": 1.0,
+        "yaw_rad": 0.0,
+        "position_m": asset["source_origin_m"],
+        "radius_m": asset["radius_m"],
+        "supported_by": -1,
+    }

@@ -1,0 +1,17 @@
+"""The 3D-FRONT half of I-Scene's mix "3D-FT + Rand-15K": all training rooms, as they are.
+
+The other half is ``iscene_15k``, in a workspace of its own. Both verbs that read 3D-FRONT take
+``--source-path``, the folder of its files as MIDI processed them.
+"""
+
+from dataclasses import replace
+
+from datagen.stages.assets import PrepareAssets
+from datagen.stages.given_layouts import TakeLayouts
+from datagen.stages.recipe import load_recipe
+
+RECIPE = replace(
+    load_recipe("iscene_15k"),
+    assets=PrepareAssets(source="front3d"),
+    layouts=TakeLayouts(split="train"),
+)
