@@ -19,6 +19,8 @@ from datagen.executors.local import LocalExecutor
 from datagen.log import configure_logging
 from datagen.report import write_report
 from datagen.shards import Folder, open_dataset
+from datagen.stages.attribution import write_attribution
+from datagen.stages.given_layouts import TakeLayouts
 from datagen.stages.recipe import Recipe, load_recipe
 from datagen.stages.stage import RunOptions, Stage, funnel
 from datagen.training import ISCENE_L
@@ -97,13 +99,10 @@ def dispatch(arguments: list[str]) -> int:
 def run_verb(verb: str, arguments: list[str]) -> None:
     """Run one stage in a workspace."""
     recipe = load_recipe(name) if (name := _flag(arguments, "--recipe")) else Recipe()
-    default = getattr(recipe, verb)
-    if verb == "train" and _flag(arguments, "--model") == "iscene-L":
-        default = dataclasses.replace(default, config=ISCENE_L)
-    stage, flags = parse_stage(verb, default, arguments)
+    stage, flags = parse_stage(verb, default_stage(verb, recipe, arguments), arguments)
     root = Folder.at(flags.root)
     with closing(flags.executor()) as executor:
-        first = MADE_FIRST.get(verb)
+        first = None if isinstance(stage, TakeLayouts) else MADE_FIRST.get(verb)
         if first is not None:
             needed: Stage = getattr(recipe, first)
             if not (root / needed.folder).exists("manifest.json"):
@@ -112,7 +111,24 @@ def run_verb(verb: str, arguments: list[str]) -> None:
                     f"making it first (datagen {first})"
                 )
                 needed.run(root, executor, dataclasses.replace(_options(flags), overwrite=False))
-        dataset = stage.run(root, executor, _options(flags))
+        make(verb, stage, root, executor, _options(flags))
+
+
+def default_stage(verb: str, recipe: Recipe, arguments: list[str]) -> Stage:
+    """Return the stage whose fields the flags then change: two flags choose another one."""
+    stage: Stage = getattr(recipe, verb)
+    if verb == "train" and _flag(arguments, "--model") == "iscene-L":
+        return dataclasses.replace(recipe.train, config=ISCENE_L)
+    if verb == "layouts" and _flag(arguments, "--source") and not isinstance(stage, TakeLayouts):
+        return TakeLayouts()
+    return stage
+
+
+def make(verb: str, stage: Stage, root: Folder, executor: Executor, options: RunOptions) -> None:
+    """Run a stage and say what came of it."""
+    dataset = stage.run(root, executor, options)
+    if verb == "layouts":
+        write_attribution(root)
     sys.stdout.write(f"{verb}: {funnel(dataset)} in {dataset.folder}\n")
 
 
@@ -146,11 +162,13 @@ def run_recipe(arguments: list[str]) -> None:
     recipe = load_recipe(arguments[0])
     assets, flags = parse_stage(f"run {arguments[0]}", recipe.assets, arguments[1:])
     recipe = dataclasses.replace(recipe, assets=assets)
+    if isinstance(recipe.layouts, TakeLayouts):
+        layouts = dataclasses.replace(recipe.layouts, source_path=assets.source_path)
+        recipe = dataclasses.replace(recipe, layouts=layouts)
     root = Folder.at(flags.root)
     with closing(flags.executor()) as executor:
         for verb, stage in recipe.stages():
-            dataset = stage.run(root, executor, _options(flags))
-            sys.stdout.write(f"{verb}: {funnel(dataset)} in {dataset.folder}\n")
+            make(verb, stage, root, executor, _options(flags))
     sys.stdout.write(f"report: {write_report(root.path)}\n")
 
 

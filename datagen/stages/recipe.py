@@ -9,6 +9,7 @@ from datagen.errors import ConfigError
 from datagen.stages.assets import PrepareAssets
 from datagen.stages.encode import EncodeLatents
 from datagen.stages.evaluate import EvaluateScenes
+from datagen.stages.given_layouts import TakeLayouts
 from datagen.stages.infer import InferScenes
 from datagen.stages.layouts import SampleLayouts
 from datagen.stages.render import RenderViews
@@ -21,7 +22,7 @@ class Recipe:
     """One stage a verb, in the order of the pipeline."""
 
     assets: PrepareAssets = field(default_factory=PrepareAssets)
-    layouts: SampleLayouts = field(default_factory=SampleLayouts)
+    layouts: SampleLayouts | TakeLayouts = field(default_factory=SampleLayouts)
     render: RenderViews = field(default_factory=RenderViews)
     encode: EncodeLatents = field(default_factory=EncodeLatents)
     train: TrainFlow = field(default_factory=TrainFlow)

@@ -83,7 +83,7 @@ def _asset_row(kind: str, mesh: trimesh.Trimesh, path: str) -> Row:
             "clearance_m": 0.4,
             "headroom_m": float("inf"),
         }
-    return {
+    return dict.fromkeys(schemas.ASSETS.names) | {
         "asset_id": kind,
         "source": "test",
         "source_uid": kind,
