@@ -1,4 +1,4 @@
-"""The whole pipeline in minutes on a laptop: 24 scenes, 14 views each, the small networks."""
+"""The whole pipeline in minutes on a laptop: 24 scenes, 11 views each, the small networks."""
 
 from datagen.sampling.scenes import SamplerConfig
 from datagen.stages.assets import PrepareAssets
@@ -14,10 +14,10 @@ from datagen.training.trainer import TrainConfig
 RECIPE = Recipe(
     assets=PrepareAssets(),
     layouts=SampleLayouts(num_layouts=24),
-    render=RenderViews(num_views=14, resolution_px=256),
+    render=RenderViews(num_views=11, resolution_px=256),
     encode=EncodeLatents(),
-    train=TrainFlow(config=TrainConfig(max_steps=900), val_fraction=0.15),
-    # No guidance: three minutes of training teach too little of what to be guided away from.
-    infer=InferScenes(split="all", max_scenes=16, sampler=SamplerConfig(cfg_strength=0.0)),
+    train=TrainFlow(config=TrainConfig(max_steps=1400), val_fraction=0.15),
+    # Weak guidance: minutes of training teach too little of what to be guided away from.
+    infer=InferScenes(split="all", max_scenes=16, sampler=SamplerConfig(cfg_strength=0.5)),
     evaluate=EvaluateScenes(points_per_object=4096),
 )

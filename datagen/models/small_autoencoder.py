@@ -19,8 +19,8 @@ from torch import Tensor, nn
 OFFSET = 2.0
 """What the latent of an occupied patch has on top of its code: one spread of the codes."""
 
-OCCUPIED_POWER = 1.0
-"""A patch is occupied if its latent's mean square is above this: a quarter of OFFSET²."""
+OCCUPIED_POWER = 0.5
+"""A patch is occupied if its latent's mean square is above this: an eighth of OFFSET²."""
 
 EMPTY_LOGIT = -10.0
 
