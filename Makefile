@@ -3,6 +3,7 @@ SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+FURNITURE := $(CURDIR)/.cache/furniture/usr/share/sweethome3d/furniture
 
 .PHONY: demo overfit test test-fast check format install clean
 
@@ -10,12 +11,21 @@ demo: install
 	$(BIN)/datagen run demo --root demo --workers $(WORKERS)
 	@echo "Open demo/report.html"
 
+# Sweet Home 3D's furniture for the tests on real objects; without apt they are skipped.
+.PHONY: furniture
+furniture:
+	@test -d $(FURNITURE) || { mkdir -p .cache && cd .cache && \
+	  { apt-get download -q sweethome3d-furniture || \
+	    { apt-get update -q && apt-get download -q sweethome3d-furniture; } } && \
+	  dpkg -x sweethome3d-furniture_*.deb furniture && rm sweethome3d-furniture_*.deb; } || \
+	  echo "No Sweet Home 3D furniture (apt-get download failed): tests on it are skipped."
+
 overfit: install
 	$(BIN)/datagen run overfit --root overfit
 	@echo "Open overfit/report.html"
 
-test: install
-	$(BIN)/python -m pytest -m "not gpu"
+test: install furniture
+	DATAGEN_SWEETHOME3D=$(FURNITURE) $(BIN)/python -m pytest -m "not gpu"
 
 test-fast: install
 	$(BIN)/python -m pytest -m "not gpu and not slow and not blender and not ray and not real_assets"

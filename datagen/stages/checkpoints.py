@@ -1,14 +1,16 @@
 """Which checkpoint a field names, and on which device it runs."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 
 from datagen.errors import ConfigError, DatasetError
 from datagen.models import load_model
+from datagen.models.denormals import denormals_flushed
 
 Role = Literal["encoder", "decoder"]
 
@@ -58,11 +60,13 @@ def torch_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def set_threads(threads: int) -> None:
-    """Give torch a worker's share of the cores."""
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """Give torch a worker's share of the cores within the block, and spare it denormals."""
+    before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    _ = (
-        np.finfo(np.float32),
-        np.finfo(np.float64),
-    )  # numpy warns if it first measures them afterwards
-    torch.set_flush_denormal(True)  # x86 slows manifold on values that are zero to any purpose
+    try:
+        with denormals_flushed():
+            yield
+    finally:
+        torch.set_num_threads(before)

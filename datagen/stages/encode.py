@@ -15,8 +15,8 @@ from datagen.shards.schemas import GRID_BYTES, LATENT_SHAPE, LATENTS
 from datagen.stages.checkpoints import (
     checkpoint_fingerprint,
     load_autoencoder,
-    set_threads,
     torch_device,
+    torch_threads,
 )
 from datagen.stages.scenes import SceneReader
 from datagen.stages.stage import Inputs, Process, Stage, WorkerContext
@@ -66,7 +66,6 @@ class EncodeLatents(Stage):
     def open(self, inputs: Inputs, context: WorkerContext) -> Iterator[Process]:
         reader = SceneReader(inputs["assets"])
         device = torch_device(context.device)
-        set_threads(context.threads)
         encoder = load_autoencoder(self.encoder, "encoder", device)
 
         def process(layout_id: int) -> list[Row]:
@@ -97,7 +96,8 @@ class EncodeLatents(Stage):
                 )
             return rows
 
-        yield process
+        with torch_threads(context.threads):
+            yield process
 
 
 @torch.inference_mode()

@@ -23,7 +23,7 @@ from datagen.sampling.surfaces import (
 )
 from datagen.shards import Dataset, Output, Row
 from datagen.shards.schemas import SCORES
-from datagen.stages.checkpoints import load_autoencoder, set_threads, torch_device
+from datagen.stages.checkpoints import load_autoencoder, torch_device, torch_threads
 from datagen.stages.infer import InferScenes, read_scene_model
 from datagen.stages.scenes import SceneReader
 from datagen.stages.splits import validation_layouts
@@ -74,7 +74,6 @@ class EvaluateScenes(Stage):
 
     @contextmanager
     def open(self, inputs: Inputs, context: WorkerContext) -> Iterator[Process]:
-        set_threads(context.threads)
         reader = SceneReader(inputs["assets"])
         untrained = _UntrainedModel(inputs, torch_device(context.device))
         constant = fit_constant(_training_grids(inputs)).grid
@@ -117,7 +116,8 @@ class EvaluateScenes(Stage):
                     )
             return rows
 
-        yield process
+        with torch_threads(context.threads):
+            yield process
 
     def summarise(self, output: Output) -> dict[str, Any]:
         """Add the table of means: scenes, and objects, by split and method."""

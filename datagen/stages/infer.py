@@ -28,8 +28,8 @@ from datagen.shards.schemas import PREDICTIONS
 from datagen.stages.checkpoints import (
     checkpoint_fingerprint,
     load_autoencoder,
-    set_threads,
     torch_device,
+    torch_threads,
 )
 from datagen.stages.splits import validation_layouts
 from datagen.stages.stage import Inputs, Process, Stage, WorkerContext
@@ -94,7 +94,6 @@ class InferScenes(Stage):
     @contextmanager
     def open(self, inputs: Inputs, context: WorkerContext) -> Iterator[Process]:
         device = torch_device(context.device)
-        set_threads(context.threads)
         model = read_scene_model(inputs["model"], device)
         decoder = load_autoencoder(self.decoder, "decoder", device)
         held_out = validation_layouts(
@@ -121,7 +120,8 @@ class InferScenes(Stage):
                 rows.append({**row, "seconds": time.monotonic() - started})
             return rows
 
-        yield process
+        with torch_threads(context.threads):
+            yield process
 
     def views(self, inputs: Inputs, layout_id: int) -> list[tuple[Row, Row]]:
         """Return the latents and renders rows of the views that are sampled of a scene."""

@@ -13,7 +13,7 @@ from datagen.executors.job import Executor
 from datagen.executors.local import available_cores
 from datagen.models import MODEL_ARGS
 from datagen.shards import Dataset, Output, Row
-from datagen.stages.checkpoints import set_threads, torch_device
+from datagen.stages.checkpoints import torch_device, torch_threads
 from datagen.stages.provenance import provenance
 from datagen.stages.splits import validation_layouts
 from datagen.stages.stage import Inputs, Stage
@@ -57,10 +57,10 @@ class TrainFlow(Stage):
         started = time.monotonic()
         folder = output.folder.path
         output.begin()
-        set_threads(available_cores())
         device = torch_device(getattr(executor, "device", "auto"))
         samples, held_out = self._samples(inputs)
-        train_flow(samples, held_out, self.config, folder, device=str(device))
+        with torch_threads(available_cores()):
+            train_flow(samples, held_out, self.config, folder, device=str(device))
         (folder / "checkpoint.pt").unlink(missing_ok=True)
         seconds = time.monotonic() - started
         files = {

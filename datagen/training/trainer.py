@@ -17,6 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from datagen.core.seeding import rng_for
 from datagen.errors import DatasetError, StageError
 from datagen.models import MODEL_ARGS, ModelSize, SceneModel, build_model, save_model
+from datagen.models.denormals import denormals_flushed
 from datagen.training.flow_matching import FlowMatching, draw, flow_loss
 from datagen.training.samples import SceneSample, latent_statistics, training_batch
 
@@ -127,11 +128,10 @@ def train_flow(
     """
     if not samples:
         raise StageError("train: got 0 samples, expected at least one kept view; render more.")
-    torch.set_flush_denormal(True)  # x86 slows manifold on values that are zero to any purpose
     folder.mkdir(parents=True, exist_ok=True)
     state = _TrainState(config, samples, device)
     state.resume(folder / CHECKPOINT)
-    with _Log(folder, state.step) as log:
+    with _Log(folder, state.step) as log, denormals_flushed():
         while state.step < config.max_steps:
             log.step(state.step + 1, config.max_steps, state.train_step(samples))
             if _is_due(state.step, config.validate_every, config.max_steps) and val_samples:
