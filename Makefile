@@ -1,5 +1,6 @@
 # Every target installs what it needs first. PYTHON=... names another Python 3.11.
 SHELL := bash
+export OMP_WAIT_POLICY ?= PASSIVE
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2

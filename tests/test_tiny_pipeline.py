@@ -16,6 +16,8 @@ from datagen.shards.schemas import LATENTS, LAYOUTS, PREDICTIONS, RENDERS
 from datagen.stages.scenes import SceneReader
 from datagen.voxels import unpack_occupancy, voxelize_surface
 
+FLOW = str(Path(__file__).parent / "golden" / "small_ss_flow")
+
 pytestmark = [pytest.mark.blender, pytest.mark.slow]
 
 
@@ -166,7 +168,8 @@ def wait_for(condition, seconds: float = 120) -> None:
             "no-such",
         ),
         (["assets", "--source", "sweethome3d", "--source-path", ".", "--root", "w"], "sh3f"),
-        (["encode", "--encoder", "no/such/encoder", "--root", "dataset", "--overwrite"], "no/such"),
+        (["encode", "--encoder", "no/such/encoder", "--overwrite"], "no/such"),
+        (["encode", "--encoder", FLOW, "--overwrite"], "SparseStructureFlowModel, expected a sp"),
         (["render", "--fov-deg", "0"], "fov_deg"),
         (["run", "nothing"], "unknown recipe 'nothing'.*demo"),
         (["fly"], "unknown command 'fly'"),
@@ -176,5 +179,6 @@ def wait_for(condition, seconds: float = 120) -> None:
 def test_bad_input_is_one_line_with_the_way_out(workspace, words, message):
     result = datagen(workspace.parent, *words, expect=2)
     assert "Traceback" not in result.stderr
+    assert open_dataset(workspace / "latents").manifest, "--overwrite must not delete for nothing"
     last = result.stderr.strip().splitlines()[-1]
     assert re.search(message, last), result.stderr

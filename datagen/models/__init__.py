@@ -1,6 +1,6 @@
 """Networks: tensors in, tensors out; and their checkpoints."""
 
-from datagen.models.checkpoints import load_model, save_model
+from datagen.models.checkpoints import find_checkpoint, load_model, save_model
 from datagen.models.scene_context_flow import SparseStructureSceneContextFlowModel
 from datagen.models.scene_model import MODEL_ARGS, ModelSize, SceneModel, build_model
 from datagen.models.sparse_structure_flow import SparseStructureFlowModel
@@ -15,6 +15,7 @@ __all__ = [
     "SparseStructureFlowModel",
     "SparseStructureSceneContextFlowModel",
     "build_model",
+    "find_checkpoint",
     "load_model",
     "save_model",
 ]

@@ -50,7 +50,7 @@ def load_model(
     Raises:
         DatasetError: there are no such files, or they hold another architecture.
     """
-    config_path, weights_path = _find_files(path_or_hf_id)
+    config_path, weights_path = find_checkpoint(path_or_hf_id)
     model = _build(_read_config(config_path), config_path)
     _load_strictly(model, _read_weights(weights_path), weights_path)
     if dtype is None and torch.device(device).type == "cpu":
@@ -130,8 +130,12 @@ def _pair(path: Path) -> tuple[Path, Path]:
     return path.with_name(f"{path.name}.json"), path.with_name(f"{path.name}.safetensors")
 
 
-def _find_files(path_or_hf_id: str | Path) -> tuple[Path, Path]:
-    """Return the pair on this disk, fetched from the hub if it is no local path."""
+def find_checkpoint(path_or_hf_id: str | Path) -> tuple[Path, Path]:
+    """Return json and safetensors on this disk, fetched from the hub if it is no local path.
+
+    Raises:
+        DatasetError: one of them is not there, nor to be had.
+    """
     pair = _pair(Path(path_or_hf_id))
     missing = [path for path in pair if not path.is_file()]
     if not missing:

@@ -1,6 +1,7 @@
 """Which checkpoint a field names, and on which device it runs."""
 
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Literal
 import torch
 
 from datagen.errors import ConfigError, DatasetError
-from datagen.models import load_model
+from datagen.models import find_checkpoint, load_model
 from datagen.models.denormals import denormals_flushed
 
 Role = Literal["encoder", "decoder"]
@@ -24,28 +25,25 @@ def resolve_checkpoint(name: str, role: Role) -> str:
 
 
 def checkpoint_fingerprint(name: str, role: Role) -> str:
-    """Return the sha256 of a local checkpoint's weights, or the hub id itself."""
-    weights = Path(f"{resolve_checkpoint(name, role)}.safetensors")
-    if not weights.is_file():
-        return name
-    with weights.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def load_autoencoder(name: str, role: Role, device: torch.device) -> torch.nn.Module:
-    """Load a sparse-structure encoder or decoder.
+    """Return the sha256 of a checkpoint's weights.
 
     Raises:
         DatasetError: there is no such checkpoint, or it holds another kind of network.
     """
-    model = load_model(resolve_checkpoint(name, role), device=device)
-    kind = type(model).__name__
+    config, weights = find_checkpoint(resolve_checkpoint(name, role))
+    kind = json.loads(config.read_text()).get("name", "nothing")
     if not kind.lower().endswith(f"structure{role}"):
         raise DatasetError(
             f"{name}: holds a {kind}, expected a sparse-structure {role}. Give --{role} small, or "
             f"a checkpoint such as TRELLIS's ss_{role[:3]}_conv3d_16l8_fp16."
         )
-    return model.eval()
+    with weights.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_autoencoder(name: str, role: Role, device: torch.device) -> torch.nn.Module:
+    """Load a sparse-structure encoder or decoder, for inference."""
+    return load_model(resolve_checkpoint(name, role), device=device).eval()
 
 
 def torch_device(name: str) -> torch.device:

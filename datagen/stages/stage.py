@@ -106,9 +106,10 @@ class Stage:
     def run(self, root: Folder, executor: Executor, options: RunOptions) -> Dataset:
         """Make what is missing of the dataset and seal it; nothing if it is complete."""
         inputs = open_inputs(self, root)
-        if options.overwrite:
-            (root / self.folder).delete_folder()
         output = self.output(root, inputs)
+        num_units = len(self.units(inputs))
+        if options.overwrite:  # only now: a wrong field or checkpoint must not cost a dataset
+            output.folder.delete_folder()
         sealed = output.sealed()
         if sealed is not None and sealed.manifest["failed"] and options.retry_failed:
             output.reopen_failed(sealed)
@@ -117,7 +118,7 @@ class Stage:
             sealed = self._make(output, inputs, executor)
         else:
             logger.info(f"{self.name}: complete, reusing {sealed.folder}")
-        check_failures(self, sealed, len(self.units(inputs)), options)
+        check_failures(self, sealed, num_units, options)
         return sealed
 
     def _make(self, output: Output, inputs: Inputs, executor: Executor) -> Dataset:
