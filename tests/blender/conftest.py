@@ -61,9 +61,7 @@ def write_prepared(tmp_path_factory: pytest.TempPathFactory) -> Write:
         ]
         jobs = folder / f"{name}.json"
         jobs.write_text(json.dumps([spec | {"path": str(path)} for path in paths]))
-        subprocess.run(
-            [sys.executable, "-c", WRITE_PREPARED, str(jobs)], check=True, stdout=subprocess.DEVNULL
-        )
+        subprocess.run([sys.executable, "-c", WRITE_PREPARED, str(jobs)], check=True)
         return paths[0]
 
     return write

@@ -16,7 +16,7 @@ import pytest
 from datagen.errors import DatasetError, StageError
 from datagen.executors.local import LocalExecutor
 from datagen.shards import Folder, open_dataset
-from datagen.stages.stage import RunOptions, Stage
+from datagen.stages.stage import VERB_OF_FOLDER, RunOptions, Stage
 from tests.stages.toy import Toy, ToySum
 
 OPTIONS = RunOptions()
@@ -97,8 +97,9 @@ def test_changed_input_is_refused(tmp_path):
         run(ToySum(), tmp_path)
 
 
-def test_missing_input_names_the_folder(tmp_path):
-    with pytest.raises((DatasetError, KeyError), match="toy"):
+def test_missing_input_names_the_folder_and_the_verb(tmp_path, monkeypatch):
+    monkeypatch.setitem(VERB_OF_FOLDER, "toy", "play")
+    with pytest.raises(DatasetError, match=r"/toy is missing.*Run `datagen play"):
         run(ToySum(), tmp_path)
 
 
