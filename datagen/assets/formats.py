@@ -105,6 +105,7 @@ FORMATS = {
     ".usda": Format("own", METRES, usd_links),
     ".usdc": Format("own", METRES),
     ".usdz": Format("own", METRES),
+    ".abc": Format("own", None),
     ".blend": Format("own", METRES),
 }
 """By suffix in lower case."""
