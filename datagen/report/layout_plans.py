@@ -142,27 +142,31 @@ def _histograms(workspace: Workspace) -> str:
     columns = ["placements", "gap_scale", "region_half_m", "expansions"]
     rows = list(workspace.require("layouts").rows(columns))
     counts = [len(row["placements"]) for row in rows]
-    placed = [placement for row in rows for placement in row["placements"]]
-    stacked = sum(placement["supported_by"] >= 0 for placement in placed)
-    yaws = [float(np.degrees(placement["yaw_rad"])) for placement in placed]
-    charts = [
-        histogram(counts, "objects a scene", whole=True),
-        histogram(yaws, "yaw, degrees", bounds=(0, 360)),
-    ]
+    stacked = sum(p["supported_by"] >= 0 for row in rows for p in row["placements"])
+    charts = [histogram(counts, "objects a scene", whole=True)]
     text = f"{len(rows):,} scenes, {sum(counts):,} objects in them, {stacked:,} on another one."
     sampled = [row for row in rows if row["region_half_m"] is not None]
     if sampled:
-        expansions = [row["expansions"] for row in sampled]
-        charts.append(
-            histogram([row["gap_scale"] for row in sampled], "s, the gap over the mean radius")
-        )
-        charts.append(histogram(expansions, "times the region grew", whole=True))
         shares = _ground_shares(sampled)
-        for axis, name in enumerate("xy"):
-            label = f"{name} on the ground, 1 = the region's edge"
-            charts.append(histogram(list(shares[:, axis]), label, bounds=(-1, 1)))
+        charts += _sampled_charts(sampled, shares)
         text += " " + _describe_sides(shares)
     return paragraph(text) + grid([figure(chart, "") for chart in charts], 300)
+
+
+def _sampled_charts(rows: list[Row], shares: Floats) -> list[str]:
+    """Return what the sampler drew, of layouts that were not given."""
+    yaws = [float(np.degrees(p["yaw_rad"])) for row in rows for p in row["placements"]]
+    gap_scales = [row["gap_scale"] for row in rows]
+    expansions = [row["expansions"] for row in rows]
+    return [
+        histogram(yaws, "yaw, degrees", bounds=(0, 360)),
+        histogram(gap_scales, "s, the gap over the mean radius"),
+        histogram(expansions, "times the region grew", whole=True),
+        *(
+            histogram(list(places), f"{axis} on the ground, 1 = the region's edge", bounds=(-1, 1))
+            for axis, places in zip("xy", shares.T, strict=True)
+        ),
+    ]
 
 
 def _ground_shares(rows: list[Row]) -> Floats:
