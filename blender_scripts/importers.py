@@ -13,7 +13,8 @@ class ImportFailed(Exception):
 def import_model(path: Path) -> float:
     """Import a model file into the scene; its coordinates are read as if they were Y up.
 
-    Formats that know their own axes and unit (FBX, USD, DAE, BLEND) come Z up and in metres.
+    Formats that know their own axes and unit (FBX, USD, DAE, BLEND) come Z up and in metres,
+    Alembic, which has no unit, Z up.
 
     Returns:
         Metres per Blender unit; 1 but for .blend files of another scale.
@@ -65,6 +66,10 @@ def import_usd(path: str) -> None:
     )
 
 
+def import_abc(path: str) -> None:
+    bpy.ops.wm.alembic_import(filepath=path, set_frame_range=False)
+
+
 def import_blend(path: str) -> None:
     """Open the file's own active scene, as its author left it; none of its scripts runs."""
     bpy.ops.wm.open_mainfile(filepath=path, load_ui=False, use_scripts=False)
@@ -82,6 +87,7 @@ IMPORTERS: dict[str, Callable[[str], None]] = {
     ".usda": import_usd,
     ".usdc": import_usd,
     ".usdz": import_usd,
+    ".abc": import_abc,
     ".blend": import_blend,
 }
 """By suffix; datagen.assets.formats says for each what its coordinates mean."""

@@ -96,9 +96,9 @@ def find_models(folder: Path) -> list[str]:
         )
     others = Counter(PurePosixPath(name).suffix.lower() or "no suffix" for name in files)
     others -= Counter(PurePosixPath(name).suffix.lower() for name in models)
-    words = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(8))
+    words = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common())
     if words:
-        logger.info(f"assets: {folder}: {len(models)} models; not read as models: {words}, …")
+        logger.info(f"assets: {folder}: {len(models)} models; not read as models: {words}")
     return models
 
 

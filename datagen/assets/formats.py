@@ -30,6 +30,9 @@ class Format:
     """Metres per unit, after the importer; None where the format says nothing."""
     linked: "Callable[[Path], Iterator[str]] | None" = None
     """Yields the names of other files that belong to a model."""
+    alone: bool = False
+    """Blender's importer uses memory that it has freed: what comes of a file would depend on the
+    files before it, so that it gets a Blender of its own."""
 
     def options(self, up_axis: str | None, unit_m: float | None) -> ImportOptions:
         """Return the options of a file of this format.
@@ -97,11 +100,12 @@ FORMATS = {
     ".stl": Format("Z", None),
     ".ply": Format("Z", None),
     ".fbx": Format("own", METRES),
-    ".dae": Format("own", METRES, dae_links),
+    ".dae": Format("own", METRES, dae_links, alone=True),
     ".usd": Format("own", METRES, usd_links),
     ".usda": Format("own", METRES, usd_links),
     ".usdc": Format("own", METRES),
     ".usdz": Format("own", METRES),
+    ".abc": Format("own", None),
     ".blend": Format("own", METRES),
 }
 """By suffix in lower case."""

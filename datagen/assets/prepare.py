@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
+from datagen.assets.formats import FORMATS
 from datagen.assets.measure import Row, asset_row, geometry_path, measure, prepared_path
 from datagen.assets.objects import SourceObject
 from datagen.assets.source import AssetSource
@@ -23,6 +24,9 @@ class Blender(Protocol):
 
     def call(self, op: str, *, timeout_s: float, **fields: Any) -> dict[str, Any]:
         """Run one job; RowError when Blender dies of it."""
+
+    def close(self) -> None:
+        """End it; the next call starts a fresh one."""
 
 
 DEFAULT_MAX_FACES = 200_000
@@ -85,7 +89,11 @@ def headline(detail: str) -> str:
 def run_blender(
     source: AssetSource, obj: SourceObject, blender: Blender, job: dict[str, Any]
 ) -> Row:
-    """Return Blender's report on one object; a failure of any kind is a reason in it."""
+    """Return Blender's report on one object; a failure of any kind is a reason in it.
+
+    Whether Blender dies of an object must not depend on what it held before, or one worker and
+    many would disagree: the last word is that of a fresh Blender.
+    """
     if obj.fault is not None:
         return {"reason": obj.fault.reason, "detail": obj.fault.detail}
     with tempfile.TemporaryDirectory(prefix="datagen-asset-") as folder:
@@ -93,13 +101,32 @@ def run_blender(
             model = source.fetch(obj, Path(folder))
         except RowError as error:
             return {"reason": "fetch_failed", "detail": str(error)}
+        alone = is_opened_alone(model.path)
+        if alone:
+            blender.close()
+        job = job | {"model_path": str(model.path.absolute()), "options": asdict(model.options)}
         try:
-            return blender.call(
-                "prepare",
-                timeout_s=PREPARE_TIMEOUT_S,
-                model_path=str(model.path.absolute()),
-                options=asdict(model.options),
-                **job,
-            )
+            return blender.call("prepare", timeout_s=PREPARE_TIMEOUT_S, **job)
         except RowError as error:
-            return {"reason": "crashed", "detail": str(error)}
+            logger.info(f"assets: {obj.uid}: again in a fresh Blender{headline(str(error))}")
+            return once_more(blender, job)
+        finally:
+            if alone:
+                blender.close()
+
+
+def once_more(blender: Blender, job: dict[str, Any]) -> Row:
+    """Return a fresh Blender's report on what the last one failed at."""
+    blender.close()
+    try:
+        return blender.call("prepare", timeout_s=PREPARE_TIMEOUT_S, **job)
+    except RowError as error:
+        return {"reason": "crashed", "detail": str(error)}
+    finally:
+        blender.close()
+
+
+def is_opened_alone(path: Path) -> bool:
+    """Say whether files of this format each get a Blender of their own."""
+    suffix = path.suffix.lower()
+    return suffix in FORMATS and FORMATS[suffix].alone

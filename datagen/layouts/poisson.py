@@ -29,9 +29,9 @@ MIN_FOR_GRID = 50
 MAX_CELLS = 1 << 22
 """A grid beyond this (a pin among wardrobes, and no gap) costs more than looking at every disk."""
 
-
-DRAWS_PER_DISK = 64
-"""The median scene takes 30 a disk. Even, as a try takes two."""
+LEAST_DRAWS, DRAWS_PER_DISK = 384, 40
+"""Enough for 95 in 100 scenes of 2 to 12 disks, few disks as well: what they take is mostly the
+regions that are still too small. Even, as a try takes two."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def sample_layout(
         )
     # Handing a generator to compiled code costs more than the whole layout, so numbers are handed
     # over. Where they run out, the layout is made again with twice as many.
-    draws = rng.random(DRAWS_PER_DISK * len(radii))
+    draws = rng.random(max(LEAST_DRAWS, DRAWS_PER_DISK * len(radii)))
     while True:
         centers, gap, half, expansions = _sample(
             radii, gap_scale, max_tries, region_area_ratio, max_expansions, draws
@@ -159,13 +159,28 @@ def _sample(radii, gap_scale, max_tries, region_area_ratio, max_expansions, draw
         area += radius * radius
     gap = total / len(radii) * gap_scale
     half = np.sqrt(region_area_ratio * np.pi * area) / 2.0
-    order = np.argsort(-radii, kind="mergesort")  # the stable one
+    order = _largest_first(radii)
     half = max(half, radii[order[0]])
     placed, half, expansions = _place(radii[order], gap, half, max_tries, max_expansions, draws)
     centers = np.empty_like(placed)
     for i in range(len(order)):
         centers[order[i]] = placed[i]
     return centers, gap, half, expansions
+
+
+@njit(cache=True)
+def _largest_first(radii):  # type: ignore[no-untyped-def]
+    """Return the stable order (N,); few disks are sorted faster by hand."""
+    if len(radii) >= MIN_FOR_GRID:
+        return np.argsort(-radii, kind="mergesort")
+    order = np.empty(len(radii), np.int64)
+    for i in range(len(radii)):
+        place = i
+        while place > 0 and radii[order[place - 1]] < radii[i]:
+            order[place] = order[place - 1]
+            place -= 1
+        order[place] = i
+    return order
 
 
 @njit(cache=True)
@@ -187,7 +202,11 @@ def _place(radii, gap, half, max_tries, max_expansions, draws):  # type: ignore[
         y = inner * (2.0 * draws[draw + 1] - 1.0)
         draw += 2
         tries += 1
-        if _is_free(x, y, index, centers, radii, gap, half, cell, grid):
+        if len(grid):  # asked here: a call for every try of few disks costs a third of the whole
+            free = _is_free(x, y, index, centers, radii, gap, half, cell, grid)
+        else:
+            free = _is_apart(x, y, index, centers, radii, gap)
+        if free:
             centers[index, 0], centers[index, 1] = x, y
             if len(grid):
                 grid[_cell(x, half, cell), _cell(y, half, cell)] = index
@@ -207,8 +226,6 @@ def _place(radii, gap, half, max_tries, max_expansions, draws):  # type: ignore[
 @njit(cache=True)
 def _is_free(x, y, index, centers, radii, gap, half, cell, grid):  # type: ignore[no-untyped-def]
     size = grid.shape[0]
-    if size == 0:
-        return _is_apart(x, y, index, centers, radii, gap)
     reach = radii[index] + radii[0] + gap  # no placed disk is larger than the first
     span = int(np.ceil(reach / cell))
     if index <= (2 * span + 1) * (2 * span + 1):  # fewer disks than cells within reach
@@ -220,7 +237,8 @@ def _is_free(x, y, index, centers, radii, gap, half, cell, grid):  # type: ignor
             if other < 0:
                 continue
             dx, dy = x - centers[other, 0], y - centers[other, 1]
-            if np.sqrt(dx * dx + dy * dy) < radii[index] + radii[other] + gap:
+            room = radii[index] + radii[other] + gap
+            if dx * dx + dy * dy < room * room:
                 return False
     return True
 
@@ -242,7 +260,8 @@ def _cell(x, half, cell):  # type: ignore[no-untyped-def]
 def _is_apart(x, y, index, centers, radii, gap):  # type: ignore[no-untyped-def]
     for other in range(index):
         dx, dy = x - centers[other, 0], y - centers[other, 1]
-        if np.sqrt(dx * dx + dy * dy) < radii[index] + radii[other] + gap:
+        room = radii[index] + radii[other] + gap
+        if dx * dx + dy * dy < room * room:
             return False
     return True
 

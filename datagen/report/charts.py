@@ -15,14 +15,25 @@ Series = tuple[str, str, Floats, Floats]
 """Label, style of the line, x, y."""
 
 
-def histogram(values: Sequence[float], label: str, *, whole: bool = False, bins: int = 18) -> str:
-    """Return how often values fall into equal bins, or how often each whole number occurs."""
+def histogram(
+    values: Sequence[float],
+    label: str,
+    *,
+    whole: bool = False,
+    bins: int = 18,
+    bounds: tuple[float, float] | None = None,
+) -> str:
+    """Return how often values fall into equal bins, or how often each whole number occurs.
+
+    Bins reach from the least value to the greatest, or over ``bounds``, which hold all of them.
+    """
     data = np.asarray(values, np.float64)
     if whole:
         low, high = int(data.min()), int(data.max())
         edges = np.arange(low, high + 2) - 0.5
     else:
-        edges = np.linspace(data.min(), max(data.max(), data.min() + 1e-9), bins + 1)
+        start, end = bounds or (data.min(), max(data.max(), data.min() + 1e-9))
+        edges = np.linspace(start, end, bins + 1)
     counts, _ = np.histogram(data, edges)
     x_of = _axis(edges[0], edges[-1], _LEFT, _WIDTH - _RIGHT)
     y_of = _axis(0, max(counts.max(), 1), _HEIGHT - _BOTTOM, _TOP)

@@ -139,16 +139,57 @@ def _svg_points(points: Floats) -> str:
 
 
 def _histograms(workspace: Workspace) -> str:
-    columns = ["placements", "gap_scale", "expansions"]
+    columns = ["placements", "gap_scale", "region_half_m", "expansions"]
     rows = list(workspace.require("layouts").rows(columns))
     counts = [len(row["placements"]) for row in rows]
     stacked = sum(p["supported_by"] >= 0 for row in rows for p in row["placements"])
-    gap_scales = [row["gap_scale"] for row in rows if row["gap_scale"] is not None]
-    expansions = [row["expansions"] for row in rows if row["expansions"] is not None]
     charts = [histogram(counts, "objects a scene", whole=True)]
-    if gap_scales:
-        charts.append(histogram(gap_scales, "s, the gap over the mean radius"))
-    if expansions:
-        charts.append(histogram(expansions, "times the region grew", whole=True))
     text = f"{len(rows):,} scenes, {sum(counts):,} objects in them, {stacked:,} on another one."
+    sampled = [row for row in rows if row["region_half_m"] is not None]
+    if sampled:
+        shares = _ground_shares(sampled)
+        charts += _sampled_charts(sampled, shares)
+        text += " " + _describe_sides(shares)
     return paragraph(text) + grid([figure(chart, "") for chart in charts], 300)
+
+
+def _sampled_charts(rows: list[Row], shares: Floats) -> list[str]:
+    """Return what the sampler drew, of layouts that were not given."""
+    yaws = [float(np.degrees(p["yaw_rad"])) for row in rows for p in row["placements"]]
+    gap_scales = [row["gap_scale"] for row in rows]
+    expansions = [row["expansions"] for row in rows]
+    return [
+        histogram(yaws, "yaw, degrees", bounds=(0, 360)),
+        histogram(gap_scales, "s, the gap over the mean radius"),
+        histogram(expansions, "times the region grew", whole=True),
+        *(
+            histogram(list(places), f"{axis} on the ground, 1 = the region's edge", bounds=(-1, 1))
+            for axis, places in zip("xy", shares.T, strict=True)
+        ),
+    ]
+
+
+def _ground_shares(rows: list[Row]) -> Floats:
+    """Return where the objects on the ground stand, (N, 2), in shares of half the region's side."""
+    return np.array(
+        [
+            np.array(placement["position_m"][:2]) / row["region_half_m"]
+            for row in rows
+            for placement in row["placements"]
+            if placement["supported_by"] < 0
+        ]
+    )
+
+
+def _describe_sides(shares: Floats) -> str:
+    """Return how evenly objects fall to the sides of the region, in words."""
+    mean = shares.mean(axis=0)
+    error = shares.std(axis=0) / np.sqrt(len(shares))
+    right, upper = (shares >= 0).T
+    quadrants = [right & upper, ~right & upper, ~right & ~upper, right & ~upper]
+    percent = ", ".join(f"{100 * quadrant.mean():.1f}" for quadrant in quadrants)
+    return (
+        f"Mean place of the {len(shares):,} on the ground, 1 being the region's edge: "
+        f"x {mean[0]:+.4f} ± {error[0]:.4f}, y {mean[1]:+.4f} ± {error[1]:.4f}; "
+        f"{percent} % of them stand in the quadrants, anticlockwise from the upper right."
+    )

@@ -62,6 +62,11 @@ class TakeLayouts(Stage):
         contents = identity.inputs | {"source": rooms_fingerprint(self.rooms)}
         return replace(identity, inputs=contents)
 
+    def command_for(self, input_name: str) -> str:
+        """Other assets than the rooms' own are of no use."""
+        flags = f"--source {self.source} --source-path {self.source_path}"
+        return f"{super().command_for(input_name)} {flags}"
+
     def units(self, inputs: Inputs) -> Sequence[int]:
         return [room.index for room in self.rooms]
 

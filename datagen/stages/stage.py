@@ -90,6 +90,10 @@ class Stage:
         fingerprints = {name: dataset.fingerprint for name, dataset in inputs.items()}
         return Identity(self.name, self.revision, fields, fingerprints)
 
+    def command_for(self, input_name: str) -> str:
+        """Return the command that makes an input, without ``--root``."""
+        return f"datagen {VERB_OF_FOLDER[input_name]}"
+
     def output(self, root: Folder, inputs: Inputs) -> Output:
         return Output(
             root / self.folder,
@@ -229,7 +233,7 @@ def open_inputs(stage: Stage, root: Folder) -> Inputs:
         if not folder.exists("manifest.json"):
             raise DatasetError(
                 f"{stage.name}: {folder} is missing or unfinished, and it is needed here. "
-                f"Run `datagen {VERB_OF_FOLDER[name]} --root {root}` first."
+                f"Run `{stage.command_for(name)} --root {root}` first."
             )
         inputs[name] = open_dataset(folder)
     return inputs

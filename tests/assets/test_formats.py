@@ -39,6 +39,8 @@ if kind == "blend":
     bpy.ops.wm.save_as_mainfile(filepath=path)
 elif kind == "fbx":
     bpy.ops.export_scene.fbx(filepath=path)
+elif kind == "abc":
+    bpy.ops.wm.alembic_export(filepath=path)
 elif kind == "dae":
     bpy.ops.wm.collada_export(filepath=path)
 else:
@@ -139,6 +141,13 @@ def test_format_that_knows_its_axes_and_unit_stands_up_in_metres(blender, tmp_pa
     write_by_blender(tmp_path / f"it.{suffix}")
     _, vertices, faces = prepared(blender, tmp_path)
     assert_is_the_tetrahedron(vertices, faces, 1)
+
+
+@pytest.mark.blender
+def test_alembic_knows_its_axes_and_no_unit(blender, tmp_path):
+    write_by_blender(tmp_path / "it.abc")
+    _, vertices, faces = prepared(blender, tmp_path)
+    assert_is_the_tetrahedron(vertices, faces, 1 / 3)
 
 
 @pytest.mark.blender

@@ -251,14 +251,39 @@ def test_broken_model_is_quarantined_with_its_reason_and_leaves_no_file(
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_blender_that_dies_costs_one_object(tmp_path):
-    class Dying:
-        def call(self, op, *, timeout_s, **fields):
-            raise RowError("Blender died with SIGSEGV")
+class Dying:
+    """A Blender that dies of its first jobs, and says what was asked of it."""
 
-    source = Files({"it.obj": TETRAHEDRON}, ImportOptions())
-    row = prepare_asset(source, source.list_objects()[0], Dying(), tmp_path)
+    def __init__(self, deaths, blender=None):
+        self.deaths, self.blender, self.asked = deaths, blender, []
+
+    def call(self, op, *, timeout_s, **fields):
+        self.asked.append(op)
+        if self.asked.count(op) <= self.deaths:
+            raise RowError("Blender died with SIGSEGV")
+        return self.blender.call(op, timeout_s=timeout_s, **fields)
+
+    def close(self):
+        self.asked.append("close")
+
+
+def test_object_that_two_blenders_die_of_is_quarantined(tmp_path):
+    source, dying = Files({"it.obj": TETRAHEDRON}, ImportOptions()), Dying(deaths=2)
+    row = prepare_asset(source, source.list_objects()[0], dying, tmp_path)
     assert (row["status"], row["reason"]) == ("quarantined", "crashed")
+    assert dying.asked == ["prepare", "close", "prepare", "close"]
+
+
+def test_blender_that_dies_of_what_it_held_before_costs_no_object(blender, tmp_path):
+    source, dying = Files({"it.obj": TETRAHEDRON}, ImportOptions()), Dying(1, blender)
+    row = prepare_asset(source, source.list_objects()[0], dying, tmp_path)
+    assert row["status"] == "ok"
+
+
+def test_collada_file_gets_a_blender_of_its_own(blender, tmp_path):
+    source, alone = Files({"it.dae": "<COLLADA/>"}, ImportOptions()), Dying(0, blender)
+    prepare_asset(source, source.list_objects()[0], alone, tmp_path)
+    assert alone.asked == ["close", "prepare", "close"]
 
 
 def test_object_is_the_same_whatever_was_prepared_before_it(prepare, tmp_path):

@@ -2,9 +2,10 @@ import re
 from xml.etree import ElementTree
 
 import numpy as np
+import pytest
 
 from datagen.report.charts import direction_map, histogram, line_chart
-from datagen.report.layout_plans import draw_plan
+from datagen.report.layout_plans import draw_plan, layout_plans
 from datagen.report.workspace import Workspace
 
 
@@ -21,6 +22,12 @@ def test_histogram_of_whole_numbers_has_a_bar_each_in_proportion():
 def test_histogram_of_one_value_or_many_counts_all_of_them():
     assert len(bar_heights(histogram([0.5], "s"))) == 18
     assert "n = 1000" in histogram(list(np.linspace(0, 1, 1000)), "s")
+
+
+def test_histogram_with_bounds_leaves_room_for_what_does_not_occur():
+    heights = bar_heights(histogram([90.0, 95.0, 350.0], "yaw", bounds=(0, 360), bins=4))
+    assert [height > 0 for height in heights] == [False, True, False, True]
+    assert heights[1] == pytest.approx(2 * heights[3], abs=0.11)
 
 
 def test_line_chart_leaves_out_what_is_not_finite_and_falls_when_the_loss_falls():
@@ -77,3 +84,20 @@ def test_plan_outlines_stay_inside_their_disks_and_the_table_shows_its_support(w
             reach = np.linalg.norm(points - center, axis=1).max()
             assert reach <= float(circle.get("r")) + 0.2
     assert [len(list(group.iter("polygon"))) for group in groups] == [2, 1, 1, 1]
+
+
+def test_layouts_chapter_shows_how_counts_yaws_gaps_and_places_are_spread(whole_workspace):
+    html = layout_plans(Workspace(whole_workspace))
+    charts = dict(re.findall(r'aria-label="([^"]*), n = (\d+)"', html))
+    num_layouts = len(Workspace(whole_workspace).require("layouts"))
+    sides = [f"{axis} on the ground, 1 = the region&#x27;s edge" for axis in "xy"]
+    assert charts == {
+        "objects a scene": str(num_layouts),
+        "yaw, degrees": str(4 * num_layouts),
+        "s, the gap over the mean radius": str(num_layouts),
+        "times the region grew": str(num_layouts),
+        **dict.fromkeys(sides, str(3 * num_layouts)),
+    }
+    # The table in the middle, the lamp to the upper right, the ball to the lower left.
+    assert "x +0.2292" in html and "y -0.1667" in html
+    assert "66.7, 0.0, 33.3, 0.0 %" in html
