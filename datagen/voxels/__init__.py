@@ -1,18 +1,18 @@
 """Exact surface voxels and the view-centric frame they live in."""
 
-from datagen.voxels.surface import mark_surface, voxelize_surface
+from datagen.voxels.surface import mark_views, voxelize_surface
 from datagen.voxels.view_centric import (
     pack_occupancy,
     unpack_occupancy,
     view_centric_transform,
-    voxelize_view,
+    voxelize_views,
 )
 
 __all__ = [
-    "mark_surface",
+    "mark_views",
     "pack_occupancy",
     "unpack_occupancy",
     "view_centric_transform",
     "voxelize_surface",
-    "voxelize_view",
+    "voxelize_views",
 ]
