@@ -1,6 +1,6 @@
 """Exact surface voxels and the view-centric frame they live in."""
 
-from datagen.voxels.surface import mark_views, voxelize_surface
+from datagen.voxels.surface import check_mesh, mark_views, voxelize_surface
 from datagen.voxels.view_centric import (
     pack_occupancy,
     unpack_occupancy,
@@ -9,6 +9,7 @@ from datagen.voxels.view_centric import (
 )
 
 __all__ = [
+    "check_mesh",
     "mark_views",
     "pack_occupancy",
     "unpack_occupancy",

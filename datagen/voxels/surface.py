@@ -68,20 +68,20 @@ def check_mesh(vertices: NDArray[np.floating[Any]], faces: NDArray[np.integer[An
     for name, array in (("vertices", vertices), ("faces", faces)):
         if array.ndim != 2 or array.shape[1] != 3:
             raise DatasetError(
-                f"voxelize_surface: {name} have shape {array.shape}. Expected (N, 3); "
+                f"mesh: {name} have shape {array.shape}. Expected (N, 3); "
                 "triangulate the mesh first."
             )
     finite = np.isfinite(vertices).all(axis=1)
     if not finite.all():
         first = int(np.argmin(finite))
         raise DatasetError(
-            f"voxelize_surface: {np.count_nonzero(~finite)} of {len(vertices)} vertices are not "
+            f"mesh: {np.count_nonzero(~finite)} of {len(vertices)} vertices are not "
             f"finite (first: vertex {first} = {vertices[first].tolist()}). Every coordinate must "
             "be a number; clean the mesh or leave the asset out."
         )
     if len(faces) and (faces.min() < 0 or faces.max() >= len(vertices)):
         raise DatasetError(
-            f"voxelize_surface: faces name vertices {faces.min()} to {faces.max()}, the mesh has "
+            f"mesh: faces name vertices {faces.min()} to {faces.max()}, the mesh has "
             f"{len(vertices)}. Expected 0 to {len(vertices) - 1}; export the mesh again."
         )
 
