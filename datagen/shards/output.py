@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datagen.errors import DatasetError
-from datagen.shards.dataset import MANIFEST, Dataset, Row, shard_name
-from datagen.shards.schemas import is_tensor, tensor_bytes
+from datagen.shards.dataset import MANIFEST, Dataset, Row, open_shard, shard_name
+from datagen.shards.schemas import SCHEMA_VERSION, VERSION_KEY, is_tensor, tensor_bytes
 from datagen.shards.storage import Folder
 
 logger = logging.getLogger(__name__)
@@ -52,12 +52,15 @@ class Identity:
             "revision": self.revision,
             "fields": self.fields,
             "inputs": self.inputs,
+            "schema_version": SCHEMA_VERSION,
         }
         return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
     def differences(self, other: dict[str, Any]) -> list[str]:
         """Say in words what differs between another identity (as JSON gave it) and this one."""
         words = []
+        if (there := other.get("schema_version", 0)) != SCHEMA_VERSION:
+            words.append(f"schema version {there} there, {SCHEMA_VERSION} now")
         if other["revision"] != self.revision:
             words.append(f"revision {other['revision']} there, {self.revision} now")
         for key in sorted({*other["fields"], *self.fields}):
@@ -103,11 +106,9 @@ class Output:
             return Dataset(self.folder, manifest)
         if self._parts_folder.exists(IDENTITY) and self._has_content():
             self._refuse_other(json.loads(self._parts_folder.read_bytes(IDENTITY)))
-        elif foreign := self.shard_names():
-            raise DatasetError(
-                f"{self.folder} holds {foreign[0]} but neither a manifest nor {PARTS}/{IDENTITY}. "
-                "Expected a folder of datagen's own; use --overwrite or another --root."
-            )
+        else:  # after a repair: the manifest was deleted together with a damaged shard
+            for name in self.shard_names():
+                self._refuse_foreign(name)
         return None
 
     def begin(self) -> None:
@@ -229,6 +230,16 @@ class Output:
                 "Give the same values, make it again with --overwrite, or use another --root."
             )
 
+    def _refuse_foreign(self, name: str) -> None:
+        with open_shard(self.folder, name) as file:
+            identity = (file.schema_arrow.metadata or {}).get(IDENTITY_KEY)
+        if identity is None:
+            raise DatasetError(
+                f"{self.folder}/{name} does not say which stage wrote it. Expected a folder of "
+                "datagen's own; use --overwrite or another --root."
+            )
+        self._refuse_other(json.loads(identity))
+
     def _has_content(self) -> bool:
         """Say whether more is there than the identity that a run wrote before it failed."""
         files = {*self.folder.names()} - {PARTS, "logs"}
@@ -245,7 +256,7 @@ class Output:
         return self._table_bytes(rows_table(rows, self.schema), failures)
 
     def _table_bytes(self, table: pa.Table, failures: list[Failure]) -> bytes:
-        metadata = {IDENTITY_KEY: self.identity.json}
+        metadata = {IDENTITY_KEY: self.identity.json, VERSION_KEY: str(SCHEMA_VERSION)}
         if failures:
             metadata[FAILURES_KEY] = json.dumps([vars(failure) for failure in failures])
         buffer = io.BytesIO()
@@ -256,6 +267,7 @@ class Output:
             compression="zstd",
             row_group_size=4096 if small else ROWS_PER_GROUP,
             write_page_index=True,
+            write_page_checksum=True,
         )
         return buffer.getvalue()
 
