@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from datagen.core.frames import Floats
 from datagen.core.seeding import rng_for
-from datagen.errors import ConfigError, RowError, StageError
-from datagen.shards import Identity, Row
+from datagen.errors import ConfigError, DatasetError, RowError, StageError
+from datagen.shards import Dataset, Identity, Row
 from datagen.shards.schemas import GRID_BYTES, LATENT_SHAPE, LATENTS
 from datagen.stages.checkpoints import (
     checkpoint_fingerprint,
@@ -178,6 +178,20 @@ class EncodeLatents(Stage):
                 if index + 1 < len(starts):
                     pending = pool.submit(make, starts[index + 1])
                 yield start, ready
+
+
+def check_stored(latents: Dataset, wanted: str, verb: str) -> None:
+    """Check that a dataset of latents holds what a verb reads.
+
+    Raises:
+        DatasetError: it was encoded without.
+    """
+    store = latents.fields.get("store", ",".join(STORABLE))
+    if wanted not in store:
+        raise DatasetError(
+            f"{verb}: {latents.folder} was made with --store {store}, and {wanted} is needed here. "
+            f"Run `datagen encode --store {store},{wanted} --overwrite` first."
+        )
 
 
 def check_instances(layout_id: int, views: list[Row], occupancy: NDArray[np.bool_]) -> None:

@@ -14,7 +14,7 @@ from datagen.executors.local import LocalExecutor
 from datagen.models import SparseStructureEncoder, save_model
 from datagen.shards import Folder, Identity, Output, open_dataset
 from datagen.shards.schemas import RENDERS
-from datagen.stages.encode import EncodeLatents
+from datagen.stages.encode import EncodeLatents, check_stored
 from datagen.stages.layouts import SampleLayouts
 from datagen.stages.scenes import SceneReader
 from datagen.stages.stage import RunOptions
@@ -224,3 +224,10 @@ def test_manifest_holds_the_encoders_weights(root):
     assert "encoder" in inputs
     assert "encoder" not in without
     assert json.dumps(inputs)
+
+
+def test_verb_that_needs_what_was_not_stored_names_the_command(root):
+    latents = run(root, store="latents")
+    check_stored(latents, "latents", "train")
+    with pytest.raises(DatasetError, match="--store latents,occupancy --overwrite"):
+        check_stored(latents, "occupancy", "evaluate")
