@@ -21,6 +21,7 @@ from datagen.report import write_report
 from datagen.shards import Folder, open_dataset
 from datagen.stages.attribution import write_attribution
 from datagen.stages.given_layouts import TakeLayouts
+from datagen.stages.plan import plan_stage
 from datagen.stages.recipe import Recipe, load_recipe
 from datagen.stages.stage import RunOptions, Stage, funnel
 from datagen.training import ISCENE_L
@@ -79,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def dispatch(arguments: list[str]) -> int:
     others: dict[str, Callable[[list[str]], None]] = {
         "run": run_recipe,
+        "plan": plan,
         "show": show,
         "report": report,
     }
@@ -172,6 +174,22 @@ def run_recipe(arguments: list[str]) -> None:
     sys.stdout.write(f"report: {write_report(root.path)}\n")
 
 
+def plan(arguments: list[str]) -> None:
+    """Say what a verb would make: ``datagen plan VERB [the verb's flags]``."""
+    verb = arguments[0] if arguments else ""
+    if verb not in STAGE_VERBS:
+        raise ConfigError(
+            f"plan: {verb or 'no verb'} given. Expected `datagen plan VERB` with the verb's flags, "
+            f"VERB one of {', '.join(STAGE_VERBS)}."
+        )
+    recipe = load_recipe(name) if (name := _flag(arguments, "--recipe")) else Recipe()
+    stage, flags = parse_stage(verb, default_stage(verb, recipe, arguments[1:]), arguments[1:])
+    measured = plan_stage(
+        stage, Folder.at(flags.root), num_workers=flags.workers, device=flags.device
+    )
+    sys.stdout.write(f"{measured}\n")
+
+
 def report(arguments: list[str]) -> None:
     """Write ``report.html`` of a workspace."""
 
@@ -232,6 +250,7 @@ HELP = """usage: datagen VERB [flags]      (datagen VERB --help lists a verb's f
   evaluate   score sampled scenes against the truth
 
   run        a whole recipe: datagen run demo --root demo
+  plan       rows, bytes and hours of a verb, from a few units made on trial
   report     write a workspace's report.html
   show       print a dataset's manifest: datagen show dataset/layouts
 
