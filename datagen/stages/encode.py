@@ -225,7 +225,7 @@ def encode_grids(
     means = []
     for start in range(0, len(occupancy), batch_size):
         grids = torch.from_numpy(occupancy[start : start + batch_size, None]).to(device)
-        means.append(encoder(grids.float()).float().cpu().numpy().astype(np.float16))
+        means.append(encoder(grids).float().cpu().numpy().astype(np.float16))
     latents: NDArray[np.float16] = np.concatenate(means)
     if latents.shape[1:] != LATENT_SHAPE:
         raise StageError(
