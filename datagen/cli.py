@@ -24,6 +24,7 @@ from datagen.stages.given_layouts import TakeLayouts
 from datagen.stages.plan import plan_stage
 from datagen.stages.recipe import Recipe, load_recipe
 from datagen.stages.stage import RunOptions, Stage, funnel
+from datagen.stages.verify_workspace import verify_path
 from datagen.training import ISCENE_L
 
 logger = logging.getLogger("datagen.cli")  # also when run as a script
@@ -64,7 +65,7 @@ class RunFlags(RunOptions):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code (2 for an error that the user can mend)."""
+    """Run one command; return its exit code: 1 for bad data, 2 for an error the user can mend."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     configure_logging("--verbose" in arguments)
     try:
@@ -78,11 +79,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def dispatch(arguments: list[str]) -> int:
-    others: dict[str, Callable[[list[str]], None]] = {
+    others: dict[str, Callable[[list[str]], int | None]] = {
         "run": run_recipe,
         "plan": plan,
         "show": show,
         "report": report,
+        "verify": verify,
     }
     verbs = [*STAGE_VERBS, *others]
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -92,7 +94,7 @@ def dispatch(arguments: list[str]) -> int:
     if verb in STAGE_VERBS:
         run_verb(verb, rest)
     elif verb in others:
-        others[verb](rest)
+        return others[verb](rest) or 0
     else:
         raise ConfigError(f"unknown command {verb!r}. Expected one of {', '.join(verbs)}.")
     return 0
@@ -226,6 +228,33 @@ def show(arguments: list[str]) -> None:
     tyro.cli(command, prog="datagen show", args=arguments)
 
 
+def verify(arguments: list[str]) -> int:
+    """Check a workspace's data; return 1 if something is wrong with it."""
+
+    def command(
+        folder: tyro.conf.Positional[str | None] = None,
+        /,
+        root: str = "dataset",
+        deep: bool = False,
+        threads: int = 4,
+    ) -> int:
+        """Check data against manifests: bytes, counts, tensors, and what rows refer to.
+
+        Exit code 1: something is wrong; every problem is a line naming file and row.
+
+        Args:
+            folder: a workspace, or one dataset in it, instead of --root.
+            root: the workspace.
+            deep: also decode every image and geometry file.
+            threads: shards that are hashed at once.
+        """
+        result = verify_path(Folder.at(folder or root), deep=deep, threads=threads)
+        sys.stdout.write(result.text())
+        return 1 if result.findings else 0
+
+    return tyro.cli(command, prog="datagen verify", args=arguments)
+
+
 def _options(flags: RunFlags) -> RunOptions:
     return RunOptions(flags.overwrite, flags.retry_failed, flags.max_failed_fraction)
 
@@ -253,6 +282,7 @@ HELP = """usage: datagen VERB [flags]      (datagen VERB --help lists a verb's f
   plan       rows, bytes and hours of a verb, from a few units made on trial
   report     write a workspace's report.html
   show       print a dataset's manifest: datagen show dataset/layouts
+  verify     check data against manifests and references; exit code 1 if something is wrong
 
 Workspace: --root (default ./dataset). Typed in this order into an empty folder, `layouts`,
 `render`, `train` and `infer` are a complete run.

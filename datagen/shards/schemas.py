@@ -174,3 +174,13 @@ SCORES = pa.schema(
         ("box_iou", pa.float64()),
     ]
 )
+
+SCHEMAS = {
+    "assets": ASSETS,
+    "layouts": LAYOUTS,
+    "renders": RENDERS,
+    "latents": LATENTS,
+    "predictions": PREDICTIONS,
+    "scores": SCORES,
+}
+"""By the folder of a workspace, in the order of the pipeline."""
