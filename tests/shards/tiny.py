@@ -107,7 +107,10 @@ def render_rows(layouts: list[Row]) -> list[Row]:
             row |= {"world_to_camera": look_at(np.array(eye), np.array([1.0, 0.0, 0.5]))}
             row |= {"intrinsics": intrinsics_from_fov(0.7, SIZE_PX, SIZE_PX)}
             row |= {"width": SIZE_PX, "height": SIZE_PX}
-            row |= {"visible_px": visible if kept else [0, visible[1]], "amodal_px": [36, 9 * (7 - view_index)]}
+            row |= {
+                "visible_px": visible if kept else [0, visible[1]],
+                "amodal_px": [36, 9 * (7 - view_index)],
+            }
             row |= {"rgb": png(rgba) if kept else None}
             row |= {"instance_map": png(instance_map) if kept else None}
             rows.append(row)

@@ -273,7 +273,7 @@ def test_row_that_cannot_be_is_named(workspace, folder, change, expected):
         (
             "renders",
             lambda rows: rows[0].update(instance_map=rows[1]["instance_map"]),
-            r"instance_map shows \[31, 62\] pixels",
+            r"instance_map shows \[33, 54\] pixels",
         ),
         ("latents", put_nan, "scene_latent holds a value that is no finite number"),
     ],
