@@ -16,6 +16,7 @@ import tyro
 from datagen.errors import ConfigError, DatagenError
 from datagen.executors.job import Executor
 from datagen.executors.local import LocalExecutor
+from datagen.exports.card import write_card
 from datagen.log import configure_logging
 from datagen.report import write_report
 from datagen.shards import Folder, open_dataset
@@ -133,6 +134,7 @@ def make(verb: str, stage: Stage, root: Folder, executor: Executor, options: Run
     dataset = stage.run(root, executor, options)
     if verb == "layouts":
         write_attribution(root)
+    write_card(root)
     sys.stdout.write(f"{verb}: {funnel(dataset)} in {dataset.folder}\n")
 
 
