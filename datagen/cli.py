@@ -17,6 +17,7 @@ from datagen.errors import ConfigError, DatagenError
 from datagen.executors.job import Executor
 from datagen.executors.local import LocalExecutor
 from datagen.exports.card import write_card
+from datagen.exports.export import Kind, export
 from datagen.log import configure_logging
 from datagen.report import write_report
 from datagen.shards import Folder, open_dataset
@@ -86,6 +87,7 @@ def dispatch(arguments: list[str]) -> int:
         "show": show,
         "report": report,
         "verify": verify,
+        "export": export_views,
     }
     verbs = [*STAGE_VERBS, *others]
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -257,6 +259,24 @@ def verify(arguments: list[str]) -> int:
     return tyro.cli(command, prog="datagen verify", args=arguments)
 
 
+def export_views(arguments: list[str]) -> None:
+    """Copy a workspace's views into another tool's layout."""
+
+    def command(kind: tyro.conf.Positional[Kind], out: Path, root: str = "dataset") -> None:
+        """Copy the kept views into another tool's layout; what is there already is kept.
+
+        Args:
+            kind: webdataset (tars), trellis (renders/, ss_latents/, metadata.csv), or coco
+                (images/, annotations.json with RLE masks).
+            out: a new local folder, or that of an interrupted export.
+            root: the workspace.
+        """
+        written = export(kind, Folder.at(root), out)
+        sys.stdout.write(f"export {kind}: {written} in {out}\n")
+
+    tyro.cli(command, prog="datagen export", args=arguments)
+
+
 def _options(flags: RunFlags) -> RunOptions:
     return RunOptions(flags.overwrite, flags.retry_failed, flags.max_failed_fraction)
 
@@ -284,6 +304,7 @@ HELP = """usage: datagen VERB [flags]      (datagen VERB --help lists a verb's f
   plan       rows, bytes and hours of a verb, from a few units made on trial
   report     write a workspace's report.html
   show       print a dataset's manifest: datagen show dataset/layouts
+  export     copy the views into another tool's layout: webdataset, trellis or coco
   verify     check data against manifests and references; exit code 1 if something is wrong
 
 Workspace: --root (default ./dataset). Typed in this order into an empty folder, `layouts`,

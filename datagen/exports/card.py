@@ -49,7 +49,7 @@ def card(summary: Summary) -> str:
     ]
     lines += [
         f"| `{d.name}` | {ROWS[d.name]} | {len(d.dataset):,} | {len(d.sizes)} | "
-        f"{_megabytes(d.num_bytes)} |"
+        f"{_size(d.num_bytes)} |"
         for d in summary.datasets
     ]
     lines += ["", *_reading(summary), *_licenses(summary)]
@@ -81,7 +81,8 @@ def hub_license(spdx_id: str) -> str:
 
 
 def _reading(summary: Summary) -> list[str]:
-    name = summary.datasets[-1].name
+    names = [entry.name for entry in summary.datasets]
+    name = "latents" if "latents" in names else names[-1]
     return [
         "## Reading",
         "",
@@ -126,5 +127,8 @@ def _kind(column: pa.Field) -> str:
     return "struct" if pa.types.is_struct(column.type) else str(column.type)
 
 
-def _megabytes(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.1f} MB"
+def _size(num_bytes: int) -> str:
+    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+        if num_bytes >= scale:
+            return f"{num_bytes / scale:,.1f} {unit}"
+    return f"{num_bytes / 1e3:,.1f} kB"

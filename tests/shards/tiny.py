@@ -191,7 +191,8 @@ def output_of(
     scenes_per_shard: int = 1000,
 ) -> Output:
     fingerprints = {key: dataset.fingerprint for key, dataset in inputs.items()}
-    identity = Identity(name, 1, {"seed": 0}, fingerprints)
+    fields = {"seed": 0, "encoder": "small"} if name == "encode" else {"seed": 0}
+    identity = Identity(name, 1, fields, fingerprints)
     return Output(Folder.at(root / folder), identity, schema, scenes_per_shard, unit)
 
 
