@@ -6,6 +6,7 @@ the identity of the stage that wrote it, so that two settings are never mixed.
 
 import hashlib
 import io
+import itertools
 import json
 import logging
 from collections.abc import Iterable, Iterator
@@ -29,6 +30,9 @@ PARTS = ".parts"
 IDENTITY = "identity.json"
 ROWS_PER_GROUP = 16
 """A view with its image is about a megabyte: a reader of one view reads few megabytes."""
+
+LIGHT_ROWS_PER_GROUP = 4096
+"""Of rows without images and tensors."""
 
 
 @dataclass(frozen=True)
@@ -259,17 +263,28 @@ class Output:
         metadata = {IDENTITY_KEY: self.identity.json, VERSION_KEY: str(SCHEMA_VERSION)}
         if failures:
             metadata[FAILURES_KEY] = json.dumps([vars(failure) for failure in failures])
+        table = table.replace_schema_metadata(metadata)
         buffer = io.BytesIO()
-        small = not any(is_tensor(f) or pa.types.is_binary(f.type) for f in self.schema)
-        pq.write_table(
-            table.replace_schema_metadata(metadata),
-            buffer,
-            compression="zstd",
-            row_group_size=4096 if small else ROWS_PER_GROUP,
-            write_page_index=True,
-            write_page_checksum=True,
-        )
+        options = {"compression": "zstd", "write_page_index": True, "write_page_checksum": True}
+        with pq.ParquetWriter(buffer, table.schema, **options) as writer:
+            for group in self._row_groups(table):
+                writer.write_table(group, row_group_size=len(group))
         return buffer.getvalue()
+
+    def _row_groups(self, table: pa.Table) -> Iterator[pa.Table]:
+        """Cut a table into row groups; what is heavy is cut at every unit too.
+
+        So the statistics of a view's group tell it from all others, and one group is read for it.
+        """
+        if not any(is_tensor(f) or pa.types.is_binary(f.type) for f in self.schema):
+            for start in range(0, len(table), LIGHT_ROWS_PER_GROUP):
+                yield table.slice(start, LIGHT_ROWS_PER_GROUP)
+            return
+        units = table[self.unit_column].to_numpy()
+        cuts = [0, *(np.flatnonzero(units[1:] != units[:-1]) + 1).tolist(), len(units)]
+        for first, last in itertools.pairwise(cuts):
+            for start in range(first, last, ROWS_PER_GROUP):
+                yield table.slice(start, min(ROWS_PER_GROUP, last - start))
 
 
 def rows_table(rows: list[Row], schema: pa.Schema) -> pa.Table:
