@@ -159,6 +159,10 @@ def open_dataset(path_or_url: str | Path | Folder) -> Dataset:
         raise DatasetError(
             f"{folder}/{MANIFEST} is not JSON ({error}). Delete it and run the stage again."
         ) from error
+    if not isinstance(manifest, dict):
+        raise DatasetError(
+            f"{folder}/{MANIFEST} is no JSON object. Delete it and run the stage again."
+        )
     _refuse_newer(f"{folder}/{MANIFEST}", manifest.get("schema_version", 0))
     return Dataset(folder, manifest)
 

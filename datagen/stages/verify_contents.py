@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from datagen.shards import Row
-from datagen.stages.verify_references import References
+from datagen.stages.verify_references import VIEW, References
 
 
 def picture_problems(row: Row, references: References) -> Iterator[str]:
@@ -67,8 +67,6 @@ def decode(data: bytes) -> NDArray[np.integer[Any]]:
         array = np.asarray(image)
     return array[..., None] if array.ndim == 2 else array
 
-
-VIEW = ["layout_id", "view_index"]
 
 CONTENT_CHECKS = {
     "assets": (["geometry_path", "num_vertices", "num_faces"], geometry_problems),

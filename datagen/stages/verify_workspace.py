@@ -9,7 +9,7 @@ from datagen.shards.dataset import shard_name
 from datagen.shards.verify import Finding, FolderCheck, check_folder
 from datagen.stages.stage import VERB_OF_FOLDER
 from datagen.stages.verify_contents import CONTENT_CHECKS
-from datagen.stages.verify_references import References
+from datagen.stages.verify_references import VIEW, References
 
 PREDICTION_FILES = ("scene.glb", "occupancy.npz", "meta.json")
 
@@ -210,8 +210,6 @@ def _score(row: Row, references: References) -> Iterator[str]:
     if predictions is not None and key not in predictions:
         yield f"layout {key[0]}, view {key[1]}: predictions has no such view"
 
-
-VIEW = ["layout_id", "view_index"]
 
 ROW_CHECKS: dict[str, tuple[list[str], RowCheck]] = {
     "assets": (["asset_id", "status", "geometry_path", "prepared_path"], _asset),

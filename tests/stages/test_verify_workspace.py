@@ -160,9 +160,15 @@ def test_unfinished_dataset_is_found(workspace):
     ]
 
 
-def test_manifest_that_is_no_json_is_found(workspace):
-    (workspace / "predictions/manifest.json").write_text("{")
-    assert findings(workspace)[0].startswith("predictions/manifest.json: is not JSON")
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [("{", "is not JSON"), ("[]", "is no JSON object"), ("{}", "lacks name, revision")],
+)
+@pytest.mark.parametrize("folder", ["layouts", "renders", "predictions"])
+def test_bad_manifest_is_found_and_the_others_are_still_checked(workspace, folder, text, problem):
+    (workspace / folder / "manifest.json").write_text(text)
+    [found] = findings(workspace)
+    assert found.startswith(f"{folder}/manifest.json: {problem}")
 
 
 def cut_last_float(rows: list[dict]) -> None:
