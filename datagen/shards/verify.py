@@ -82,7 +82,7 @@ def check_folder(folder: Folder, name: str, threads: int) -> FolderCheck:
         check.add(foreign, "the manifest does not list it; expected no other shard here")
     _check_totals(check, manifest)
     with ThreadPoolExecutor(threads) as pool:
-        look = partial(_check_shard, check.dataset, SCHEMAS.get(name))
+        look = partial(_check_shard, check.dataset, _expected_columns(check.dataset, name))
         for path, problems in zip(listed, pool.map(look, manifest["shards"]), strict=True):
             for problem, row in problems:
                 check.add(path, problem, row)
@@ -138,9 +138,7 @@ def _check_totals(check: FolderCheck, manifest: dict[str, Any]) -> None:
             check.add(name, _other_digest(found, digest))
 
 
-def _check_shard(
-    dataset: Dataset, schema: pa.Schema | None, record: dict[str, Any]
-) -> list[Problem]:
+def _check_shard(dataset: Dataset, expected: pa.Schema, record: dict[str, Any]) -> list[Problem]:
     folder, name = dataset.folder, record["path"]
     if not folder.exists(name):
         return [("missing although the manifest lists it; restore it or make it again", None)]
@@ -149,31 +147,49 @@ def _check_shard(
         problems.append((_other_digest(found, record["sha256"]), None))
     try:
         with open_shard(folder, name) as file:
-            problems += _check_content(file, dataset, schema, record)
+            problems += _check_content(file, dataset, expected, record)
     except DatasetError as error:
         problems.append((_without_path(error, folder, name), None))
     return problems
 
 
 def _check_content(
-    file: pq.ParquetFile, dataset: Dataset, schema: pa.Schema | None, record: dict[str, Any]
+    file: pq.ParquetFile, dataset: Dataset, expected: pa.Schema, record: dict[str, Any]
 ) -> Iterator[Problem]:
     identity = (file.schema_arrow.metadata or {}).get(IDENTITY_KEY, b"")
     if hashlib.sha256(identity).hexdigest() != dataset.fingerprint:
         yield "belongs to another dataset: its fingerprint is not the manifest's", None
     if file.metadata.num_rows != record["rows"]:
         yield f"has {file.metadata.num_rows} rows, the manifest says {record['rows']}", None
-    unlike = list(_unlike_columns(file.schema_arrow, schema))
+    unlike = list(_unlike_columns(file.schema_arrow, expected))
     yield from unlike
     if not unlike:
         yield from _check_rows(file, dataset, record["path"])
 
 
-def _unlike_columns(found: pa.Schema, expected: pa.Schema | None) -> Iterator[Problem]:
-    for column in expected or ():
+def _expected_columns(dataset: Dataset, name: str) -> pa.Schema:
+    """Return the columns of the first shard that can be read, typed as datagen knows them.
+
+    A column that all shards lack is no damage: it may have been added since.
+    """
+    for record in dataset.manifest["shards"]:
+        try:
+            with open_shard(dataset.folder, record["path"]) as file:
+                found = file.schema_arrow
+        except DatasetError:
+            continue  # reported when that shard is looked at
+        known = SCHEMAS.get(name, found)
+        return pa.schema(
+            known.field(column.name) if column.name in known.names else column for column in found
+        )
+    return pa.schema([])
+
+
+def _unlike_columns(found: pa.Schema, expected: pa.Schema) -> Iterator[Problem]:
+    for column in expected:
         index = found.get_field_index(column.name)
         if index < 0:
-            yield f"column {column.name} is missing", None
+            yield f"column {column.name} is missing, the first shard has it", None
         elif not found.field(index).equals(column, check_metadata=is_tensor(column)):
             there = found.field(index)
             yield f"column {column.name} is {_kind(there)}, expected {_kind(column)}", None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from datagen.errors import DatasetError
 from datagen.shards import Folder, Row
-from datagen.shards.dataset import shard_name
+from datagen.shards.dataset import open_shard, shard_name
 from datagen.shards.verify import Finding, FolderCheck, check_folder
 from datagen.stages.stage import VERB_OF_FOLDER
 from datagen.stages.verify_contents import CONTENT_CHECKS
@@ -118,6 +118,13 @@ def _check_rows(
     check: FolderCheck, columns: list[str], problems: RowCheck, references: References
 ) -> None:
     assert check.dataset is not None
+    if not check.readable:
+        return
+    with open_shard(check.dataset.folder, check.readable[0]) as file:
+        missing = sorted(set(columns) - set(file.schema_arrow.names))
+    if missing:
+        check.add(check.readable[0], f"column {missing[0]} is missing, and every shard needs it")
+        return
     for path in check.readable:
         for index, row in enumerate(check.dataset.shard_rows(path, columns)):
             for problem in problems(row, references):

@@ -44,13 +44,16 @@ def edit_rows(folder: Path, index: int, change: Callable[[list[dict]], object]) 
     rows = table.to_pylist()
     change(rows)
     pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
+    edit_manifest(folder, lambda manifest: sign(folder, manifest))
 
-    def sign(manifest: dict) -> None:
-        record = next(record for record in manifest["shards"] if record["path"] == path.name)
-        record |= {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "rows": len(rows)}
-        manifest["rows"] = sum(record["rows"] for record in manifest["shards"])
 
-    edit_manifest(folder, sign)
+def sign(folder: Path, manifest: dict) -> None:
+    """Write the shards' true sha256 and rows into a manifest."""
+    for record in manifest["shards"]:
+        path = folder / record["path"]
+        record["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        record["rows"] = pq.read_metadata(path).num_rows
+    manifest["rows"] = sum(record["rows"] for record in manifest["shards"])
 
 
 def flip_byte(path: Path, offset: int) -> None:
@@ -309,6 +312,30 @@ def test_column_of_another_shape_is_found(workspace):
         re.search(r"column scene_latent is .*\(4, 16.*expected.*\(8, 16", line)
         for line in findings(workspace)
     )
+
+
+def without(path: Path, column: str) -> None:
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns(column), path)
+
+
+def test_column_that_one_shard_lacks_is_found(workspace):
+    without(workspace / "renders/shard-00001.parquet", "amodal_px")
+    edit_manifest(workspace / "renders", lambda manifest: sign(workspace / "renders", manifest))
+    assert findings(workspace) == [
+        "renders/shard-00001.parquet: column amodal_px is missing, the first shard has it"
+    ]
+
+
+def test_column_added_since_is_no_damage_but_one_that_is_needed_is(workspace):
+    path = workspace / "assets/shard-00000.parquet"
+    without(path, "num_bodies")
+    edit_manifest(workspace / "assets", lambda manifest: sign(workspace / "assets", manifest))
+    assert findings(workspace) == []
+    without(path, "geometry_path")
+    edit_manifest(workspace / "assets", lambda manifest: sign(workspace / "assets", manifest))
+    [found] = findings(workspace)
+    assert "column geometry_path is missing, and every shard needs it" in found
 
 
 def test_one_dataset_is_checked_beside_what_it_refers_to(workspace):
