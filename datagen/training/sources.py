@@ -1,6 +1,6 @@
 """Where samples come from: the views of one workspace that have latents, read block by block."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +20,7 @@ ROWS_PER_BLOCK = 32
 samples must not depend on how a file was cut."""
 INDEX_THREADS = 16
 KEYS = ("layout_id", "view_index")
+RENDER_COLUMNS = (*KEYS, "kept", "rgb", "instance_map")
 LATENT_COLUMNS = (*KEYS, "num_instances", "scene_latent", "instance_latents")
 
 
@@ -121,22 +122,10 @@ class SceneSource:
         self, keys: Sequence[tuple[int, int]], asked_by: str
     ) -> dict[tuple[int, int], tuple[str, bytes, bytes]]:
         """Return place, picture and instance map of views."""
-        found = {}
+        found: dict[tuple[int, int], tuple[str, bytes, bytes]] = {}
         scenes_per_shard = int(self.renders.manifest["units_per_shard"])
         for shard in sorted({layout_id // scenes_per_shard for layout_id, _ in keys}):
-            name = shard_name(shard)
-            there = read_columns(self.renders, name, (*KEYS, "kept"))
-            row_of = {
-                (layout_id, view_index): row
-                for row, (layout_id, view_index, kept) in enumerate(zip(*there, strict=True))
-                if kept
-            }
-            wanted = sorted((row_of[key], key) for key in keys if key in row_of)
-            rows = np.array([row for row, _ in wanted], np.int64)
-            images = read_rows(self.renders, name, ("rgb", "instance_map"), rows)
-            for i, (row, key) in enumerate(wanted):
-                place = f"{self.renders.folder}/{name}, row {row}"
-                found[key] = (place, images["rgb"][i], images["instance_map"][i])
+            found |= read_renders(self.renders, shard_name(shard), set(keys))
         if missing := sorted(set(keys) - found.keys()):
             raise DatasetError(
                 f"{asked_by}: layout {missing[0][0]}, view {missing[0][1]} has latents but no kept "
@@ -234,6 +223,43 @@ def read_rows(
                 values = table[column]
                 found[column] += [values[i].as_py() for i in inside]  # copies: frees the rest
     return found
+
+
+def read_renders(
+    renders: Dataset, name: str, keys: Set[tuple[int, int]]
+) -> dict[tuple[int, int], tuple[str, bytes, bytes]]:
+    """Return place, picture and map of a shard's kept views among ``keys`` (layout, view).
+
+    Only row groups are read whose statistics say that they may hold one of them.
+    """
+    found = {}
+    with open_shard(renders.folder, name) as file:
+        _require(renders, name, file, RENDER_COLUMNS)
+        first = 0
+        for group in range(file.metadata.num_row_groups):
+            size = file.metadata.row_group(group).num_rows
+            if _may_hold(file.metadata.row_group(group), keys):
+                table = _read_group(renders, name, file, group, RENDER_COLUMNS)
+                columns = [table[column].to_pylist() for column in (*KEYS, "kept")]
+                for i, (layout_id, view_index, kept) in enumerate(zip(*columns, strict=True)):
+                    key = (layout_id, view_index)
+                    if kept and key in keys:
+                        images = (table[column][i].as_py() for column in ("rgb", "instance_map"))
+                        found[key] = (f"{renders.folder}/{name}, row {first + i}", *images)
+            first += size
+    return found
+
+
+def _may_hold(group: Any, keys: Set[tuple[int, int]]) -> bool:
+    columns = {group.column(i).path_in_schema: group.column(i) for i in range(len(KEYS))}
+    ranges = []
+    for key in KEYS:
+        statistics = columns[key].statistics if key in columns else None
+        if statistics is None or not statistics.has_min_max:
+            return True
+        ranges.append((statistics.min, statistics.max))
+    (low, high), (first, last) = ranges
+    return any(low <= layout <= high and first <= view <= last for layout, view in keys)
 
 
 def _require(dataset: Dataset, name: str, file: pq.ParquetFile, columns: Sequence[str]) -> None:

@@ -43,6 +43,19 @@ def test_renders_cut_into_other_shards_join_all_the_same(tmp_path, scenes):
     assert keys(source.read_block(0))[-1] == (1, 7)
 
 
+def test_renders_are_read_only_where_the_views_may_be(scenes, monkeypatch):
+    from datagen.training import sources
+
+    read = []
+    real = sources._read_group
+    monkeypatch.setattr(sources, "_read_group", lambda *args: read.append(args[3]) or real(*args))
+    renders = open_dataset(scenes / "renders")
+    found = sources.read_renders(renders, "shard-00000.parquet", {(1, 18), (1, 19)})
+    assert found.keys() == {(1, 18), (1, 19)}
+    assert read == [3]  # layout 0 has groups of 16 and 10 rows, layout 1 of 16 and 5
+    assert found[1, 18][0].endswith("shard-00000.parquet, row 44")
+
+
 def test_selection_reads_only_what_was_chosen(scenes):
     source = source_of(scenes)
     part = source.select(source.layout_id != 1)
