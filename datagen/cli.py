@@ -16,13 +16,17 @@ import tyro
 from datagen.errors import ConfigError, DatagenError
 from datagen.executors.job import Executor
 from datagen.executors.local import LocalExecutor
+from datagen.exports.card import write_card
+from datagen.exports.export import Kind, export
 from datagen.log import configure_logging
 from datagen.report import write_report
 from datagen.shards import Folder, open_dataset
 from datagen.stages.attribution import write_attribution
 from datagen.stages.given_layouts import TakeLayouts
+from datagen.stages.plan import plan_stage
 from datagen.stages.recipe import Recipe, load_recipe
 from datagen.stages.stage import RunOptions, Stage, funnel
+from datagen.stages.verify_workspace import verify_path
 from datagen.training import ISCENE_L
 
 logger = logging.getLogger("datagen.cli")  # also when run as a script
@@ -63,7 +67,7 @@ class RunFlags(RunOptions):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code (2 for an error that the user can mend)."""
+    """Run one command; return its exit code: 1 for bad data, 2 for an error the user can mend."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     configure_logging("--verbose" in arguments)
     try:
@@ -77,10 +81,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def dispatch(arguments: list[str]) -> int:
-    others: dict[str, Callable[[list[str]], None]] = {
+    others: dict[str, Callable[[list[str]], int | None]] = {
         "run": run_recipe,
+        "plan": plan,
         "show": show,
         "report": report,
+        "verify": verify,
+        "export": export_views,
     }
     verbs = [*STAGE_VERBS, *others]
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -90,7 +97,7 @@ def dispatch(arguments: list[str]) -> int:
     if verb in STAGE_VERBS:
         run_verb(verb, rest)
     elif verb in others:
-        others[verb](rest)
+        return others[verb](rest) or 0
     else:
         raise ConfigError(f"unknown command {verb!r}. Expected one of {', '.join(verbs)}.")
     return 0
@@ -129,6 +136,7 @@ def make(verb: str, stage: Stage, root: Folder, executor: Executor, options: Run
     dataset = stage.run(root, executor, options)
     if verb == "layouts":
         write_attribution(root)
+    write_card(root)
     sys.stdout.write(f"{verb}: {funnel(dataset)} in {dataset.folder}\n")
 
 
@@ -172,6 +180,22 @@ def run_recipe(arguments: list[str]) -> None:
     sys.stdout.write(f"report: {write_report(root.path)}\n")
 
 
+def plan(arguments: list[str]) -> None:
+    """Say what a verb would make: ``datagen plan VERB [the verb's flags]``."""
+    verb = arguments[0] if arguments else ""
+    if verb not in STAGE_VERBS:
+        raise ConfigError(
+            f"plan: {verb or 'no verb'} given. Expected `datagen plan VERB` with the verb's flags, "
+            f"VERB one of {', '.join(STAGE_VERBS)}."
+        )
+    recipe = load_recipe(name) if (name := _flag(arguments, "--recipe")) else Recipe()
+    stage, flags = parse_stage(verb, default_stage(verb, recipe, arguments[1:]), arguments[1:])
+    measured = plan_stage(
+        stage, Folder.at(flags.root), num_workers=flags.workers, device=flags.device
+    )
+    sys.stdout.write(f"{measured}\n")
+
+
 def report(arguments: list[str]) -> None:
     """Write ``report.html`` of a workspace."""
 
@@ -208,6 +232,51 @@ def show(arguments: list[str]) -> None:
     tyro.cli(command, prog="datagen show", args=arguments)
 
 
+def verify(arguments: list[str]) -> int:
+    """Check a workspace's data; return 1 if something is wrong with it."""
+
+    def command(
+        folder: tyro.conf.Positional[str | None] = None,
+        /,
+        root: str = "dataset",
+        deep: bool = False,
+        threads: int = 4,
+    ) -> int:
+        """Check data against manifests: bytes, counts, tensors, and what rows refer to.
+
+        Exit code 1: something is wrong; every problem is a line naming file and row.
+
+        Args:
+            folder: a workspace, or one dataset in it, instead of --root.
+            root: the workspace.
+            deep: also decode every image and geometry file.
+            threads: shards that are hashed at once.
+        """
+        result = verify_path(Folder.at(folder or root), deep=deep, threads=threads)
+        sys.stdout.write(result.text())
+        return 1 if result.findings else 0
+
+    return tyro.cli(command, prog="datagen verify", args=arguments)
+
+
+def export_views(arguments: list[str]) -> None:
+    """Copy a workspace's views into another tool's layout."""
+
+    def command(kind: tyro.conf.Positional[Kind], out: Path, root: str = "dataset") -> None:
+        """Copy the kept views into another tool's layout; what is there already is kept.
+
+        Args:
+            kind: webdataset (tars), trellis (renders/, ss_latents/, metadata.csv), or coco
+                (images/, annotations.json with RLE masks).
+            out: a new local folder, or that of an interrupted export.
+            root: the workspace.
+        """
+        written = export(kind, Folder.at(root), out)
+        sys.stdout.write(f"export {kind}: {written} in {out}\n")
+
+    tyro.cli(command, prog="datagen export", args=arguments)
+
+
 def _options(flags: RunFlags) -> RunOptions:
     return RunOptions(flags.overwrite, flags.retry_failed, flags.max_failed_fraction)
 
@@ -232,8 +301,11 @@ HELP = """usage: datagen VERB [flags]      (datagen VERB --help lists a verb's f
   evaluate   score sampled scenes against the truth
 
   run        a whole recipe: datagen run demo --root demo
+  plan       rows, bytes and hours of a verb, from a few units made on trial
   report     write a workspace's report.html
   show       print a dataset's manifest: datagen show dataset/layouts
+  export     copy the views into another tool's layout: webdataset, trellis or coco
+  verify     check data against manifests and references; exit code 1 if something is wrong
 
 Workspace: --root (default ./dataset). Typed in this order into an empty folder, `layouts`,
 `render`, `train` and `infer` are a complete run.

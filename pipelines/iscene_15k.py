@@ -24,7 +24,7 @@ RECIPE = Recipe(
     layouts=SampleLayouts(num_layouts=15_000, split="train"),
     render=RenderViews(num_views=150, resolution_px=512),
     encode=EncodeLatents(encoder=f"{TRELLIS}/ss_enc_conv3d_16l8_fp16"),
-    train=TrainFlow(config=ISCENE_L),
+    train=TrainFlow(config=ISCENE_L, loader_workers=8),  # 512 px crops outgrow any cache
     infer=InferScenes(decoder=f"{TRELLIS}/ss_dec_conv3d_16l8_fp16"),
     evaluate=EvaluateScenes(),
 )

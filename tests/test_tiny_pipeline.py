@@ -97,6 +97,14 @@ def test_evaluate_scores_the_model_beside_two_baselines_and_report_is_written(wo
     assert "</html>" in (folder / page).read_text()
 
 
+def test_what_was_made_is_sound_and_described(workspace):
+    checked = datagen(workspace.parent, "verify", "--deep").stdout
+    assert checked.splitlines()[-1].startswith("verify: sound in")
+    assert {"README.md", "croissant.json", "ATTRIBUTION.md"} <= {
+        p.name for p in workspace.iterdir()
+    }
+
+
 def test_rerun_does_nothing(workspace):
     before = (workspace / "renders/manifest.json").read_bytes()
     words = ("render", "--views", "4", "--resolution-px", "64", "--samples", "2")

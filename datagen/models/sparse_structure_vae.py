@@ -34,11 +34,12 @@ class SparseStructureEncoder(nn.Module):
             convert_torso_to_fp16(self)
 
     def forward(self, occupancy: Tensor) -> Tensor:
-        """Encode (B, 1, R, R, R), float, 0 or 1, to the mean (B, 8, R/4, R/4, R/4)."""
+        """Encode (B, 1, R, R, R), bool, or float 0 or 1, to the mean (B, 8, R/4, R/4, R/4)."""
         return self.moments(occupancy)[0]
 
     def moments(self, occupancy: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of the latent, (B, 8, R/4, R/4, R/4) each."""
+        occupancy = occupancy.to(self.input_layer.weight.dtype)
         h = self.input_layer(occupancy).to(_torso_dtype(self.middle_block))
         for block in self.blocks:
             h = block(h)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datagen.errors import DatasetError
-from datagen.shards.schemas import is_tensor, read_tensor
+from datagen.shards.schemas import SCHEMA_VERSION, VERSION_KEY, is_tensor, read_tensor
 from datagen.shards.storage import Folder
 
 Row = dict[str, Any]
@@ -46,23 +47,35 @@ class Dataset:
         shards = self.manifest["shards"]
         if not shards:
             raise DatasetError(f"{self.folder} has no rows, so no schema. Make it again.")
-        with self.folder.open_file(shards[0]["path"]) as file:
-            return pq.read_schema(file).remove_metadata()
+        with open_shard(self.folder, shards[0]["path"]) as file:
+            return file.schema_arrow.remove_metadata()
 
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[Row]:
         """Iterate over all rows in order, or only some of their columns."""
         for shard in self.manifest["shards"]:
-            yield from table_rows(self._read(shard["path"], columns))
+            yield from self.shard_rows(shard["path"], columns)
 
-    def rows_of(self, unit: int, columns: Sequence[str] | None = None) -> list[Row]:
-        """Return the rows of one unit (its ``layout_id``), reading its shard alone."""
+    def shard_rows(self, name: str, columns: Sequence[str] | None = None) -> Iterator[Row]:
+        """Iterate over the rows of one shard in order, or only some of their columns."""
+        yield from table_rows(self._read(name, columns))
+
+    def rows_of(
+        self, unit: int, columns: Sequence[str] | None = None, *, view_index: int | None = None
+    ) -> list[Row]:
+        """Return the rows of one unit (its ``layout_id``), or its one view.
+
+        Of its shard alone the row groups are read that may hold them.
+        """
         key = self.manifest["unit_column"]
         name = shard_name(unit // int(self.manifest["units_per_shard"]))
         if not any(shard["path"] == name for shard in self.manifest["shards"]):
             return []
-        wanted = None if columns is None else list(dict.fromkeys([key, *columns]))
-        table = self._read(name, wanted, filters=[(key, "=", unit)])
-        return list(table_rows(table))
+        filters = [(key, "=", unit)]
+        if view_index is not None:
+            filters.append(("view_index", "=", view_index))
+        needed = [column for column, _, _ in filters]
+        wanted = None if columns is None else list(dict.fromkeys([*needed, *columns]))
+        return list(table_rows(self._read(name, wanted, filters=filters)))
 
     def units(self) -> list[int]:
         """Return the ids of the units (``layout_id``) that have rows, in order."""
@@ -72,27 +85,65 @@ class Dataset:
 
     def _read(self, name: str, columns: Sequence[str] | None, **options: Any) -> pa.Table:
         wanted = None if columns is None else list(columns)
-        try:
+        with _readable(self.folder, name), self.folder.open_file(name) as file:
             # Threads are the executor's to give, and a scene is small.
-            with self.folder.open_file(name) as file:
-                return pq.read_table(file, columns=wanted, use_threads=False, **options)
-        except FileNotFoundError:
-            raise DatasetError(
-                f"{self.folder}/{name} is missing although the manifest lists it. "
-                "Restore the file, or make the dataset again with --overwrite."
-            ) from None
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DatasetError(
-                f"{self.folder}/{name} cannot be read ({error}). A shard is a whole Parquet file; "
-                "delete it together with manifest.json and run the stage again."
-            ) from error
+            table = pq.read_table(
+                file, columns=wanted, use_threads=False, page_checksum_verification=True, **options
+            )
+        _refuse_newer(f"{self.folder}/{name}", int(table.schema.metadata.get(VERSION_KEY, 0)))
+        return table
+
+
+@contextmanager
+def open_shard(folder: Folder, name: str) -> Iterator[pq.ParquetFile]:
+    """Open one shard for reading row group by row group; pages are checked as they are read.
+
+    Raises:
+        DatasetError: the shard is missing, truncated or damaged, or of a newer schema version.
+    """
+    with _readable(folder, name), folder.open_file(name) as source:
+        file = pq.ParquetFile(source, page_checksum_verification=True)
+        metadata = file.schema_arrow.metadata or {}
+        _refuse_newer(f"{folder}/{name}", int(metadata.get(VERSION_KEY, 0)))
+        yield file
+
+
+@contextmanager
+def _readable(folder: Folder, name: str) -> Iterator[None]:
+    """Turn what goes wrong while a shard is read into one line that names it."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise DatasetError(
+            f"{folder}/{name} is missing although the manifest lists it. "
+            "Restore the file, or make the dataset again with --overwrite."
+        ) from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DatasetError(
+            f"{folder}/{name} cannot be read: it is truncated or damaged ({_first_line(error)}). "
+            "A shard is a whole Parquet file; delete it together with manifest.json and run the "
+            "stage again, which makes this shard alone."
+        ) from error
+
+
+def _refuse_newer(name: str, version: int) -> None:
+    if version > SCHEMA_VERSION:
+        raise DatasetError(
+            f"{name} was written with schema version {version}, this datagen reads up to "
+            f"{SCHEMA_VERSION}. Update datagen to read it."
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def open_dataset(path_or_url: str | Path | Folder) -> Dataset:
     """Open a sealed dataset.
 
     Raises:
-        DatasetError: the folder is missing, unfinished, or has a manifest that is none.
+        DatasetError: the folder is missing, unfinished, of a newer schema version, or has a
+            manifest that is none.
     """
     folder = path_or_url if isinstance(path_or_url, Folder) else Folder.at(path_or_url)
     if not folder.exists():
@@ -108,6 +159,11 @@ def open_dataset(path_or_url: str | Path | Folder) -> Dataset:
         raise DatasetError(
             f"{folder}/{MANIFEST} is not JSON ({error}). Delete it and run the stage again."
         ) from error
+    if not isinstance(manifest, dict):
+        raise DatasetError(
+            f"{folder}/{MANIFEST} is no JSON object. Delete it and run the stage again."
+        )
+    _refuse_newer(f"{folder}/{MANIFEST}", manifest.get("schema_version", 0))
     return Dataset(folder, manifest)
 
 

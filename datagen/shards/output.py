@@ -6,6 +6,7 @@ the identity of the stage that wrote it, so that two settings are never mixed.
 
 import hashlib
 import io
+import itertools
 import json
 import logging
 from collections.abc import Iterable, Iterator
@@ -17,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datagen.errors import DatasetError
-from datagen.shards.dataset import MANIFEST, Dataset, Row, shard_name
-from datagen.shards.schemas import is_tensor, tensor_bytes
+from datagen.shards.dataset import MANIFEST, Dataset, Row, open_shard, shard_name
+from datagen.shards.schemas import SCHEMA_VERSION, VERSION_KEY, is_tensor, tensor_bytes
 from datagen.shards.storage import Folder
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,9 @@ PARTS = ".parts"
 IDENTITY = "identity.json"
 ROWS_PER_GROUP = 16
 """A view with its image is about a megabyte: a reader of one view reads few megabytes."""
+
+LIGHT_ROWS_PER_GROUP = 4096
+"""Of rows without images and tensors."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +56,15 @@ class Identity:
             "revision": self.revision,
             "fields": self.fields,
             "inputs": self.inputs,
+            "schema_version": SCHEMA_VERSION,
         }
         return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
     def differences(self, other: dict[str, Any]) -> list[str]:
         """Say in words what differs between another identity (as JSON gave it) and this one."""
         words = []
+        if (there := other.get("schema_version", 0)) != SCHEMA_VERSION:
+            words.append(f"schema version {there} there, {SCHEMA_VERSION} now")
         if other["revision"] != self.revision:
             words.append(f"revision {other['revision']} there, {self.revision} now")
         for key in sorted({*other["fields"], *self.fields}):
@@ -103,11 +110,9 @@ class Output:
             return Dataset(self.folder, manifest)
         if self._parts_folder.exists(IDENTITY) and self._has_content():
             self._refuse_other(json.loads(self._parts_folder.read_bytes(IDENTITY)))
-        elif foreign := self.shard_names():
-            raise DatasetError(
-                f"{self.folder} holds {foreign[0]} but neither a manifest nor {PARTS}/{IDENTITY}. "
-                "Expected a folder of datagen's own; use --overwrite or another --root."
-            )
+        else:  # after a repair: the manifest was deleted together with a damaged shard
+            for name in self.shard_names():
+                self._refuse_foreign(name)
         return None
 
     def begin(self) -> None:
@@ -229,6 +234,16 @@ class Output:
                 "Give the same values, make it again with --overwrite, or use another --root."
             )
 
+    def _refuse_foreign(self, name: str) -> None:
+        with open_shard(self.folder, name) as file:
+            identity = (file.schema_arrow.metadata or {}).get(IDENTITY_KEY)
+        if identity is None:
+            raise DatasetError(
+                f"{self.folder}/{name} does not say which stage wrote it. Expected a folder of "
+                "datagen's own; use --overwrite or another --root."
+            )
+        self._refuse_other(json.loads(identity))
+
     def _has_content(self) -> bool:
         """Say whether more is there than the identity that a run wrote before it failed."""
         files = {*self.folder.names()} - {PARTS, "logs"}
@@ -245,19 +260,41 @@ class Output:
         return self._table_bytes(rows_table(rows, self.schema), failures)
 
     def _table_bytes(self, table: pa.Table, failures: list[Failure]) -> bytes:
-        metadata = {IDENTITY_KEY: self.identity.json}
+        metadata = {IDENTITY_KEY: self.identity.json, VERSION_KEY: str(SCHEMA_VERSION)}
         if failures:
             metadata[FAILURES_KEY] = json.dumps([vars(failure) for failure in failures])
+        table = table.replace_schema_metadata(metadata)
         buffer = io.BytesIO()
-        small = not any(is_tensor(f) or pa.types.is_binary(f.type) for f in self.schema)
-        pq.write_table(
-            table.replace_schema_metadata(metadata),
-            buffer,
-            compression="zstd",
-            row_group_size=4096 if small else ROWS_PER_GROUP,
-            write_page_index=True,
-        )
+        options: dict[str, Any] = {
+            "compression": "zstd",
+            "write_page_index": True,
+            "write_page_checksum": True,
+            # Images and tensors do not repeat; dictionaries of them cost a quarter of the reading.
+            "use_dictionary": not self._is_heavy,
+        }
+        with pq.ParquetWriter(buffer, table.schema, **options) as writer:
+            for group in self._row_groups(table):
+                writer.write_table(group, row_group_size=len(group))
         return buffer.getvalue()
+
+    @property
+    def _is_heavy(self) -> bool:
+        return any(is_tensor(f) or pa.types.is_binary(f.type) for f in self.schema)
+
+    def _row_groups(self, table: pa.Table) -> Iterator[pa.Table]:
+        """Cut a table into row groups; what is heavy is cut at every unit too.
+
+        So the statistics of a view's group tell it from all others, and one group is read for it.
+        """
+        if not self._is_heavy:
+            for start in range(0, len(table), LIGHT_ROWS_PER_GROUP):
+                yield table.slice(start, LIGHT_ROWS_PER_GROUP)
+            return
+        units = table[self.unit_column].to_numpy()
+        cuts = [0, *(np.flatnonzero(units[1:] != units[:-1]) + 1).tolist(), len(units)]
+        for first, last in itertools.pairwise(cuts):
+            for start in range(first, last, ROWS_PER_GROUP):
+                yield table.slice(start, min(ROWS_PER_GROUP, last - start))
 
 
 def rows_table(rows: list[Row], schema: pa.Schema) -> pa.Table:

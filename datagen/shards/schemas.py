@@ -11,6 +11,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import DTypeLike, NDArray
 
+SCHEMA_VERSION = 1
+"""Of the files that stages write: raised when a reader of the older one would misread them."""
+
+VERSION_KEY = b"datagen.schema_version"
+"""Where every shard says it, in its Parquet metadata."""
+
 
 def tensor_field(name: str, dtype: DTypeLike, shape: tuple[int, ...]) -> pa.Field:
     """Return a binary field whose metadata says how to read its bytes."""
@@ -168,3 +174,13 @@ SCORES = pa.schema(
         ("box_iou", pa.float64()),
     ]
 )
+
+SCHEMAS = {
+    "assets": ASSETS,
+    "layouts": LAYOUTS,
+    "renders": RENDERS,
+    "latents": LATENTS,
+    "predictions": PREDICTIONS,
+    "scores": SCORES,
+}
+"""By the folder of a workspace, in the order of the pipeline."""

@@ -58,6 +58,23 @@ class Folder:
         infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
         return sorted(info.base_name for info in infos if info.base_name.endswith(suffix))
 
+    def sizes(self, suffix: str = "") -> dict[str, int]:
+        """Return the sizes in bytes of the files that end with the suffix, by sorted name."""
+        filesystem, path = self._resolve("")
+        infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+        files = [info for info in infos if info.type == pafs.FileType.File]
+        found = {i.base_name: int(i.size) for i in files if i.base_name.endswith(suffix)}
+        return dict(sorted(found.items()))
+
+    def sha256(self, name: str) -> str:
+        """Return the sha256 of a file, read in pieces."""
+        filesystem, path = self._resolve(name)
+        digest = hashlib.sha256()
+        with filesystem.open_input_stream(path) as stream:
+            while chunk := stream.read(1 << 22):
+                digest.update(chunk)
+        return digest.hexdigest()
+
     def read_bytes(self, name: str) -> bytes:
         filesystem, path = self._resolve(name)
         with filesystem.open_input_stream(path) as stream:

@@ -1,6 +1,7 @@
 """``datagen encode``: view-centric voxels of every kept view, and their latents."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
@@ -9,8 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from datagen.errors import ConfigError, StageError
-from datagen.shards import Identity, Row
+from datagen.core.frames import Floats
+from datagen.core.seeding import rng_for
+from datagen.errors import ConfigError, DatasetError, RowError, StageError
+from datagen.shards import Dataset, Identity, Row
 from datagen.shards.schemas import GRID_BYTES, LATENT_SHAPE, LATENTS
 from datagen.stages.checkpoints import (
     checkpoint_fingerprint,
@@ -18,9 +21,12 @@ from datagen.stages.checkpoints import (
     torch_device,
     torch_threads,
 )
-from datagen.stages.scenes import SceneReader
+from datagen.stages.scenes import SceneMeshes, SceneReader
 from datagen.stages.stage import Inputs, Process, Stage, WorkerContext
-from datagen.voxels import pack_occupancy, view_centric_transform, voxelize_view
+from datagen.voxels import pack_occupancy, view_centric_transform, voxelize_views
+
+STORABLE = ("latents", "occupancy")
+BATCHES_AHEAD = 4  # batches of voxels made while others are encoded: 32 MiB at 32 grids a batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +39,7 @@ class EncodeLatents(Stage):
 
     name: ClassVar[str] = "encode"
     folder: ClassVar[str] = "latents"
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     schema = LATENTS
     reads: ClassVar[tuple[str, ...]] = ("assets", "layouts", "renders")
 
@@ -41,21 +47,41 @@ class EncodeLatents(Stage):
     """``small`` (embedded), a checkpoint NAME (NAME.json + NAME.safetensors), or a hub id."""
     view_frame: Literal["yaw", "camera"] = "yaw"
     """How a view turns its scene: about the up axis only, or with the whole camera."""
+    store: str = "latents,occupancy"
+    """What is kept of a view, by commas: latents (64 kB an instance; training), occupancy (its
+    voxels as bits, 32 kB before compression; previews and evaluation)."""
+    views_per_scene: int | None = None
+    """Encode this many of a scene's kept views, drawn at random; all by default."""
+    solid: bool = False
+    """Fill what an instance's surface encloses. TRELLIS encodes surfaces."""
     batch_size: int = 32
     """Grids encoded at once."""
     scenes_per_shard: int = 8
     """Scenes a shard."""
+    seed: int = 0
+    """Of the choice of views."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.scenes_per_shard < 1:
+        for field in ("batch_size", "scenes_per_shard", "views_per_scene"):
+            value = getattr(self, field)
+            if value is not None and value < 1:
+                raise ConfigError(f"{field} must be at least 1, got {value}.")
+        if not self.stored or not set(self.stored) <= set(STORABLE):
             raise ConfigError(
-                f"batch_size and scenes_per_shard must be at least 1, "
-                f"got {self.batch_size} and {self.scenes_per_shard}."
+                f"store is {self.store!r}. Expected one or more of {', '.join(STORABLE)}, "
+                "separated by commas."
             )
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """What is kept of a view."""
+        return tuple(word.strip() for word in self.store.split(",") if word.strip())
 
     def identity(self, inputs: Inputs) -> Identity:
         """The encoder is known by its weights."""
         identity = super().identity(inputs)
+        if "latents" not in self.stored:
+            return identity
         encoder = checkpoint_fingerprint(self.encoder, "encoder")
         return replace(identity, inputs={**identity.inputs, "encoder": encoder})
 
@@ -66,38 +92,122 @@ class EncodeLatents(Stage):
     def open(self, inputs: Inputs, context: WorkerContext) -> Iterator[Process]:
         reader = SceneReader(inputs["assets"])
         device = torch_device(context.device)
-        encoder = load_autoencoder(self.encoder, "encoder", device)
+        encoder = None
+        if "latents" in self.stored:
+            encoder = load_autoencoder(self.encoder, "encoder", device)
 
         def process(layout_id: int) -> list[Row]:
             columns = ["view_index", "kept", "world_to_camera"]
             views = [row for row in inputs["renders"].rows_of(layout_id, columns) if row["kept"]]
+            views = self._choose(layout_id, views)
             if not views:
                 return []
             [layout] = inputs["layouts"].rows_of(layout_id)
-            scene = reader.read(layout)
-            rows = []
-            for view in views:
-                world_to_canonical = view_centric_transform(
-                    view["world_to_camera"], scene.vertices, frame=self.view_frame
-                )
-                occupancy = voxelize_view(scene.meshes, world_to_canonical)
-                latents = encode_grids(encoder, occupancy, self.batch_size, device)
-                packed = np.frombuffer(pack_occupancy(occupancy), np.uint8)
-                rows.append(
-                    {
-                        "layout_id": layout_id,
-                        "view_index": view["view_index"],
-                        "world_to_canonical": world_to_canonical,
-                        "num_instances": len(scene.meshes),
-                        "scene_latent": latents[0],
-                        "instance_latents": latents[1:],
-                        "occupancy": packed.reshape(-1, GRID_BYTES),
-                    }
-                )
-            return rows
+            return self._encode_scene(layout_id, reader.read(layout), views, encoder, device)
 
         with torch_threads(context.threads):
             yield process
+
+    def _choose(self, layout_id: int, views: list[Row]) -> list[Row]:
+        """Return the views to encode, in order.
+
+        They are drawn: every n-th of a Hammersley sequence would look from one side only.
+        """
+        if self.views_per_scene is None or self.views_per_scene >= len(views):
+            return views
+        rng = rng_for(self.seed, self.name, layout_id)
+        chosen = rng.choice(len(views), self.views_per_scene, replace=False)
+        return [views[index] for index in sorted(chosen)]
+
+    def _encode_scene(
+        self,
+        layout_id: int,
+        scene: SceneMeshes,
+        views: list[Row],
+        encoder: torch.nn.Module | None,
+        device: torch.device,
+    ) -> list[Row]:
+        """Return a row a view. Chunks of views are voxelised ahead, in a thread of their own."""
+        vertices = scene.vertices
+        to_canonical = np.stack(
+            [
+                view_centric_transform(view["world_to_camera"], vertices, frame=self.view_frame)
+                for view in views
+            ]
+        )
+        rows = []
+        for first, occupancy in self._voxels_ahead(scene, to_canonical):
+            check_instances(layout_id, views[first:], occupancy)
+            latents = None
+            if encoder is not None:
+                grids = occupancy.reshape(-1, *occupancy.shape[2:])
+                latents = encode_grids(encoder, grids, self.batch_size, device)
+                latents = latents.reshape(*occupancy.shape[:2], *LATENT_SHAPE)
+            for index, grids in enumerate(occupancy):
+                rows.append(
+                    {
+                        "layout_id": layout_id,
+                        "view_index": views[first + index]["view_index"],
+                        "world_to_canonical": to_canonical[first + index],
+                        "num_instances": len(scene.meshes),
+                        "scene_latent": None if latents is None else latents[index, 0],
+                        "instance_latents": None if latents is None else latents[index, 1:],
+                        "occupancy": _packed(grids) if "occupancy" in self.stored else None,
+                    }
+                )
+        return rows
+
+    def _voxels_ahead(
+        self, scene: SceneMeshes, to_canonical: Floats
+    ) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+        """Yield first view and occupancy (K, N + 1, 64, 64, 64) of one chunk after the other.
+
+        While a chunk is encoded, the next one is made: one waits, one is worked on.
+        """
+        views_at_once = max(1, BATCHES_AHEAD * self.batch_size // (len(scene.meshes) + 1))
+        starts = range(0, len(to_canonical), views_at_once)
+
+        def make(start: int) -> NDArray[np.bool_]:
+            frames = to_canonical[start : start + views_at_once]
+            return voxelize_views(scene.meshes, frames, solid=self.solid)
+
+        with ThreadPoolExecutor(1) as pool:
+            pending = pool.submit(make, starts[0])
+            for index, start in enumerate(starts):
+                ready = pending.result()
+                if index + 1 < len(starts):
+                    pending = pool.submit(make, starts[index + 1])
+                yield start, ready
+
+
+def check_stored(latents: Dataset, wanted: str, verb: str) -> None:
+    """Check that a dataset of latents holds what a verb reads.
+
+    Raises:
+        DatasetError: it was encoded without.
+    """
+    store = latents.fields.get("store", ",".join(STORABLE))
+    if wanted not in store:
+        raise DatasetError(
+            f"{verb}: {latents.folder} was made with --store {store}, and {wanted} is needed here. "
+            f"Run `datagen encode --store {store},{wanted} --overwrite` first."
+        )
+
+
+def check_instances(layout_id: int, views: list[Row], occupancy: NDArray[np.bool_]) -> None:
+    """Check that every instance (K, N + 1, R, R, R) has a voxel.
+
+    Raises:
+        RowError: one has none: it has no triangle, or stands outside the scene's box.
+    """
+    empty = np.argwhere(~occupancy.any(axis=(2, 3, 4)))
+    if len(empty):
+        view, slot = empty[0]
+        raise RowError(
+            f"layout {layout_id}, view {views[view]['view_index']}: placement {slot - 1} has no "
+            "voxel in the scene's box. Expected a mesh with triangles inside it; look at the "
+            "asset's geometry file"
+        )
 
 
 @torch.inference_mode()
@@ -115,7 +225,7 @@ def encode_grids(
     means = []
     for start in range(0, len(occupancy), batch_size):
         grids = torch.from_numpy(occupancy[start : start + batch_size, None]).to(device)
-        means.append(encoder(grids.float()).float().cpu().numpy().astype(np.float16))
+        means.append(encoder(grids).float().cpu().numpy().astype(np.float16))
     latents: NDArray[np.float16] = np.concatenate(means)
     if latents.shape[1:] != LATENT_SHAPE:
         raise StageError(
@@ -123,3 +233,8 @@ def encode_grids(
             "Use an encoder of TRELLIS's sparse structure (ss_enc_conv3d_16l8_fp16) or `small`."
         )
     return latents
+
+
+def _packed(grids: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return the bits of grids (N + 1, 64, 64, 64), (N + 1, GRID_BYTES)."""
+    return np.frombuffer(pack_occupancy(grids), np.uint8).reshape(-1, GRID_BYTES)

@@ -24,6 +24,7 @@ from datagen.sampling.surfaces import (
 from datagen.shards import Dataset, Output, Row
 from datagen.shards.schemas import SCORES
 from datagen.stages.checkpoints import load_autoencoder, torch_device, torch_threads
+from datagen.stages.encode import check_stored
 from datagen.stages.infer import InferScenes, read_scene_model
 from datagen.stages.scenes import SceneReader
 from datagen.stages.splits import validation_layouts
@@ -70,6 +71,7 @@ class EvaluateScenes(Stage):
             )
 
     def units(self, inputs: Inputs) -> Sequence[int]:
+        check_stored(inputs["latents"], "occupancy", self.name)
         return inputs["predictions"].units()
 
     @contextmanager

@@ -31,6 +31,7 @@ from datagen.stages.checkpoints import (
     torch_device,
     torch_threads,
 )
+from datagen.stages.encode import check_stored
 from datagen.stages.splits import validation_layouts
 from datagen.stages.stage import Inputs, Process, Stage, WorkerContext
 from datagen.training.samples import decode_view
@@ -77,6 +78,7 @@ class InferScenes(Stage):
         return replace(identity, inputs={**identity.inputs, "decoder": decoder})
 
     def units(self, inputs: Inputs) -> Sequence[int]:
+        check_stored(inputs["latents"], "occupancy", self.name)
         layouts = inputs["latents"].units()
         held_out = validation_layouts(layouts, inputs["model"].fields["val_fraction"])
         groups = {

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datagen.core.frames import Floats, placement_matrix, transform_points
-from datagen.errors import RowError
+from datagen.errors import DatasetError, RowError
 from datagen.shards import Dataset, Row
+from datagen.voxels import check_mesh
 
 
 @dataclass(frozen=True)
@@ -76,4 +77,9 @@ class SceneReader:
 
     def _read_geometry(self, path: str) -> dict[str, NDArray[Any]]:
         with np.load(self._assets.folder.local_copy(path)) as file:
-            return {name: file[name] for name in file.files}
+            geometry = {name: file[name] for name in file.files}
+        try:
+            check_mesh(geometry["vertices"], geometry["faces"])
+        except DatasetError as error:  # one bad asset ends the scenes that use it, not the run
+            raise RowError(f"{self._assets.folder}/{path}: {error}") from error
+        return geometry

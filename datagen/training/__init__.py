@@ -1,7 +1,20 @@
-"""Training: samples, the flow-matching loss, and loops that resume."""
+"""Training: the loader of samples, the flow-matching loss, and loops that resume."""
 
 from datagen.training.flow_matching import FlowMatching
-from datagen.training.samples import SceneSample, read_samples
+from datagen.training.loader import SceneLoader, SceneStream, StreamConfig
+from datagen.training.samples import SceneSample
+from datagen.training.sources import SceneSource, open_source
 from datagen.training.trainer import ISCENE_L, TrainConfig, train_flow
 
-__all__ = ["ISCENE_L", "FlowMatching", "SceneSample", "TrainConfig", "read_samples", "train_flow"]
+__all__ = [
+    "ISCENE_L",
+    "FlowMatching",
+    "SceneLoader",
+    "SceneSample",
+    "SceneSource",
+    "SceneStream",
+    "StreamConfig",
+    "TrainConfig",
+    "open_source",
+    "train_flow",
+]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from datagen.core.cameras import look_at
 from datagen.core.frames import placement_matrix, transform_points
 from datagen.errors import DatasetError
-from datagen.voxels import view_centric_transform, voxelize_view
+from datagen.voxels import view_centric_transform, voxelize_views
 
 Mesh = tuple[NDArray[np.float32], NDArray[np.int32]]
 Grids = NDArray[np.bool_]
@@ -53,7 +53,7 @@ def read_geometry(path: Path) -> Mesh:
 def sample_object(path: Path, rng: np.random.Generator) -> Grids:
     """Return one grid (1, 64, 64, 64): an object that fills the box."""
     vertices, faces = read_geometry(path)
-    return voxelize_view([(vertices, faces)], _sample_frame(vertices, rng))[:1]
+    return voxelize_views([(vertices, faces)], _sample_frame(vertices, rng)[None])[0, :1]
 
 
 def sample_scene(paths: Sequence[Path], rng: np.random.Generator) -> Grids:
@@ -74,7 +74,7 @@ def sample_scene(paths: Sequence[Path], rng: np.random.Generator) -> Grids:
         to_world = placement_matrix(np.append(centre, 0.0), rng.uniform(0, 2 * np.pi), scale)
         meshes.append((transform_points(to_world, vertices), faces))
     everything = np.concatenate([vertices for vertices, _ in meshes])
-    return voxelize_view(meshes, _sample_frame(everything, rng))
+    return voxelize_views(meshes, _sample_frame(everything, rng)[None])[0]
 
 
 def _sample_centres(

@@ -1,7 +1,7 @@
 """Training samples: a view's latents beside the images that condition them."""
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from datagen.errors import DatasetError
-from datagen.shards.schemas import LATENTS, read_tensor
-from datagen.views.conditioning import condition_images
+from datagen.errors import RowError
+from datagen.training.sources import RawView, corrupt, decode_latents
+from datagen.views.conditioning import condition_images, crop_instance_map
 
 
 @dataclass(frozen=True)
@@ -30,45 +30,51 @@ class SceneSample:
     """(S, S, 3), sRGB, background black."""
     instance_images: NDArray[np.uint8]
     """(N, S, S, 3), the same crop with one instance left."""
+    instance_map: NDArray[np.integer[Any]]
+    """(S, S), the same crop: 0 is background, i + 1 is instance i."""
 
     @property
     def num_instances(self) -> int:
         return len(self.instance_latents)
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that the arrays take."""
+        arrays = (value for value in vars(self).values() if isinstance(value, np.ndarray))
+        return sum(array.nbytes for array in arrays)
 
-def read_samples(
-    latent_rows: Iterable[Mapping[str, Any]],
-    render_rows: Iterable[Mapping[str, Any]],
-    size_px: int,
-) -> list[SceneSample]:
-    """Join rows of the ``latents`` and ``renders`` datasets by view.
+
+def decode_sample(view: RawView, size_px: int) -> SceneSample:
+    """Decode a view.
 
     Args:
-        latent_rows: rows with the columns ``LATENTS``; each becomes a sample.
-        render_rows: rows with the columns ``RENDERS``, in any order; views without latents
-            (dropped ones) are passed over.
+        view: as it lies on disk.
         size_px: side of the conditioning images.
 
-    Returns:
-        The samples, ordered by layout and view.
-
     Raises:
-        DatasetError: a latent's view has no render.
+        DatasetError: latents or images are not what they should be; shard and row are named.
     """
-    latents = {(row["layout_id"], row["view_index"]): row for row in latent_rows}
-    samples = {}
-    for row in render_rows:
-        key = (row["layout_id"], row["view_index"])
-        if row["kept"] and key in latents:
-            samples[key] = _sample(latents[key], row, size_px)
-    missing = sorted(latents.keys() - samples.keys())
-    if missing:
-        raise DatasetError(
-            f"latents: {len(missing)} of {len(latents)} views have no render (first: layout "
-            f"{missing[0][0]}, view {missing[0][1]}). Expected the renders that they were encoded "
-            "from; give both datasets of one workspace."
+    latents = view.latents
+    scene_latent, instance_latents = decode_latents(latents)
+    try:
+        rgba, instance_map = decode_view(view._asdict())
+        if (largest := instance_map.max(initial=0)) > latents.num_instances:
+            raise RowError(f"the map shows instance {largest} of {latents.num_instances}")
+        scene_image, instance_images = condition_images(
+            rgba, instance_map, latents.num_instances, size_px
         )
-    return [samples[key] for key in sorted(samples)]
+    # Pillow's words for a damaged PNG are SyntaxError, OSError or ValueError, by where it is hit.
+    except (OSError, SyntaxError, ValueError, TypeError, RowError) as error:
+        raise corrupt(latents, view.where, f"its images cannot be used: {error}") from error
+    return SceneSample(
+        layout_id=latents.layout_id,
+        view_index=latents.view_index,
+        scene_latent=scene_latent,
+        instance_latents=instance_latents,
+        scene_image=scene_image,
+        instance_images=instance_images,
+        instance_map=crop_instance_map(instance_map, size_px),
+    )
 
 
 def decode_view(row: Mapping[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.integer[Any]]]:
@@ -78,12 +84,9 @@ def decode_view(row: Mapping[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.i
 
 
 def training_batch(
-    samples: list[SceneSample],
-    batch_size: int,
-    instances_per_view: int,
-    rng: np.random.Generator,
+    samples: Sequence[SceneSample], instances_per_view: int, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Draw views, and the same number of instances from each, so that no batch needs padding.
+    """Draw the same number of instances from each view, so that no batch needs padding.
 
     A view with fewer instances gives some twice. The scene branch costs the same for one instance
     as for all of them, and sees none of them: a subset is as good as the whole.
@@ -93,8 +96,7 @@ def training_batch(
         scene first.
     """
     latents, images = [], []
-    for index in rng.integers(len(samples), size=batch_size):
-        sample = samples[index]
+    for sample in samples:
         order = rng.permutation(sample.num_instances)
         chosen = np.resize(order, instances_per_view)  # repeats the order from its start
         latents.append(np.stack([sample.scene_latent, *sample.instance_latents[chosen]]))
@@ -105,15 +107,18 @@ def training_batch(
     )
 
 
-def latent_statistics(samples: list[SceneSample]) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation of each latent channel, (8, 1, 1, 1) float32 each."""
+def latent_statistics(views: Iterable[NDArray[np.float16]]) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of each latent channel, (8, 1, 1, 1) float32 each.
+
+    Args:
+        views: latents (G, 8, R, R, R) of each, read once and not kept.
+    """
     count, total, squares = 0, np.zeros(8), np.zeros(8)
-    for sample in samples:
-        for latents in (sample.scene_latent[None], sample.instance_latents):
-            values = latents.astype(np.float64)
-            count += values[:, 0].size
-            total += values.sum(axis=(0, 2, 3, 4))
-            squares += (values**2).sum(axis=(0, 2, 3, 4))
+    for latents in views:
+        values = latents.astype(np.float64)
+        count += values[:, 0].size
+        total += values.sum(axis=(0, 2, 3, 4))
+        squares += (values**2).sum(axis=(0, 2, 3, 4))
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - mean**2, 1e-8))
     return _channel_tensor(mean), _channel_tensor(std)
@@ -121,22 +126,3 @@ def latent_statistics(samples: list[SceneSample]) -> tuple[Tensor, Tensor]:
 
 def _channel_tensor(values: NDArray[np.float64]) -> Tensor:
     return torch.from_numpy(values.astype(np.float32)).reshape(-1, 1, 1, 1)
-
-
-def _sample(latent: Mapping[str, Any], render: Mapping[str, Any], size_px: int) -> SceneSample:
-    rgba, instance_map = decode_view(render)
-    scene_image, instance_images = condition_images(
-        rgba, instance_map, latent["num_instances"], size_px
-    )
-    scene_latent, instance_latents = (
-        read_tensor(LATENTS.field(name), latent[name]).astype(np.float16)
-        for name in ("scene_latent", "instance_latents")
-    )
-    return SceneSample(
-        layout_id=latent["layout_id"],
-        view_index=latent["view_index"],
-        scene_latent=scene_latent,
-        instance_latents=instance_latents,
-        scene_image=scene_image,
-        instance_images=instance_images,
-    )

@@ -1,11 +1,12 @@
 """The training loop of the flow model: resumable, and the same after a resume."""
 
 import copy
+import itertools
 import json
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from datagen.errors import DatasetError, StageError
 from datagen.models import MODEL_ARGS, ModelSize, SceneModel, build_model, save_model
 from datagen.models.denormals import denormals_flushed
 from datagen.training.flow_matching import FlowMatching, draw, flow_loss
+from datagen.training.loader import SceneLoader
 from datagen.training.samples import SceneSample, latent_statistics, training_batch
 
 logger = logging.getLogger(__name__)
@@ -27,6 +29,9 @@ CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
 MODEL = "model"
 SECONDS_PER_LOG_LINE = 10.0
+VALIDATION_BATCHES = 4
+STATISTICS_VIEWS = 4096
+"""Views that mean and spread of the latents are taken from: 65 million numbers a channel."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +104,8 @@ ISCENE_L = TrainConfig(
 
 
 def train_flow(
-    samples: list[SceneSample],
-    val_samples: list[SceneSample],
+    loader: SceneLoader,
+    val_samples: Sequence[SceneSample],
     config: TrainConfig,
     folder: Path,
     *,
@@ -108,12 +113,14 @@ def train_flow(
 ) -> SceneModel:
     """Train, or go on from the folder's last state, and write the averaged model.
 
-    Every draw belongs to its step, so that a run that was killed gives the losses (on one CPU and
-    number of threads: bit for bit) of one that was not.
+    Step s takes the loader's samples [s·B, (s + 1)·B), B = ``batch_size``. Every draw belongs to
+    its step, so that a run that was killed gives the losses (on one CPU and number of threads: bit
+    for bit) of one that was not.
 
     Args:
-        samples: what is trained on.
-        val_samples: what the validation loss is measured on; may be empty.
+        loader: what is trained on, at its start.
+        val_samples: what the validation loss is measured on, ``VALIDATION_BATCHES`` batches at
+            most; may be empty.
         config: all settings.
         folder: gets ``model.json`` and ``model.safetensors`` (averaged weights, last of all),
             ``log.jsonl`` (a line a step), ``tensorboard/`` and the state ``checkpoint.pt``.
@@ -123,22 +130,25 @@ def train_flow(
         The averaged model, in evaluation mode.
 
     Raises:
-        StageError: there is nothing to train on, or the loss is no longer finite.
-        DatasetError: the folder holds the state of a run with other settings.
+        StageError: the loss is no longer finite.
+        DatasetError: the folder holds the state of a run with other settings or data, or a sample
+            is corrupt.
     """
-    if not samples:
-        raise StageError("train: got 0 samples, expected at least one kept view; render more.")
     folder.mkdir(parents=True, exist_ok=True)
-    state = _TrainState(config, samples, device)
-    state.resume(folder / CHECKPOINT)
+    state = _TrainState(config, device)
+    if not state.resume(folder / CHECKPOINT, loader):
+        state.fit_normalization(loader)
     with _Log(folder, state.step) as log, denormals_flushed():
         while state.step < config.max_steps:
+            waited = time.monotonic()
+            samples = list(itertools.islice(loader, config.batch_size))
+            log.waited += time.monotonic() - waited
             log.step(state.step + 1, config.max_steps, state.train_step(samples))
             if _is_due(state.step, config.validate_every, config.max_steps) and val_samples:
                 log.validation(state.step, state.validation_loss(val_samples))
             if _is_due(state.step, config.checkpoint_every, config.max_steps):
                 log.flush()
-                state.write(folder / CHECKPOINT)
+                state.write(folder / CHECKPOINT, loader)
     save_model(state.ema, folder / MODEL, MODEL_ARGS[config.model])
     return state.ema.eval()
 
@@ -146,21 +156,26 @@ def train_flow(
 class _TrainState:
     """Weights, their average, the optimizer and the step: all that a resume needs."""
 
-    def __init__(self, config: TrainConfig, samples: list[SceneSample], device: str) -> None:
+    def __init__(self, config: TrainConfig, device: str) -> None:
         self.config = config
         self.device = device
         self.step = 0
         self.model = build_model(config.model, config.seed).to(device)
-        if config.normalize_latents:
-            mean, std = latent_statistics(samples)
-            self.model.latent_mean.copy_(mean)
-            self.model.latent_std.copy_(std / self.model.flow.data_std)
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
         )
 
-    def train_step(self, samples: list[SceneSample]) -> dict[str, float]:
+    def fit_normalization(self, loader: SceneLoader) -> None:
+        """Take mean and spread of the latents from a look over the data, if they are wanted."""
+        if not self.config.normalize_latents:
+            return
+        mean, std = latent_statistics(loader.sample_latents(STATISTICS_VIEWS))
+        for model in (self.model, self.ema):
+            model.latent_mean.copy_(mean)
+            model.latent_std.copy_(std / model.flow.data_std)
+
+    def train_step(self, samples: Sequence[SceneSample]) -> dict[str, float]:
         """Take one step; returns loss, gradient norm and learning rate."""
         lr = learning_rate(self.config, self.step)
         for group in self.optimizer.param_groups:
@@ -182,12 +197,15 @@ class _TrainState:
         return {"loss": value, "grad_norm": norm.item(), "lr": lr}
 
     @torch.no_grad()
-    def validation_loss(self, samples: list[SceneSample], num_batches: int = 4) -> float:
+    def validation_loss(self, samples: Sequence[SceneSample]) -> float:
         """Return the averaged model's loss on always the same draws."""
-        losses = [self._loss(self.ema, samples, "val", i).item() for i in range(num_batches)]
-        return sum(losses) / num_batches
+        size = self.config.batch_size
+        batches = [samples[i : i + size] for i in range(0, len(samples), size)]
+        batches = batches[:VALIDATION_BATCHES]
+        losses = [self._loss(self.ema, batch, "val", i).item() for i, batch in enumerate(batches)]
+        return sum(losses) / len(losses)
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path, loader: SceneLoader) -> None:
         """Write the state beside the target and rename: a kill leaves the old or the new one."""
         partial = path.with_name(f".{path.name}.part")
         state = {
@@ -196,14 +214,15 @@ class _TrainState:
             "model": self.model.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "loader": loader.state_dict(),
         }
         torch.save(state, partial)
         partial.replace(path)
 
-    def resume(self, path: Path) -> None:
-        """Take over the state, if there is one."""
+    def resume(self, path: Path, loader: SceneLoader) -> bool:
+        """Take over the state, if there is one; say whether there was."""
         if not path.is_file():
-            return
+            return False
         state = torch.load(path, map_location=self.device, weights_only=True)
         theirs, ours = state["config"], asdict(self.config)
         if theirs != ours:
@@ -212,18 +231,20 @@ class _TrainState:
                 f"{path}: was written with another {', '.join(names)}. Expected the settings of "
                 "this run; use --overwrite or another --root."
             )
+        loader.load_state_dict(state["loader"])
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         logger.info("train: going on from step %d of %d", self.step, self.config.max_steps)
+        return True
 
     def _loss(
-        self, model: SceneModel, samples: list[SceneSample], split: str, index: int
+        self, model: SceneModel, samples: Sequence[SceneSample], split: str, index: int
     ) -> torch.Tensor:
         config = self.config
         rng = rng_for(config.seed, split, index)
-        latents, images = training_batch(samples, config.batch_size, config.instances_per_view, rng)
+        latents, images = training_batch(samples, config.instances_per_view, rng)
         drawn = draw(config.flow, rng, latents.shape).to(self.device)
         x_0 = model.normalize(latents.to(self.device))
         half = config.precision == "bfloat16"
@@ -259,6 +280,8 @@ class _Log:
         self._writer = SummaryWriter(folder / "tensorboard", purge_step=start_step + 1)
         self._started = self._last_line = time.monotonic()
         self._start_step = start_step
+        self.waited = 0.0
+        """Seconds spent waiting for samples."""
 
     def __enter__(self) -> "_Log":
         return self
@@ -272,13 +295,16 @@ class _Log:
         now = time.monotonic()
         if now - self._last_line >= SECONDS_PER_LOG_LINE or step == max_steps:
             self._last_line = now
-            rate = (step - self._start_step) / max(now - self._started, 1e-9)
+            seconds = max(now - self._started, 1e-9)
+            rate = (step - self._start_step) / seconds
             logger.info(
-                "train: step %d of %d, loss %.4f, %.1f steps/s, %.1f min left",
+                "train: step %d of %d, loss %.4f, %.1f steps/s (%.0f %% waiting for data), "
+                "%.1f min left",
                 step,
                 max_steps,
                 values["loss"],
                 rate,
+                100 * self.waited / seconds,
                 (max_steps - step) / rate / 60,
             )
 

@@ -51,6 +51,20 @@ def condition_images(
     return scene, np.stack(instances) if instances else np.empty((0, *scene.shape), np.uint8)
 
 
+def crop_instance_map(
+    instance_map: NDArray[np.integer[Any]], size_px: int
+) -> NDArray[np.integer[Any]]:
+    """Return the map (S, S) in the crop of ``condition_images``, by nearest neighbour.
+
+    Raises:
+        RowError: the map is all background.
+    """
+    labels = _cut(instance_map, *_crop_box(instance_map > 0))
+    chosen = (2 * np.arange(size_px) + 1) * len(labels) // (2 * size_px)
+    nearest: NDArray[np.integer[Any]] = labels[np.ix_(chosen, chosen)]
+    return nearest
+
+
 def _crop_box(mask: NDArray[np.bool_]) -> tuple[int, int, int]:
     """Return left, top and side, pixels, of the square about the mask's box."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))

@@ -1,18 +1,19 @@
 """Exact surface voxels and the view-centric frame they live in."""
 
-from datagen.voxels.surface import mark_surface, voxelize_surface
+from datagen.voxels.surface import check_mesh, mark_views, voxelize_surface
 from datagen.voxels.view_centric import (
     pack_occupancy,
     unpack_occupancy,
     view_centric_transform,
-    voxelize_view,
+    voxelize_views,
 )
 
 __all__ = [
-    "mark_surface",
+    "check_mesh",
+    "mark_views",
     "pack_occupancy",
     "unpack_occupancy",
     "view_centric_transform",
     "voxelize_surface",
-    "voxelize_view",
+    "voxelize_views",
 ]

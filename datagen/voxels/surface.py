@@ -33,49 +33,55 @@ def voxelize_surface(
     Raises:
         DatasetError: The mesh has a vertex that is not finite or a face without its vertex.
     """
-    grid = np.zeros((resolution, resolution, resolution), np.bool_)
-    mark_surface(vertices, faces, grid)
+    grids = np.zeros((1, 1, resolution, resolution, resolution), np.bool_)
+    mark_views(vertices, faces, np.eye(4)[None], grids, 0)
+    grid: NDArray[np.bool_] = grids[0, 0]
     return grid
 
 
-def mark_surface(
-    vertices: NDArray[np.floating[Any]], faces: NDArray[np.integer[Any]], grid: NDArray[np.bool_]
+def mark_views(
+    vertices: NDArray[np.floating[Any]],
+    faces: NDArray[np.integer[Any]],
+    transforms: NDArray[np.float64],
+    grids: NDArray[np.bool_],
+    column: int,
 ) -> None:
-    """Set the surface voxels of a mesh in a grid that exists, as ``voxelize_surface`` does.
+    """Set the surface voxels of one mesh in many frames; the mesh is moved, never copied.
 
     Args:
-        vertices: (V, 3), canonical.
+        vertices: (V, 3), any space.
         faces: (F, 3), integer.
-        grid: (R, R, R) bool, C order, changed in place.
+        transforms: (K, 4, 4), that space to canonical, one a frame.
+        grids: (K, G, R, R, R) bool, C order; grids[k, column] is changed in place for frame k.
+        column: which of the G grids of a frame.
     """
-    vertices = np.ascontiguousarray(vertices, np.float64)
+    vertices = np.ascontiguousarray(vertices)
     faces = np.ascontiguousarray(faces)
     check_mesh(vertices, faces)
     if len(faces):
-        # Unsigned indices spare the inner loop its look for negative ones.
-        units = (vertices + 0.5) * len(grid)
-        _mark_triangles(vertices, units, faces.astype(np.uint32), grid)
+        transforms = np.ascontiguousarray(transforms, np.float64)
+        _mark_views(vertices, faces.astype(np.uint32), transforms, grids, column)
 
 
-def check_mesh(vertices: NDArray[np.float64], faces: NDArray[np.integer[Any]]) -> None:
+def check_mesh(vertices: NDArray[np.floating[Any]], faces: NDArray[np.integer[Any]]) -> None:
     """Raise a DatasetError unless the mesh is (V, 3) finite and (F, 3) within V."""
     for name, array in (("vertices", vertices), ("faces", faces)):
         if array.ndim != 2 or array.shape[1] != 3:
             raise DatasetError(
-                f"voxelize_surface: {name} have shape {array.shape}. Expected (N, 3); "
+                f"mesh: {name} have shape {array.shape}. Expected (N, 3); "
                 "triangulate the mesh first."
             )
     finite = np.isfinite(vertices).all(axis=1)
     if not finite.all():
         first = int(np.argmin(finite))
         raise DatasetError(
-            f"voxelize_surface: {np.count_nonzero(~finite)} of {len(vertices)} vertices are not "
+            f"mesh: {np.count_nonzero(~finite)} of {len(vertices)} vertices are not "
             f"finite (first: vertex {first} = {vertices[first].tolist()}). Every coordinate must "
             "be a number; clean the mesh or leave the asset out."
         )
     if len(faces) and (faces.min() < 0 or faces.max() >= len(vertices)):
         raise DatasetError(
-            f"voxelize_surface: faces name vertices {faces.min()} to {faces.max()}, the mesh has "
+            f"mesh: faces name vertices {faces.min()} to {faces.max()}, the mesh has "
             f"{len(vertices)}. Expected 0 to {len(vertices) - 1}; export the mesh again."
         )
 
@@ -116,6 +122,23 @@ def _mark_triangles(vertices, units, faces, grid):  # type: ignore[no-untyped-de
             _mark_flat(corners, low, high, flat_axis, tests, grid)
         else:
             _mark_thick(corners, low, high, tests, grid)
+
+
+@njit(cache=True, nogil=True)
+def _mark_views(vertices, faces, transforms, grids, column):  # type: ignore[no-untyped-def]
+    """Mark a mesh in each frame k: grids[k, column]; two rows of scratch hold its vertices."""
+    resolution = grids.shape[-1]
+    canonical = np.empty((vertices.shape[0], 3))
+    units = np.empty((vertices.shape[0], 3))
+    for frame in range(transforms.shape[0]):
+        m = transforms[frame]
+        for index in range(vertices.shape[0]):
+            x, y, z = vertices[index, 0], vertices[index, 1], vertices[index, 2]
+            for axis in range(3):
+                moved = m[axis, 0] * x + m[axis, 1] * y + m[axis, 2] * z + m[axis, 3]
+                canonical[index, axis] = moved
+                units[index, axis] = (moved + 0.5) * resolution
+        _mark_triangles(canonical, units, faces, grids[frame, column])
 
 
 @njit(cache=True, nogil=True)

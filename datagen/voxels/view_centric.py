@@ -5,10 +5,11 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_fill_holes
 
-from datagen.core.frames import Floats, transform_points
+from datagen.core.frames import Floats
 from datagen.errors import ConfigError, DatasetError
-from datagen.voxels.surface import mark_surface
+from datagen.voxels.surface import mark_views
 
 LONGEST_SIDE = 1 - 2e-6
 """Longest side of a normalised scene: its border faces fall into voxels 0 and R - 1."""
@@ -69,25 +70,35 @@ def _rotation(camera_axes: Floats, frame: str) -> Floats:
     return np.array([[x, y, 0.0], [-y, x, 0.0], [0.0, 0.0, 1.0]])
 
 
-def voxelize_view(
+def voxelize_views(
     instance_meshes: Sequence[tuple[NDArray[np.floating[Any]], NDArray[np.integer[Any]]]],
     world_to_canonical: Floats,
     resolution: int = 64,
+    *,
+    solid: bool = False,
 ) -> NDArray[np.bool_]:
-    """Return the occupancy of a view's scene and of each of its instances, in one frame.
+    """Return the occupancy of a scene and of each of its instances, in the frames of many views.
 
     Args:
         instance_meshes: N pairs of vertices (V, 3), metres, world, and faces (F, 3).
-        world_to_canonical: (4, 4), as ``view_centric_transform`` returns it.
+        world_to_canonical: (K, 4, 4), each as ``view_centric_transform`` returns it.
         resolution: voxels along a side, R.
+        solid: fill what an instance's surface encloses; what can be reached from outside through
+            a voxel's side stays empty.
 
     Returns:
-        (N + 1, R, R, R) bool, x, y, z: first the scene, the union of its instances, then each.
+        (K, N + 1, R, R, R) bool, x, y, z: for each view first the scene, the union of its
+        instances, then each instance.
     """
-    occupancy = np.zeros((len(instance_meshes) + 1, *[resolution] * 3), np.bool_)
+    shape = (len(world_to_canonical), len(instance_meshes) + 1, *[resolution] * 3)
+    occupancy = np.zeros(shape, np.bool_)
     for index, (vertices, faces) in enumerate(instance_meshes, start=1):
-        mark_surface(transform_points(world_to_canonical, vertices), faces, occupancy[index])
-        occupancy[0] |= occupancy[index]
+        mark_views(vertices, faces, world_to_canonical, occupancy, index)
+    if solid:
+        for view, instance in np.ndindex(shape[0], len(instance_meshes)):
+            grid = occupancy[view, instance + 1]
+            binary_fill_holes(grid, output=grid)
+    occupancy[:, 0] = occupancy[:, 1:].any(axis=1)
     return occupancy
 
 

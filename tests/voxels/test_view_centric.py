@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,12 +10,13 @@ from datagen.core.cameras import look_at
 from datagen.core.frames import transform_points, yaw_rotation
 from datagen.core.seeding import rng_for
 from datagen.errors import ConfigError, DatasetError
+from datagen.views.visibility import SceneGeometry
 from datagen.voxels import (
     pack_occupancy,
     unpack_occupancy,
     view_centric_transform,
     voxelize_surface,
-    voxelize_view,
+    voxelize_views,
 )
 
 BOX = np.array([[-1.0, -2.0, 0.0], [3.0, 0.0, 1.0]])
@@ -129,7 +131,7 @@ def test_view_holds_the_union_first_then_each_instance_in_the_scenes_frame():
     everything = np.concatenate([left, right])
     to_canonical = view_centric_transform(look_at([2.0, -9.0, 0.5], [2.0, 0.0, 0.5]), everything)
     # 3.9 m are 64 voxels: 0.9 m end in voxel 14, 3 m begin in voxel 49.
-    scene, first, second = voxelize_view([(left, face), (right, face)], to_canonical)
+    scene, first, second = voxelize_views([(left, face), (right, face)], to_canonical[None])[0]
     np.testing.assert_array_equal(scene, first | second)
     assert np.nonzero(first)[0].max() == 14
     assert np.nonzero(second)[0].min() == 49
@@ -137,6 +139,74 @@ def test_view_holds_the_union_first_then_each_instance_in_the_scenes_frame():
         transform_points(to_canonical, everything), np.array([[0, 1, 2], [3, 4, 5]])
     )
     np.testing.assert_array_equal(scene, union)
+
+
+def ball(center, radius):
+    sphere = trimesh.creation.icosphere(subdivisions=3, radius=radius)
+    return np.asarray(sphere.vertices) + center, np.asarray(sphere.faces)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), dtype=st.sampled_from([np.float32, np.float64]))
+def test_many_views_at_once_are_those_one_by_one(seed, dtype):
+    rng = rng_for(seed, "views")
+    meshes = [ball(rng.uniform(-1, 1, 3), rng.uniform(0.1, 0.6)) for _ in range(3)]
+    meshes = [(vertices.astype(dtype), faces) for vertices, faces in meshes]
+    everything = np.concatenate([vertices for vertices, _ in meshes])
+    views = np.stack(
+        [
+            view_centric_transform(look_at(rng.uniform(3, 5, 3), [0.0, 0.0, 0.0]), everything)
+            for _ in range(4)
+        ]
+    )
+    together = voxelize_views(meshes, views)
+    for grids, matrix in zip(together, views, strict=True):
+        np.testing.assert_array_equal(grids, voxelize_views(meshes, matrix[None])[0])
+        np.testing.assert_array_equal(grids[0], grids[1:].any(axis=0))
+        for grid, (vertices, faces) in zip(grids[1:], meshes, strict=True):
+            alone = voxelize_surface(transform_points(matrix, vertices), faces)
+            # Moved by another order of sums, a vertex may fall to the other side of a border.
+            assert (grid != alone).sum() <= 2
+
+
+def test_solid_fills_a_closed_surface_and_leaves_an_open_one():
+    box = trimesh.creation.box(extents=[0.5, 0.5, 0.5])
+    vertices, faces = np.asarray(box.vertices), np.asarray(box.faces)
+    without_lid = faces[box.face_normals[:, 2] < 0.5]
+    half = np.eye(4)[None]
+    half[0, :3, 3] = 0.003  # off the voxels' borders: 0.5 m then touch 33 voxels
+    closed = voxelize_views([(vertices, faces)], half, solid=True)
+    assert closed[0, 1].sum() == closed[0, 0].sum() == 33**3
+    surface = voxelize_views([(vertices, faces)], half)
+    assert surface[0, 1].sum() == 33**3 - 31**3
+    opened = voxelize_views([(vertices, without_lid)], half, solid=True)
+    assert opened[0, 1].sum() == 33**3 - 31**3 - 31**2
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), frame=st.sampled_from(["yaw", "camera"]))
+def test_what_a_pixel_shows_lies_in_an_occupied_voxel_of_its_instance(seed, frame):
+    rng = rng_for(seed, "depth")
+    meshes = [ball(rng.uniform(-1, 1, 3), rng.uniform(0.1, 0.6)) for _ in range(3)]
+    everything = np.concatenate([vertices for vertices, _ in meshes])
+    world_to_camera = look_at(rng.uniform(3, 5, 3), [0.0, 0.0, 0.0])
+    intrinsics = np.array([[90.0, 0, 32], [0, 90, 32], [0, 0, 1]])
+    to_canonical = view_centric_transform(world_to_camera, everything, frame=frame)
+    grids = voxelize_views(meshes, to_canonical[None])[0]
+    seen = SceneGeometry(meshes).cast_view(world_to_camera, intrinsics, 64, 64)
+    row, column = np.nonzero(seen.instance_map)
+    depth_z = seen.depth_z[row, column][:, None]
+    assert len(depth_z) > 20
+    pixels = np.column_stack([column + 0.5, row + 0.5, np.ones(len(row))])
+    in_camera = depth_z * (pixels @ np.linalg.inv(intrinsics).T)
+    in_world = transform_points(np.linalg.inv(world_to_camera), in_camera)
+    points = transform_points(to_canonical, in_world)
+    # Rays are float32: a point within 1e-4 voxels of a border may lie in the neighbour.
+    around = 1e-4 / 64 * np.stack(np.meshgrid(*[[-1, 0, 1]] * 3), -1).reshape(-1, 1, 3)
+    index = np.clip(np.floor((points + around + 0.5) * 64).astype(int), 0, 63)
+    placement = seen.instance_map[row, column].astype(int)
+    assert grids[placement, index[..., 0], index[..., 1], index[..., 2]].any(axis=0).all()
+    assert grids[0, index[..., 0], index[..., 1], index[..., 2]].any(axis=0).all()
 
 
 def test_packed_voxel_is_the_bit_of_its_place_in_c_order():

@@ -1,0 +1,1 @@
+"""What others read: the dataset card, Croissant, and copies in other tools' layouts."""

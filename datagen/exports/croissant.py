@@ -1,0 +1,158 @@
+"""Croissant: a dataset described for machines (MLCommons, https://docs.mlcommons.org/croissant)."""
+
+from typing import Any
+
+import pyarrow as pa
+
+from datagen.exports.summary import DatasetSummary, Summary
+from datagen.shards.columns import COLUMNS, IMAGES, ROWS
+from datagen.shards.schemas import is_tensor, tensor_spec
+
+Json = dict[str, Any]
+
+CONTEXT: Json = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "citeAs": "cr:citeAs",
+    "column": "cr:column",
+    "conformsTo": "dct:conformsTo",
+    "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "equivalentProperty": "cr:equivalentProperty",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileProperty": "cr:fileProperty",
+    "fileObject": "cr:fileObject",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
+    "sc": "https://schema.org/",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
+}
+"""The context that the specification, version 1.0, prints."""
+
+PARQUET = "application/x-parquet"
+
+
+def croissant(summary: Summary) -> Json:
+    """Return a workspace's Croissant description: files with sha256, and typed columns.
+
+    Columns of structs are left out: Croissant's readers do not open them from Parquet.
+    """
+    described: Json = {
+        "@context": CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "name": summary.title,
+        "description": "Randomly composed 3D scenes of single objects: layouts, views with "
+        "instance masks, voxels and latents in the frame of each view.",
+        "version": "1.0.0",
+        "datePublished": summary.finished,
+        "creator": {"@type": "Organization", "name": f"datagen {summary.version}"},
+        "distribution": [file for entry in summary.datasets for file in _files(entry)],
+        "recordSet": [_record_set(entry) for entry in summary.datasets],
+    }
+    if summary.licenses:
+        described["license"] = [license_url(name) for name in sorted(summary.licenses)]
+    return described
+
+
+def license_url(license_id: str) -> str:
+    """Return where the terms are: at SPDX, or in the attribution beside the data."""
+    if license_id.startswith("LicenseRef-"):
+        return "ATTRIBUTION.md"
+    return f"https://spdx.org/licenses/{license_id}.html"
+
+
+def _files(entry: DatasetSummary) -> list[Json]:
+    shards = [
+        {
+            "@type": "cr:FileObject",
+            "@id": f"{entry.name}/{record['path']}",
+            "name": f"{entry.name}/{record['path']}",
+            "contentUrl": f"{entry.name}/{record['path']}",
+            "contentSize": f"{entry.sizes[record['path']]} B",
+            "encodingFormat": PARQUET,
+            "sha256": record["sha256"],
+        }
+        for record in entry.dataset.manifest["shards"]
+    ]
+    together = {
+        "@type": "cr:FileSet",
+        "@id": f"{entry.name}-shards",
+        "name": f"{entry.name}-shards",
+        "description": f"All shards of {entry.name}.",
+        "encodingFormat": PARQUET,
+        "includes": f"{entry.name}/*.parquet",
+    }
+    return [*shards, together]
+
+
+def _record_set(entry: DatasetSummary) -> Json:
+    names = entry.schema.names
+    keys = [name for name in ("layout_id", "view_index") if name in names] or ["asset_id"]
+    is_key = entry.name != "scores"
+    return {
+        "@type": "cr:RecordSet",
+        "@id": entry.name,
+        "name": entry.name,
+        "description": f"A row is {ROWS[entry.name]}.",
+        **({"key": [{"@id": f"{entry.name}/{name}"} for name in keys]} if is_key else {}),
+        "field": [
+            _field(entry.name, column) for column in entry.schema if _data_type(column) is not None
+        ],
+    }
+
+
+def _field(dataset: str, column: pa.Field) -> Json:
+    meaning = COLUMNS[dataset].get(column.name, "")
+    if is_tensor(column):
+        dtype, shape = tensor_spec(column)
+        meaning += f" Raw bytes, little-endian, C order: {dtype.name} {tuple(shape)}."
+    return {
+        "@type": "cr:Field",
+        "@id": f"{dataset}/{column.name}",
+        "name": column.name,
+        "description": meaning.strip(),
+        "dataType": _data_type(column),
+        **({"repeated": True} if pa.types.is_list(column.type) else {}),
+        "source": {
+            "fileSet": {"@id": f"{dataset}-shards"},
+            "extract": {"column": column.name},
+        },
+    }
+
+
+def _data_type(column: pa.Field) -> str | None:
+    """Return the Croissant type of a column, None if it has none. Bytes are read as text's are."""
+    kind = column.type.value_type if pa.types.is_list(column.type) else column.type
+    if column.name in IMAGES:
+        return "sc:ImageObject"
+    if pa.types.is_boolean(kind):
+        return "sc:Boolean"
+    if pa.types.is_integer(kind):
+        return "sc:Integer"
+    if pa.types.is_floating(kind):
+        return "sc:Float"
+    if pa.types.is_string(kind) or pa.types.is_binary(kind):
+        return "sc:Text"
+    return None

@@ -1,0 +1,109 @@
+"""The card and the Croissant file are read by those that they are written for."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datagen.exports.card import CARD, CROISSANT, MARK, hub_license, write_card
+from datagen.shards import Folder, open_dataset
+from datagen.shards.columns import COLUMNS, ROWS
+from datagen.shards.schemas import SCHEMAS
+from tests.shards.tiny import NUM_LAYOUTS, NUM_VIEWS, SIZE_PX
+
+
+@pytest.fixture
+def workspace(tiny, tmp_path) -> Path:
+    root = Path(shutil.copytree(tiny, tmp_path / "workspace"))
+    write_card(Folder.at(root))
+    return root
+
+
+def test_every_column_of_every_schema_is_described():
+    assert set(ROWS) == set(SCHEMAS) == set(COLUMNS)
+    for name, schema in SCHEMAS.items():
+        assert set(schema.names) <= set(COLUMNS[name]), name
+
+
+@pytest.mark.parametrize("name", ["assets", "layouts", "renders", "latents", "predictions"])
+def test_hugging_face_opens_the_folder_by_its_card(workspace, tmp_path, name):
+    import datasets
+
+    rows = datasets.load_dataset(
+        str(workspace), name, split="train", cache_dir=str(tmp_path / "cache")
+    )
+    assert len(rows) == len(open_dataset(workspace / name))
+
+
+def test_card_says_licenses_sizes_and_shapes(workspace):
+    text = (workspace / CARD).read_text()
+    assert "license: [cc-by-4.0, cc0-1.0]" in text
+    assert "| CC-BY-4.0 | 1 |" in text
+    assert f"| `renders` | a view, kept or dropped | {NUM_LAYOUTS * NUM_VIEWS} | 2 |" in text
+    assert "| `instance_latents` | float16 (-1, 8, 16, 16, 16) |" in text
+    assert "| `placements` | list of struct |" in text
+
+
+def test_croissant_is_valid_and_gives_the_rows(workspace):
+    import mlcroissant
+
+    dataset = mlcroissant.Dataset(workspace / CROISSANT)
+    assert not dataset.metadata.issues.errors
+    views = list(dataset.records("renders"))
+    assert len(views) == NUM_LAYOUTS * NUM_VIEWS
+    assert views[0]["renders/rgb"].size == (SIZE_PX, SIZE_PX)
+    latents = next(iter(dataset.records("latents")))
+    ours = next(iter(open_dataset(workspace / "latents")))
+    scene = np.frombuffer(latents["latents/scene_latent"], "<f2").reshape(8, 16, 16, 16)
+    assert np.array_equal(scene, ours["scene_latent"])
+
+
+def test_croissant_has_the_sha256_and_size_of_every_shard(workspace):
+    described = json.loads((workspace / CROISSANT).read_text())
+    files = {f["@id"]: f for f in described["distribution"] if f["@type"] == "cr:FileObject"}
+    shards = sorted(workspace.glob("*/*.parquet"))
+    assert sorted(files) == [path.relative_to(workspace).as_posix() for path in shards]
+    for path in shards:
+        file = files[path.relative_to(workspace).as_posix()]
+        assert file["contentSize"] == f"{path.stat().st_size} B"
+        assert file["sha256"] == Folder.at(path.parent).sha256(path.name)
+
+
+def test_card_written_again_has_the_same_bytes(workspace):
+    before = [(workspace / name).read_bytes() for name in (CARD, CROISSANT)]
+    write_card(Folder.at(workspace))
+    assert [(workspace / name).read_bytes() for name in (CARD, CROISSANT)] == before
+
+
+def test_readme_of_the_user_is_left_alone(workspace):
+    own = (workspace / CARD).read_text().replace(MARK, "")
+    (workspace / CARD).write_text(own)
+    write_card(Folder.at(workspace))
+    assert (workspace / CARD).read_text() == own
+
+
+def test_card_of_an_empty_workspace_is_not_written(tmp_path):
+    write_card(Folder.at(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_card_of_assets_alone_names_no_attribution(tiny, tmp_path):
+    shutil.copytree(tiny / "assets", tmp_path / "bare/assets")
+    write_card(Folder.at(tmp_path / "bare"))
+    text = (tmp_path / "bare" / CARD).read_text()
+    assert "| CC0-1.0 | 1 |" in text and "ATTRIBUTION.md" not in text
+
+
+@pytest.mark.parametrize(
+    ("spdx_id", "word"),
+    [
+        ("CC0-1.0", "cc0-1.0"),
+        ("GPL-3.0-or-later", "gpl-3.0"),
+        ("LAL-1.3", "other"),
+        ("LicenseRef-unknown", "other"),
+    ],
+)
+def test_license_is_spelt_as_the_hub_does(spdx_id, word):
+    assert hub_license(spdx_id) == word

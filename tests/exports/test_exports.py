@@ -1,0 +1,193 @@
+"""Other tools' own readers open the exports and find the same data."""
+
+import csv
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datagen.cli import main
+from datagen.core.cameras import project
+from datagen.core.frames import GL_TO_CV, transform_points
+from datagen.errors import ConfigError, DatasetError
+from datagen.exports.coco import run_lengths
+from datagen.exports.export import export
+from datagen.shards import Folder, open_dataset
+from tests.shards.tiny import NUM_LAYOUTS, NUM_VIEWS, SIZE_PX
+
+NUM_KEPT = NUM_LAYOUTS * (NUM_VIEWS - 1)
+
+
+@pytest.fixture(scope="module")
+def exports(tiny, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("exports")
+    for kind in ("webdataset", "trellis", "coco"):
+        assert main(["export", kind, "--root", str(tiny), "--out", str(out / kind)]) == 0
+    return out
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def test_webdataset_reads_pictures_masks_cameras_and_latents(tiny, exports):
+    import webdataset
+
+    shards = [str(path) for path in sorted((exports / "webdataset").glob("*.tar"))]
+    assert len(shards) == 2
+    samples = list(webdataset.WebDataset(shards, shardshuffle=False).decode("pil"))
+    keys = [sample["__key__"] for sample in samples]
+    assert keys == [f"{i:06d}_{v:03d}" for i in range(NUM_LAYOUTS) for v in range(NUM_VIEWS - 1)]
+    latents = list(open_dataset(tiny / "latents"))
+    for sample, latent in zip(samples, latents, strict=True):
+        assert sample["rgb.png"].size == (SIZE_PX, SIZE_PX)
+        about = sample["json"]
+        assert (about["layout_id"], about["view_index"]) == (
+            latent["layout_id"],
+            latent["view_index"],
+        )
+        for name in ("scene_latent", "instance_latents", "occupancy"):
+            assert np.array_equal(sample["latents.npz"][name], latent[name])
+        assert np.array_equal(about["world_to_canonical"], latent["world_to_canonical"])
+
+
+def test_webdataset_without_latents_has_every_kept_view(tiny, tmp_path):
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/renders").symlink_to(tiny / "renders")
+    export("webdataset", Folder.at(tmp_path / "root"), tmp_path / "out")
+    with tarfile.open(tmp_path / "out/shard-00000.tar") as tar:
+        names = tar.getnames()
+    assert names[:3] == ["000000_000.rgb.png", "000000_000.instance_map.png", "000000_000.json"]
+    assert len(names) == 3 * NUM_KEPT / 2
+
+
+def test_coco_tools_find_the_masks(tiny, exports):
+    from pycocotools.coco import COCO
+
+    coco = COCO(exports / "coco/annotations.json")
+    renders = [row for row in open_dataset(tiny / "renders") if row["kept"]]
+    assert len(coco.imgs) == NUM_KEPT == len(renders)
+    assert [category["name"] for category in coco.cats.values()] == ["box"]
+    for image, row in zip(coco.imgs.values(), renders, strict=True):
+        picture = exports / "coco/images" / image["file_name"]
+        assert picture.read_bytes() == row["rgb"]
+        found = coco.imgToAnns[image["id"]]
+        assert [entry["area"] for entry in found] == row["visible_px"]
+        (exports / "map.png").write_bytes(row["instance_map"])
+        labels = np.asarray(Image.open(exports / "map.png"))
+        for entry in found:
+            mask = coco.annToMask(entry).astype(bool)
+            assert np.array_equal(mask, labels == entry["placement"] + 1)
+            rows, columns = np.nonzero(mask)
+            left, top, width, height = entry["bbox"]
+            assert (left, top) == (columns.min(), rows.min())
+            assert (left + width - 1, top + height - 1) == (columns.max(), rows.max())
+
+
+def test_coco_annotations_name_the_asset_that_stands_there(tiny, exports):
+    content = json.loads((exports / "coco/annotations.json").read_text())
+    layouts = {row["layout_id"]: row for row in open_dataset(tiny / "layouts")}
+    images = {image["id"]: image for image in content["images"]}
+    assert [entry["id"] for entry in content["annotations"]] == list(range(1, 2 * NUM_KEPT + 1))
+    for entry in content["annotations"]:
+        layout = layouts[images[entry["image_id"]]["layout_id"]]
+        assert entry["asset_id"] == layout["placements"][entry["placement"]]["asset_id"]
+
+
+@pytest.mark.parametrize(
+    ("mask", "counts"),
+    [
+        ([[0, 0], [0, 0]], [4]),
+        ([[1, 1], [1, 1]], [0, 4]),
+        ([[1, 0], [0, 0]], [0, 1, 3]),
+        ([[0, 0], [1, 1]], [1, 1, 1, 1]),
+    ],
+)
+def test_run_lengths_go_down_the_columns_and_begin_with_zeros(mask, counts):
+    assert run_lengths(np.array(mask, bool)) == counts
+
+
+def test_trellis_layout_has_pictures_latents_and_metadata(tiny, exports):
+    root = exports / "trellis"
+    with (root / "metadata.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == NUM_KEPT
+    for row, latent in zip(rows, open_dataset(tiny / "latents"), strict=True):
+        name = row["sha256"]
+        assert (row["cond_rendered"], float(row["aesthetic_score"])) == ("True", 10.0)
+        encoder = next(key.removeprefix("ss_latent_") for key in row if key.startswith("ss_latent"))
+        mean = np.load(root / "ss_latents" / encoder / f"{name}.npz")["mean"]
+        assert mean.dtype == np.float32 and np.array_equal(mean, latent["scene_latent"])
+        voxels = np.unpackbits(latent["occupancy"][0])
+        assert int(row["num_voxels"]) == voxels.sum()
+        meta = json.loads((root / "renders_cond" / name / "transforms.json").read_text())
+        [frame] = meta["frames"]
+        assert Image.open(root / "renders" / name / frame["file_path"]).mode == "RGBA"
+
+
+def test_trellis_camera_sees_canonical_points_where_ours_sees_the_world(tiny, exports):
+    """TRELLIS's own way: c2w[:3, 1:3] *= -1, invert, focal length from camera_angle_x."""
+    renders = [row for row in open_dataset(tiny / "renders") if row["kept"]]
+    points_m = np.array([[0.0, 0.0, 0.0], [2.5, 0.5, 1.0], [1.0, -0.5, 0.3]])
+    for render, latent in zip(renders, open_dataset(tiny / "latents"), strict=True):
+        name = f"{render['layout_id']:06d}_{render['view_index']:03d}"
+        meta = json.loads((exports / f"trellis/renders/{name}/transforms.json").read_text())
+        [frame] = meta["frames"]
+        world_to_camera = np.linalg.inv(np.array(frame["transform_matrix"]) @ GL_TO_CV)
+        assert np.allclose(world_to_camera[:3, :3] @ world_to_camera[:3, :3].T, np.eye(3))
+        focal_px = SIZE_PX / 2 / np.tan(frame["camera_angle_x"] / 2)
+        intrinsics = np.array([[focal_px, 0, SIZE_PX / 2], [0, focal_px, SIZE_PX / 2], [0, 0, 1]])
+        canonical = transform_points(latent["world_to_canonical"], points_m)
+        assert np.abs(canonical).max() <= 0.5
+        theirs = project(canonical, world_to_camera, intrinsics)
+        ours = project(points_m, render["world_to_camera"], render["intrinsics"])
+        np.testing.assert_allclose(theirs[:, :2], ours[:, :2], atol=1e-6)
+        np.testing.assert_allclose(theirs[:, 2], meta["scale"] * ours[:, 2], rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["webdataset", "trellis", "coco"])
+def test_export_again_elsewhere_has_the_same_bytes(tiny, exports, tmp_path, kind):
+    export(kind, Folder.at(tiny), tmp_path / "out")
+    assert files(tmp_path / "out") == files(exports / kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "victim"),
+    [
+        ("webdataset", "shard-00001.tar"),
+        ("trellis", "renders/000001_000/transforms.json"),
+        ("coco", "annotations.json"),
+    ],
+)
+def test_interrupted_export_goes_on_to_the_same_bytes(tiny, exports, tmp_path, kind, victim):
+    out = tmp_path / "out"
+    export(kind, Folder.at(tiny), out)
+    (out / victim).unlink()
+    kept = {path: path.stat().st_mtime_ns for path in out.rglob("*.tar")}
+    export(kind, Folder.at(tiny), out)
+    assert files(out) == files(exports / kind)
+    assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
+
+
+def test_export_refuses_a_folder_with_something_else(tiny, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/mine.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"holds something else.*another --out"):
+        export("coco", Folder.at(tiny), tmp_path / "out")
+
+
+def test_export_refuses_the_folder_of_another_kind(tiny, tmp_path):
+    export("coco", Folder.at(tiny), tmp_path / "out")
+    with pytest.raises(ConfigError, match="holds something else"):
+        export("trellis", Folder.at(tiny), tmp_path / "out")
+
+
+def test_export_without_latents_names_the_command(tiny, tmp_path):
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/renders").symlink_to(tiny / "renders")
+    with pytest.raises(DatasetError, match=r"latents is missing.*Run `datagen encode"):
+        export("trellis", Folder.at(tmp_path / "root"), tmp_path / "out")

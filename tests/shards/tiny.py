@@ -1,0 +1,208 @@
+"""A whole workspace of four small scenes, written through the library without any rendering."""
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from datagen.core.cameras import intrinsics_from_fov, look_at
+from datagen.core.frames import transform_points
+from datagen.core.seeding import rng_for
+from datagen.shards import Dataset, Folder, Identity, Output, Row
+from datagen.shards.schemas import ASSETS, LATENTS, LAYOUTS, PREDICTIONS, RENDERS
+from datagen.voxels import view_centric_transform, voxelize_surface
+
+SIZE_PX = 16
+NUM_LAYOUTS = 4
+NUM_VIEWS = 3
+"""The last of each scene is dropped."""
+LICENSES = ("CC0-1.0", "CC-BY-4.0")
+
+BOX = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (0.0, 1.0)])
+FACES = np.array(
+    [[0, 2, 3], [0, 3, 1], [4, 5, 7], [4, 7, 6], [0, 1, 5], [0, 5, 4], [2, 6, 7], [2, 7, 3]]
+    + [[0, 4, 6], [0, 6, 2], [1, 3, 7], [1, 7, 5]],
+    np.int32,
+)
+
+
+def make_workspace(root: Path) -> Path:
+    """Write assets, layouts, renders, latents, model and predictions; return the root."""
+    assets = make_assets(root)
+    layouts = write(root, "layouts", "layouts", LAYOUTS, layout_rows(assets), {"assets": assets})
+    rows = render_rows(list(layouts))
+    inputs = {"assets": assets, "layouts": layouts}
+    renders = write(root, "render", "renders", RENDERS, rows, inputs, scenes_per_shard=2)
+    inputs |= {"renders": renders}
+    rows = latent_rows(list(layouts), rows)
+    latents = write(root, "encode", "latents", LATENTS, rows, inputs, scenes_per_shard=2)
+    model = make_model(root, {"renders": renders, "latents": latents})
+    inputs = {"renders": renders, "latents": latents, "model": model}
+    write(root, "infer", "predictions", PREDICTIONS, prediction_rows(root, rows), inputs)
+    return root
+
+
+def make_assets(root: Path) -> Dataset:
+    rows = []
+    for index, license_id in enumerate(LICENSES):
+        asset_id = hashlib.sha256(bytes([index])).hexdigest()
+        geometry, prepared = f"geometry/{asset_id}.npz", f"prepared/{asset_id}.blend"
+        for name in (geometry, prepared):
+            (root / "assets" / name).parent.mkdir(parents=True, exist_ok=True)
+        np.savez(root / "assets" / geometry, vertices=BOX.astype(np.float32), faces=FACES)
+        (root / "assets" / prepared).write_bytes(b"BLENDER")
+        row: Row = dict.fromkeys(ASSETS.names)
+        row |= {"object_index": index, "asset_id": asset_id, "source": "folder"}
+        row |= {"source_uid": f"box{index}", "name": f"Box {index}", "category": "box"}
+        row |= {"license": license_id, "author": "A. Maker", "status": "ok"}
+        row |= {"extent_m": [1.0, 1.0, 1.0], "radius_m": 0.7072, "watertight": True}
+        row |= {"num_vertices": len(BOX), "num_faces": len(FACES)}
+        row |= {"geometry_path": geometry, "prepared_path": prepared}
+        rows.append(row)
+    return write(root, "assets", "assets", ASSETS, rows, {}, unit="object_index")
+
+
+def layout_rows(assets: Dataset) -> list[Row]:
+    ids = [row["asset_id"] for row in assets]
+    rows = []
+    for layout_id in range(NUM_LAYOUTS):
+        placements = [
+            {
+                "asset_id": asset_id,
+                "scale": 1.0,
+                "yaw_rad": 0.1 * layout_id,
+                "position_m": [2.0 * index, 0.0, 0.0],
+                "radius_m": 0.7072,
+                "supported_by": -1,
+            }
+            for index, asset_id in enumerate(ids)
+        ]
+        row: Row = dict.fromkeys(LAYOUTS.names)
+        rows.append(row | {"layout_id": layout_id, "seed": 0, "placements": placements})
+    return rows
+
+
+def render_rows(layouts: list[Row]) -> list[Row]:
+    """Return views whose pictures are noise within two rectangles."""
+    rows = []
+    for layout in layouts:
+        for view_index in range(NUM_VIEWS):
+            kept = view_index < NUM_VIEWS - 1
+            rng = rng_for(0, "tiny", layout["layout_id"], view_index)
+            instance_map = np.zeros((SIZE_PX, SIZE_PX), np.uint8)
+            instance_map[2:8, 1:7] = 1
+            instance_map[5:14, 5 + view_index : 12] = 2  # hides a corner of the first
+            rgba = rng.integers(0, 256, (SIZE_PX, SIZE_PX, 4)).astype(np.uint8)
+            rgba[..., 3] = 255 * (instance_map > 0)
+            visible = np.bincount(instance_map.ravel(), minlength=3)[1:].tolist()
+            eye = [1.0 + 3 * np.cos(view_index), -6.0, 2.0]
+            row: Row = dict.fromkeys(RENDERS.names)
+            row |= {"layout_id": layout["layout_id"], "view_index": view_index, "kept": kept}
+            row |= {"drop_reason": None if kept else "occluded: placement 0"}
+            row |= {"world_to_camera": look_at(np.array(eye), np.array([1.0, 0.0, 0.5]))}
+            row |= {"intrinsics": intrinsics_from_fov(0.7, SIZE_PX, SIZE_PX)}
+            row |= {"width": SIZE_PX, "height": SIZE_PX}
+            row |= {
+                "visible_px": visible if kept else [0, visible[1]],
+                "amodal_px": [36, 9 * (7 - view_index)],
+            }
+            row |= {"rgb": png(rgba) if kept else None}
+            row |= {"instance_map": png(instance_map) if kept else None}
+            rows.append(row)
+    return rows
+
+
+def latent_rows(layouts: list[Row], renders: list[Row]) -> list[Row]:
+    rows = []
+    for render in renders:
+        if not render["kept"]:
+            continue
+        [layout] = [row for row in layouts if row["layout_id"] == render["layout_id"]]
+        meshes = [(BOX + np.array(p["position_m"]), FACES) for p in layout["placements"]]
+        vertices = np.concatenate([points for points, _ in meshes])
+        world_to_canonical = view_centric_transform(render["world_to_camera"], vertices)
+        points = [transform_points(world_to_canonical, vertices) for vertices, _ in meshes]
+        grids = np.stack([voxelize_surface(vertices, FACES) for vertices in points])
+        grids = np.concatenate([grids.any(axis=0, keepdims=True), grids])
+        packed = np.packbits(grids.reshape(len(grids), -1), axis=1, bitorder="little")
+        rng = rng_for(1, "tiny", render["layout_id"], render["view_index"])
+        latents = rng.normal(size=(len(meshes) + 1, 8, 16, 16, 16)).astype(np.float16)
+        row: Row = {"layout_id": render["layout_id"], "view_index": render["view_index"]}
+        row |= {"world_to_canonical": world_to_canonical, "num_instances": len(meshes)}
+        row |= {"scene_latent": latents[0], "instance_latents": latents[1:]}
+        rows.append(row | {"occupancy": packed})
+    return rows
+
+
+def make_model(root: Path, inputs: dict[str, Dataset]) -> Dataset:
+    output = output_of(root, "train", "model", pa.schema([]), inputs)
+    contents = {"model.json": b"{}", "model.safetensors": b"weights"}
+    for name, data in contents.items():
+        output.folder.write_bytes(name, data)
+    files = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+    return output.seal({"counts": {}, "files": files, "provenance": PROVENANCE})
+
+
+def prediction_rows(root: Path, latents: list[Row]) -> list[Row]:
+    rows = []
+    for latent in latents[::2]:
+        row = {name: latent[name] for name in ("layout_id", "view_index", "num_instances")}
+        name = f"{row['layout_id']}_{row['view_index']}"
+        folder = root / "predictions" / name
+        folder.mkdir(parents=True)
+        for file in ("scene.glb", "occupancy.npz", "preview.png"):
+            (folder / file).write_bytes(b"made")
+        (folder / "meta.json").write_text(json.dumps(row))
+        rows.append(row | {"split": "val", "path": name, "seconds": 1.0})
+    return rows
+
+
+def write(
+    root: Path,
+    name: str,
+    folder: str,
+    schema: pa.Schema,
+    rows: list[Row],
+    inputs: dict[str, Dataset],
+    *,
+    unit: str = "layout_id",
+    scenes_per_shard: int = 1000,
+) -> Dataset:
+    """Write and seal one dataset."""
+    output = output_of(root, name, folder, schema, inputs, unit, scenes_per_shard)
+    for shard in sorted({row[unit] // scenes_per_shard for row in rows}):
+        members = [row for row in rows if row[unit] // scenes_per_shard == shard]
+        output.write_shard(shard, members, [])
+    return output.seal({"counts": {}, "provenance": PROVENANCE})
+
+
+def output_of(
+    root: Path,
+    name: str,
+    folder: str,
+    schema: pa.Schema,
+    inputs: dict[str, Dataset],
+    unit: str = "layout_id",
+    scenes_per_shard: int = 1000,
+) -> Output:
+    fingerprints = {key: dataset.fingerprint for key, dataset in inputs.items()}
+    fields = {"seed": 0, "encoder": "small"} if name == "encode" else {"seed": 0}
+    identity = Identity(name, 1, fields, fingerprints)
+    return Output(Folder.at(root / folder), identity, schema, scenes_per_shard, unit)
+
+
+def png(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+PROVENANCE: dict[str, Any] = {
+    "finished": "2026-01-02T03:04:05+00:00",
+    "versions": {"datagen": "0.1.0"},
+}

@@ -1,0 +1,29 @@
+"""Weights that carry a published file's name."""
+
+import logging
+
+import pytest
+
+from datagen.errors import DatasetError
+from datagen.stages.checkpoints import PUBLISHED_SHA256, check_published
+
+FILE = "ss_enc_conv3d_16l8_fp16.safetensors"
+HUB_ID = "microsoft/TRELLIS-image-large/ckpts/ss_enc_conv3d_16l8_fp16"
+
+
+def test_published_bytes_pass_in_silence(caplog):
+    with caplog.at_level(logging.WARNING):
+        check_published(HUB_ID, FILE, PUBLISHED_SHA256[FILE])
+        check_published("my/own_encoder", "own_encoder.safetensors", "0" * 64)
+    assert not caplog.records
+
+
+def test_other_bytes_from_the_published_repository_are_refused():
+    with pytest.raises(DatasetError, match="expected the published 107874ee"):
+        check_published(HUB_ID, FILE, "0" * 64)
+
+
+def test_other_bytes_under_the_published_name_are_said_to_be_so(caplog):
+    with caplog.at_level(logging.WARNING):
+        check_published("my/ss_enc_conv3d_16l8_fp16", FILE, "0" * 64)
+    assert "is not the published file of that name" in caplog.text

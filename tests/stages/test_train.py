@@ -1,0 +1,105 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from datagen.errors import ConfigError, DatasetError
+from datagen.executors.local import LocalExecutor
+from datagen.models import MODEL_ARGS
+from datagen.shards import Folder
+from datagen.stages.stage import RunOptions, open_inputs
+from datagen.stages.train import TrainFlow
+from datagen.training import TrainConfig
+from tests.training.scenes import write_scenes
+from tests.training.test_trainer import TINY
+
+CONFIG = TrainConfig(max_steps=3, batch_size=2, instances_per_view=1, warmup_steps=1)
+
+
+@pytest.fixture(autouse=True)
+def tiny_model(monkeypatch):
+    monkeypatch.setitem(MODEL_ARGS, "small", TINY)
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    return write_scenes(tmp_path / "scenes", {0: 2, 1: 3, 2: 2}, noise=True)
+
+
+@pytest.fixture
+def objects(tmp_path) -> Path:
+    """Scenes of a single object; scene and instance are the same to the model."""
+    return write_scenes(tmp_path / "objects", {0: 1, 1: 1}, num_instances=1)
+
+
+def run(stage: TrainFlow, root: Path) -> dict:
+    return stage.run(Folder.at(root), LocalExecutor("cpu"), RunOptions()).manifest
+
+
+def losses(root: Path) -> list[float]:
+    lines = (root / "model" / "log.jsonl").read_text().splitlines()
+    return [record["loss"] for record in map(json.loads, lines) if "loss" in record]
+
+
+def test_views_of_held_out_scenes_are_not_trained_on(root):
+    counts = run(TrainFlow(config=CONFIG, val_fraction=0.3), root)["counts"]
+    assert counts["training_views"] + counts["validation_views"] == 7
+    assert counts["validation_views"] in (2, 3, 4, 5)
+
+
+def test_workspace_mixed_in_is_known_by_its_content_not_its_place(root, objects, tmp_path):
+    stage = TrainFlow(config=CONFIG, also=(str(objects),), mix_weights=(1.0, 0.5))
+    manifest = run(stage, root)
+    assert manifest["counts"]["training_views"] > 7 - 3
+    assert "also" not in manifest["fields"] and manifest["fields"]["mix_weights"] == [1.0, 0.5]
+    moved = objects.rename(tmp_path / "moved")
+    again = TrainFlow(config=CONFIG, also=(str(moved),), mix_weights=(1.0, 0.5))
+    assert run(again, root)["fingerprint"] == manifest["fingerprint"]
+    with pytest.raises(DatasetError, match=r"other also_0 \(its input\)"):
+        run(TrainFlow(config=CONFIG, mix_weights=(1.0,)), root)
+
+
+def test_mixing_changes_what_is_trained_on(root, objects, tmp_path):
+    run(TrainFlow(config=CONFIG), root)
+    alone = losses(root)
+    mixed = TrainFlow(config=CONFIG, also=(str(objects),))
+    mixed.run(Folder.at(root), LocalExecutor("cpu"), RunOptions(overwrite=True))
+    assert losses(root) != alone
+
+
+def test_workers_and_cache_are_no_part_of_the_identity_and_change_no_loss(root):
+    run(TrainFlow(config=CONFIG, cache_gib=0.0, loader_workers=1), root)
+    first = losses(root)
+    stage = TrainFlow(config=CONFIG)
+    inputs = open_inputs(stage, Folder.at(root))
+    other = TrainFlow(config=CONFIG, cache_gib=0.0, loader_workers=1)
+    assert stage.identity(inputs) == other.identity(inputs)
+    stage.run(Folder.at(root), LocalExecutor("cpu"), RunOptions(overwrite=True))
+    assert losses(root) == first
+
+
+def test_workspace_with_latents_of_another_encoder_is_refused(root, objects):
+    path = objects / "latents" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["inputs"]["encoder"] = "another"
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(DatasetError, match=r"has encoder another, and .* has None"):
+        run(TrainFlow(config=CONFIG, also=(str(objects),)), root)
+
+
+def test_workspace_that_is_not_there_is_named(root, tmp_path):
+    with pytest.raises(DatasetError, match=r"nowhere/latents does not exist"):
+        run(TrainFlow(config=CONFIG, also=(str(tmp_path / "nowhere"),)), root)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"mix_weights": (1.0, 0.5)}, "got 2 for this workspace and 0 in --also"),
+        ({"loader_workers": -1}, "loader_workers and cache_gib must be at least 0"),
+        ({"val_fraction": 1.0}, "val_fraction must lie in"),
+    ],
+)
+def test_fields_that_cannot_work_are_refused(fields, words):
+    with pytest.raises(ConfigError, match=words):
+        TrainFlow(**fields)
