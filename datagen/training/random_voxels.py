@@ -74,7 +74,8 @@ def sample_scene(paths: Sequence[Path], rng: np.random.Generator) -> Grids:
         to_world = placement_matrix(np.append(centre, 0.0), rng.uniform(0, 2 * np.pi), scale)
         meshes.append((transform_points(to_world, vertices), faces))
     everything = np.concatenate([vertices for vertices, _ in meshes])
-    return voxelize_views(meshes, _sample_frame(everything, rng)[None])[0]
+    grids: Grids = voxelize_views(meshes, _sample_frame(everything, rng)[None])[0]
+    return grids
 
 
 def _sample_centres(
