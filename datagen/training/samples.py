@@ -1,7 +1,7 @@
 """Training samples: a view's latents beside the images that condition them."""
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,30 +81,6 @@ def decode_view(row: Mapping[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.i
     """Return picture (H, W, 4) and instance map (H, W) of a kept row of ``renders``."""
     rgba = Image.open(io.BytesIO(row["rgb"])).convert("RGBA")
     return np.asarray(rgba), np.asarray(Image.open(io.BytesIO(row["instance_map"])))
-
-
-def training_batch(
-    samples: Sequence[SceneSample], instances_per_view: int, rng: np.random.Generator
-) -> tuple[Tensor, Tensor]:
-    """Draw the same number of instances from each view, so that no batch needs padding.
-
-    A view with fewer instances gives some twice. The scene branch costs the same for one instance
-    as for all of them, and sees none of them: a subset is as good as the whole.
-
-    Returns:
-        Raw latents (B, K + 1, 8, 16, 16, 16) float32 and images (B, K + 1, S, S, 3) uint8, the
-        scene first.
-    """
-    latents, images = [], []
-    for sample in samples:
-        order = rng.permutation(sample.num_instances)
-        chosen = np.resize(order, instances_per_view)  # repeats the order from its start
-        latents.append(np.stack([sample.scene_latent, *sample.instance_latents[chosen]]))
-        images.append(np.stack([sample.scene_image, *sample.instance_images[chosen]]))
-    return (
-        torch.from_numpy(np.stack(latents).astype(np.float32)),
-        torch.from_numpy(np.stack(images)),
-    )
 
 
 def latent_statistics(views: Iterable[NDArray[np.float16]]) -> tuple[Tensor, Tensor]:
