@@ -52,6 +52,7 @@ def _answer(job: Job) -> Job:
         return {
             "error": f"{type(error).__name__}: {error}",
             "traceback": traceback.format_exc(),
+            "kind": type(error).__name__,
         }
 
 
@@ -73,6 +74,9 @@ def _hello() -> Job:
     import bpy
     import numpy as np
 
+    import compat
+
+    compat.check_supported()
     return {
         "blender": bpy.app.version_string,
         "build": bpy.app.build_hash.decode(),

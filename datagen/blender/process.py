@@ -9,12 +9,12 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from datagen.blender.executable import EXPECTED, blender_command, chosen_blender
 from datagen.blender.libraries import start_advice
 from datagen.errors import BlenderError, RowError
 
@@ -46,17 +46,18 @@ class BlenderProcess:
 
     Args:
         log_path: everything that Blender prints goes here (appended, cut when it grows large).
-        python: a Python with bpy; this one by default.
+        blender: a Blender executable or a Python with bpy; by default the one that the environment
+            variable DATAGEN_BLENDER names, else this Python.
         threads: the most threads that Blender may use; all cores by default.
     """
 
     def __init__(
-        self, log_path: Path, *, python: str | None = None, threads: int | None = None
+        self, log_path: Path, *, blender: str | None = None, threads: int | None = None
     ) -> None:
         self.log_path = Path(log_path)
         self.threads = threads
         self.restarts = 0
-        self._python = python or sys.executable
+        self._blender = chosen_blender(blender)
         self._process: subprocess.Popen[bytes] | None = None
         self._replies = -1
         self._buffer = b""
@@ -89,7 +90,7 @@ class BlenderProcess:
         """Run one job and return its answer; everything must be plain JSON.
 
         Raises:
-            BlenderError: Blender cannot be started here at all.
+            BlenderError: Blender cannot be started here at all, or is the wrong version.
             BlenderCrashed: it died, or exceeded the time (BlenderTimedOut); the next call
                 starts a fresh one.
             BlenderJobFailed: the job raised; the message has the traceback inside Blender.
@@ -97,6 +98,7 @@ class BlenderProcess:
         self._ensure_started()
         self._cut_log()
         reply = self._exchange({"op": op, **fields}, timeout_s)
+        self._refuse_wrong(reply)
         if "error" in reply:
             raise BlenderJobFailed(
                 f"Blender job {op!r}: {reply['error']}\n{reply.get('traceback', '')}".rstrip()
@@ -132,15 +134,16 @@ class BlenderProcess:
         return self._process.poll() is None and not self._has_words(timeout_s=0.0)
 
     def _start(self) -> None:
+        script = scripts_folder() / "worker.py"
+        command = blender_command(self._blender, script)
         self._replies, reply_end = os.pipe()
         self._buffer = b""
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
-        script = scripts_folder() / "worker.py"
         with self.log_path.open("ab") as log:
             self._log_start = log.tell()
             try:
                 self._process = subprocess.Popen(
-                    [self._python, str(script), "--", str(reply_end), str(_import_root())],
+                    [*command, str(reply_end), str(_import_root())],
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=log,
@@ -151,8 +154,7 @@ class BlenderProcess:
             except OSError as error:
                 os.close(self._replies)
                 raise BlenderError(
-                    f"Blender cannot start: {self._python}: {error.strerror}. Expected a Python "
-                    "3.11 that has bpy; run `make install`."
+                    f"Blender cannot start: {self._blender}: {error.strerror}. {EXPECTED}"
                 ) from None
             finally:
                 os.close(reply_end)
@@ -167,11 +169,18 @@ class BlenderProcess:
             ) from None
         if "error" in hello:
             self.close()
+            self._refuse_wrong(hello)
             raise BlenderError(
                 f"Blender cannot start: {hello['error']}. Expected `import bpy` to work in "
-                f"{self._python}; {start_advice(hello['error'])}"
+                f"{self._blender}; {start_advice(hello['error'])}"
             )
         self._hello = hello
+
+    def _refuse_wrong(self, reply: dict[str, Any]) -> None:
+        """Raise when another Blender is needed: no row would succeed in this one."""
+        if reply.get("kind") == "WrongBlender":
+            words = reply["error"].removeprefix("WrongBlender: ")
+            raise BlenderError(f"{self._blender}: {words}")
 
     def _exchange(self, message: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         assert self._process is not None and self._process.stdin is not None

@@ -187,7 +187,7 @@ def test_python_without_bpy_is_a_blender_error_that_says_what_to_do(tmp_path):
 
     with (
         pytest.raises(BlenderError, match=r"(?s)No module named 'bpy'.*make install"),
-        BlenderProcess(tmp_path / "blender.log", python=str(bare)) as blender,
+        BlenderProcess(tmp_path / "blender.log", blender=str(bare)) as blender,
     ):
         blender.call("hello", timeout_s=60)
 
@@ -195,7 +195,7 @@ def test_python_without_bpy_is_a_blender_error_that_says_what_to_do(tmp_path):
 def test_missing_python_is_a_blender_error(tmp_path):
     with (
         pytest.raises(BlenderError, match="nowhere/python"),
-        BlenderProcess(tmp_path / "blender.log", python="nowhere/python") as blender,
+        BlenderProcess(tmp_path / "blender.log", blender="nowhere/python") as blender,
     ):
         blender.call("hello", timeout_s=60)
 
