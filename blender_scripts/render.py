@@ -13,6 +13,8 @@ import bpy
 import numpy as np
 from mathutils import Matrix
 
+from compat import append_mesh
+
 SCENE = "datagen"
 CACHED_MESHES = 64  # with 1024 px textures, at most some hundred MB
 
@@ -175,11 +177,7 @@ def _mesh(path: str) -> bpy.types.Mesh:
     """Return the mesh of a prepared file, with its materials and pictures, loaded once."""
     mesh = bpy.data.meshes.get(_meshes.get(path, ""))
     if mesh is None:
-        with bpy.data.libraries.load(path, link=False) as (inside, wanted):
-            if "asset" not in inside.meshes:
-                raise ValueError(f"{path}: has meshes {list(inside.meshes)}; expected 'asset'")
-            wanted.meshes = ["asset"]
-        mesh = wanted.meshes[0]
+        mesh = append_mesh(path, "asset")
         mesh.use_fake_user = True  # between scenes nobody else holds it
         _meshes[path] = mesh.name
     _meshes.move_to_end(path)
