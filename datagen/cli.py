@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import json
 import logging
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -43,8 +44,14 @@ class RunFlags(RunOptions):
     """The most that run at once; above 1, Ray runs them."""
     ray_address: str | None = None
     """Address of a Ray cluster."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where networks run."""
+    device: Literal["auto", "cpu", "cuda", "optix"] = "auto"
+    """Where Cycles and networks run; auto: on a GPU if one is visible."""
+    slots_per_gpu: int = 1
+    """Ray: how many workers share a GPU."""
+    recycle_scenes: int = 500
+    """Start a fresh Blender after so many scenes; 0: never."""
+    recycle_growth_mb: float = 2048.0
+    """Start a fresh Blender when its memory has grown by so much; 0: never."""
     recipe: str | None = None
     """Take the stage's defaults from this recipe."""
     verbose: bool = False
@@ -53,19 +60,35 @@ class RunFlags(RunOptions):
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise ConfigError(f"--workers must be at least 1, got {self.workers}.")
+        if self.slots_per_gpu < 1:
+            raise ConfigError(f"--slots-per-gpu must be at least 1, got {self.slots_per_gpu}.")
+        if min(self.recycle_scenes, self.recycle_growth_mb) < 0:
+            raise ConfigError("--recycle-scenes and --recycle-growth-mb must not be negative.")
 
     def executor(self) -> Executor:
         if self.workers == 1 and self.ray_address is None:
-            return LocalExecutor(self.device)
+            return LocalExecutor(
+                self.device,
+                recycle_scenes=self.recycle_scenes,
+                recycle_growth_mb=self.recycle_growth_mb,
+            )
         from datagen.executors.ray import RayExecutor  # takes a second to import
 
-        return RayExecutor(self.workers, self.ray_address, self.device)
+        return RayExecutor(
+            self.workers,
+            self.ray_address,
+            self.device,
+            slots_per_gpu=self.slots_per_gpu,
+            recycle_scenes=self.recycle_scenes,
+            recycle_growth_mb=self.recycle_growth_mb,
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (2 for an error that the user can mend)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    configure_logging("--verbose" in arguments)
+    configure_logging("--verbose" in arguments or "--only" in arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's way to say Ctrl-C
     try:
         return dispatch(arguments)
     except DatagenError as error:
@@ -110,7 +133,8 @@ def run_verb(verb: str, arguments: list[str]) -> None:
                     f"{verb}: {root / needed.folder} is not there, "
                     f"making it first (datagen {first})"
                 )
-                needed.run(root, executor, dataclasses.replace(_options(flags), overwrite=False))
+                plain = dataclasses.replace(_options(flags), overwrite=False, only=())
+                needed.run(root, executor, plain)
         make(verb, stage, root, executor, _options(flags))
 
 
@@ -126,6 +150,10 @@ def default_stage(verb: str, recipe: Recipe, arguments: list[str]) -> Stage:
 
 def make(verb: str, stage: Stage, root: Folder, executor: Executor, options: RunOptions) -> None:
     """Run a stage and say what came of it."""
+    if options.only:
+        for line in stage.run_only(root, executor, options):
+            sys.stdout.write(f"{verb}: {line}\n")
+        return
     dataset = stage.run(root, executor, options)
     if verb == "layouts":
         write_attribution(root)
@@ -209,7 +237,7 @@ def show(arguments: list[str]) -> None:
 
 
 def _options(flags: RunFlags) -> RunOptions:
-    return RunOptions(flags.overwrite, flags.retry_failed, flags.max_failed_fraction)
+    return RunOptions(**{f.name: getattr(flags, f.name) for f in dataclasses.fields(RunOptions)})
 
 
 def _flag(arguments: list[str], name: str) -> str | None:
