@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 
 from datagen.blender.process import BlenderProcess
 from datagen.core.frames import Floats, camera_to_world_gl
+from datagen.views.lights import STUDIO, Light
 
 VIEWS_PER_CALL = 16  # a call's pictures wait on disk; between calls, progress can be told
 SECONDS_FOR_A_SCENE = 120.0
@@ -46,6 +47,14 @@ class RenderView:
     empty. A third of the time of a usual view is saved. None: all of it."""
 
 
+@dataclass(frozen=True)
+class Ground:
+    """A square plane that catches shadows; from below it cannot be seen."""
+
+    center_m: tuple[float, float, float]
+    side_m: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class RenderJob:
     """One scene and the views to render of it."""
@@ -59,6 +68,9 @@ class RenderJob:
 
     denoise: bool = True
     """Open Image Denoise, fast, no prefilter: 8 samples then look like 16 better denoised ones."""
+
+    light: Light = STUDIO
+    ground: Ground | None = None
 
 
 def render_views(
@@ -82,6 +94,8 @@ def render_views(
         "samples": job.samples,
         "denoise": job.denoise,
         "threads": process.threads or 0,
+        "light": _light_field(job.light),
+        "ground": asdict(job.ground) if job.ground else None,
     }
     views = iter(job.views)
     while batch := list(islice(views, VIEWS_PER_CALL)):
@@ -130,6 +144,10 @@ def _placement_field(placement: PreparedPlacement) -> dict[str, Any]:
         "prepared_path": str(placement.prepared_path.resolve()),
         "asset_to_world": placement.asset_to_world.ravel().tolist(),
     }
+
+
+def _light_field(light: Light) -> dict[str, Any]:
+    return asdict(light) | {"hdri": str(light.hdri.resolve()) if light.hdri else None}
 
 
 def _view_field(view: RenderView, width: int, height: int) -> dict[str, Any]:

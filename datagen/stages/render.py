@@ -1,34 +1,54 @@
 """``datagen render``: views of every scene, those with a fully occluded object dropped."""
 
-import io
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import tyro
-from numpy.typing import NDArray
-from PIL import Image
 
 from datagen.blender.process import BlenderProcess
-from datagen.blender.rendering import PreparedPlacement, RenderJob, RenderView, render_views
+from datagen.blender.rendering import (
+    Ground,
+    PreparedPlacement,
+    RenderJob,
+    RenderView,
+    render_views,
+)
 from datagen.core.frames import Floats
 from datagen.core.seeding import rng_for, seed_for
 from datagen.errors import ConfigError, RowError
-from datagen.shards import Output, Row
+from datagen.shards import Identity, Output, Row
 from datagen.shards.schemas import RENDERS
 from datagen.stages.assets import log_path
 from datagen.stages.scenes import SceneMeshes, SceneReader
 from datagen.stages.stage import Inputs, Process, Stage, WorkerContext
-from datagen.views.agreement import MAX_DISAGREEMENT, disagreement
+from datagen.views.agreement import MAX_DISAGREEMENT, disagreement, shadow_map
 from datagen.views.cameras import bounding_sphere, scene_views
+from datagen.views.lights import LightName, build_light
+from datagen.views.passes import NO_PASSES, Pass, pass_columns, png, read_rgba
 from datagen.views.selection import drop_reason
 from datagen.views.visibility import SceneGeometry, VisibleView
 
 Camera = tuple[Floats, Floats]
 """world_to_camera (4, 4) and intrinsics (3, 3)."""
+
+Quality = Literal["draft", "standard", "reference"]
+PRESETS: dict[Quality, tuple[int, bool]] = {
+    # Samples a pixel, and whether they are denoised.
+    "draft": (4, True),
+    "standard": (8, True),
+    "reference": (128, True),  # as TRELLIS renders
+}
+
+HDRI_SUFFIXES = (".hdr", ".exr")
+GROUND_SIDES = 50.0  # of the ground, over the scene's radius: low suns throw long shadows
+GROUND_GAP = 1e-4  # below the scene, over its radius: not in the same plane as a foot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +61,7 @@ class RenderViews(Stage):
 
     name: ClassVar[str] = "render"
     folder: ClassVar[str] = "renders"
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     schema = RENDERS
     reads: ClassVar[tuple[str, ...]] = ("assets", "layouts")
 
@@ -57,19 +77,41 @@ class RenderViews(Stage):
     """Lowest and highest elevation of a camera."""
     min_visible_px: int = 1
     """A view is dropped if any object shows fewer pixels."""
-    samples: int = 8
-    """Cycles samples a pixel, before denoising."""
-    denoise: bool = True
-    """Open Image Denoise, fast."""
+    min_visible_fraction: float = 0.0
+    """A view is dropped if any object shows a smaller share of its own silhouette."""
+    passes: tuple[Pass, ...] = ()
+    """What is stored beside picture and instance map: depth, normal, amodal."""
+    light: LightName = "studio"
+    """Soft fixed suns, TRELLIS's lamps, suns drawn a scene, or a sky drawn a scene."""
+    hdri_folder: Path | None = field(default=None, metadata={"identity": False})
+    """The .hdr and .exr pictures of the light hdri; known by their content."""
+    ground: bool = False
+    """A plane under the scene that catches shadows: never in the masks, unseen from below."""
+    quality: Quality = "standard"
+    """Samples and denoising: 4 denoised, 8 denoised, or 128 denoised as TRELLIS."""
+    samples: int | None = None
+    """Cycles samples a pixel, before denoising; the quality's own by default."""
+    denoise: bool | None = None
+    """Open Image Denoise, fast; the quality's own by default."""
     scenes_per_shard: int = 8
     """Scenes a shard."""
     seed: int = 0
     """Of the views' offsets and of Cycles' noise."""
 
     def __post_init__(self) -> None:
-        for field in ("num_views", "samples", "scenes_per_shard", "min_visible_px"):
-            if getattr(self, field) < 1:
-                raise ConfigError(f"{field} must be at least 1, got {getattr(self, field)}.")
+        for name in ("num_views", "samples", "scenes_per_shard", "min_visible_px"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, got {value}.")
+        if not 0 <= self.min_visible_fraction <= 1:
+            raise ConfigError(
+                f"min_visible_fraction must lie in [0, 1], got {self.min_visible_fraction}."
+            )
+        if (self.light == "hdri") != (self.hdri_folder is not None):
+            raise ConfigError(
+                f"light is {self.light} and hdri_folder is {self.hdri_folder}; expected both or "
+                "neither of --light hdri and --hdri-folder FOLDER."
+            )
         if not 8 <= self.resolution_px <= 8192:
             raise ConfigError(f"resolution_px must lie in [8, 8192], got {self.resolution_px}.")
         if not 1 <= self.fov_deg <= 150:
@@ -79,6 +121,35 @@ class RenderViews(Stage):
             raise ConfigError(
                 f"elevation_range_deg must be lowest and highest in [-90, 90], got {low} {high}."
             )
+
+    @cached_property
+    def cycles(self) -> tuple[int, bool]:
+        """Samples a pixel and whether they are denoised, however it was said."""
+        samples, denoise = PRESETS[self.quality]
+        return (
+            samples if self.samples is None else self.samples,
+            denoise if self.denoise is None else self.denoise,
+        )
+
+    @cached_property
+    def hdris(self) -> list[Path]:
+        """The pictures of the skies to draw from, by name."""
+        return [] if self.hdri_folder is None else list_hdris(self.hdri_folder)
+
+    def identity(self, inputs: Inputs) -> Identity:
+        """The quality is known by its numbers, and skies by their content."""
+        identity = super().identity(inputs)
+        samples, denoise = self.cycles
+        fields = identity.fields | {"samples": samples, "denoise": denoise}
+        del fields["quality"]
+        if not self.hdris:
+            return replace(identity, fields=fields)
+        skies = hashlib.sha256()
+        for path in self.hdris:
+            skies.update(hashlib.sha256(path.read_bytes()).digest())
+        return replace(
+            identity, fields=fields, inputs={**identity.inputs, "hdris": skies.hexdigest()}
+        )
 
     def units(self, inputs: Inputs) -> Sequence[int]:
         return inputs["layouts"].units()
@@ -102,14 +173,30 @@ class RenderViews(Stage):
         size = self.resolution_px
         cameras = self._cameras(layout_id, scene)
         geometry = SceneGeometry(scene.meshes, scene.transparent)
-        seen = [geometry.cast_view(*camera, size, size) for camera in cameras]
+        seen = [
+            geometry.cast_view(
+                *camera,
+                size,
+                size,
+                amodal_masks="amodal" in self.passes,
+                normals="normal" in self.passes,
+            )
+            for camera in cameras
+        ]
         reasons = [
-            drop_reason(view.visible_px, view.amodal_px, min_visible_px=self.min_visible_px)
+            drop_reason(
+                view.visible_px,
+                view.amodal_px,
+                min_visible_px=self.min_visible_px,
+                min_visible_fraction=self.min_visible_fraction,
+            )
             for view in seen
         ]
         kept = [index for index, reason in enumerate(reasons) if reason is None]
         pictures = self._trace(layout_id, scene, cameras, seen, kept, blender)
-        check_agreement({index: (pictures[index], seen[index]) for index in kept})
+        check_agreement(
+            {index: (pictures[index], seen[index]) for index in kept}, ground=self.ground
+        )
         return [
             {
                 "layout_id": layout_id,
@@ -125,6 +212,7 @@ class RenderViews(Stage):
                 "rgb": pictures.get(index),
                 "instance_map": png(seen[index].instance_map) if index in pictures else None,
             }
+            | (pass_columns(seen[index], self.passes) if index in pictures else NO_PASSES)
             for index, (world_to_camera, intrinsics) in enumerate(cameras)
         ]
 
@@ -169,6 +257,8 @@ class RenderViews(Stage):
         """Return the pictures of the kept views by index."""
         if not kept:
             return {}
+        samples, denoise = self.cycles
+        rng = rng_for(self.seed, self.name, layout_id, "light")
         job = RenderJob(
             placements=[
                 PreparedPlacement(prepared_path=path, asset_to_world=matrix)
@@ -179,20 +269,50 @@ class RenderViews(Stage):
                     world_to_camera=cameras[index][0],
                     intrinsics=cameras[index][1],
                     seed=seed_for(self.seed, self.name, layout_id, index),
-                    window_px=seen[index].window_px,
+                    window_px=None if self.ground else seen[index].window_px,
                 )
                 for index in kept
             ],
             width=self.resolution_px,
             height=self.resolution_px,
-            samples=self.samples,
-            denoise=self.denoise,
+            samples=samples,
+            denoise=denoise,
+            light=build_light(self.light, scene.vertices, rng, self.hdris),
+            ground=ground_under(scene.vertices) if self.ground else None,
         )
         return dict(zip(kept, render_views(blender, job), strict=True))
 
 
-def check_agreement(views: dict[int, tuple[bytes, VisibleView]]) -> None:
+def ground_under(vertices_m: Floats) -> Ground:
+    """Return the ground of a scene, whose vertices are (V, 3), metres, world."""
+    center_m, radius_m = bounding_sphere(vertices_m)
+    height_m = float(vertices_m[:, 2].min()) - GROUND_GAP * radius_m
+    return Ground((float(center_m[0]), float(center_m[1]), height_m), GROUND_SIDES * radius_m)
+
+
+def list_hdris(folder: Path) -> list[Path]:
+    """Return the pictures of skies in a folder, by name.
+
+    Raises:
+        ConfigError: there is no such folder, or none in it.
+    """
+    found = list(folder.iterdir()) if folder.is_dir() else []
+    skies = sorted(path for path in found if path.suffix.lower() in HDRI_SUFFIXES)
+    if not skies:
+        what = f"holds {len(found)} files, none" if folder.is_dir() else "is no folder"
+        raise ConfigError(
+            f"hdri_folder {folder} {what}; expected a folder of .hdr or .exr skies "
+            "(equirectangular); give another --hdri-folder."
+        )
+    return skies
+
+
+def check_agreement(views: dict[int, tuple[bytes, VisibleView]], *, ground: bool = False) -> None:
     """Check a scene's pictures against its rays.
+
+    Args:
+        views: a view's PNG and what its rays met, by index.
+        ground: whether shadows on a ground are in the pictures.
 
     Raises:
         RowError: pooled over the views, alpha and instance map differ in too many pixels.
@@ -201,7 +321,10 @@ def check_agreement(views: dict[int, tuple[bytes, VisibleView]]) -> None:
     pixels = 0
     for index, (picture, seen) in views.items():
         rgba = read_rgba(picture)
-        wrong[index] = disagreement(rgba[..., 3], seen.instance_map, seen.transparent_map)
+        excused = seen.transparent_map
+        if ground:
+            excused = excused | shadow_map(rgba, seen.instance_map)
+        wrong[index] = disagreement(rgba[..., 3], seen.instance_map, excused)
         pixels += seen.instance_map.size
     total = sum(wrong.values())
     if total > MAX_DISAGREEMENT * pixels:
@@ -211,20 +334,3 @@ def check_agreement(views: dict[int, tuple[bytes, VisibleView]]) -> None:
             f"({total / pixels:.2%}, at most {MAX_DISAGREEMENT:.2%} may; worst: view {worst}). "
             "The prepared asset and its geometry differ, or a material is transparent unmarked"
         )
-
-
-def png(array: NDArray[np.generic]) -> bytes:
-    """Return an image (H, W) uint8 or uint16 as PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format="PNG", compress_level=6)
-    return buffer.getvalue()
-
-
-def read_rgba(data: bytes) -> NDArray[np.uint8]:
-    """Return a PNG as (H, W, 4) uint8, straight alpha, sRGB."""
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
-
-
-def read_instance_map(data: bytes) -> NDArray[Any]:
-    """Return an instance map (H, W): 0 background, i + 1 placement i."""
-    return np.asarray(Image.open(io.BytesIO(data)))
