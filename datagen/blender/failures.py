@@ -1,5 +1,6 @@
 """Why a scene was not rendered: the kinds that a person tells apart, and how they are known."""
 
+import re
 import signal
 from pathlib import Path
 from typing import Literal
@@ -18,8 +19,12 @@ Kind = Literal[
 ]
 
 FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGABRT, signal.SIGFPE}
-GPU_WORDS = ("cuda", "optix", "nvrtc", "illegal address", "gpu memory", "hip error", "oneapi")
-MEMORY_WORDS = ("memoryerror", "out of memory", "bad_alloc", "malloc returns null")
+_GPU = r"\b(cuda|optix|hip|oneapi|nvrtc|cu[A-Z]\w+)\b"
+_TROUBLE = r"\b(error|failed|illegal|invalid|out of memory)\b"
+GPU_WORDS = re.compile(
+    rf"{_GPU}[^\n]*{_TROUBLE}|{_TROUBLE}[^\n]*{_GPU}|out of gpu memory", re.IGNORECASE
+)
+MEMORY_WORDS = re.compile(r"MemoryError|out of memory|bad_alloc|malloc returns null", re.IGNORECASE)
 
 
 class RenderFailure(RowError):
@@ -60,11 +65,9 @@ def kind_of_exit(code: int, last_words: str, *, oom_killed: bool) -> Kind:
 
 def kind_of_words(words: str) -> Kind | None:
     """Return what an error's own words say: a GPU's error, or memory; None for neither."""
-    lower = words.lower()
-    is_memory = any(word in lower for word in MEMORY_WORDS)
-    if any(f"{word}" in lower for word in GPU_WORDS) and (is_memory or "error" in lower):
+    if GPU_WORDS.search(words):
         return "gpu_error"
-    return "out_of_memory" if is_memory else None
+    return "out_of_memory" if MEMORY_WORDS.search(words) else None
 
 
 def oom_kills() -> int:
