@@ -85,7 +85,6 @@ def _set_up_cycles(scene: bpy.types.Scene) -> None:
     scene.render.use_persistent_data = True
     scene.render.film_transparent = True
     cycles = scene.cycles
-    cycles.device = "CPU"
     cycles.use_adaptive_sampling = False
     cycles.use_auto_tile = False
     # A box of one pixel, so that the alpha of a pixel is the share of it that objects cover.
@@ -130,6 +129,7 @@ def _set_quality(scene: bpy.types.Scene, job: dict[str, Any]) -> None:
         # Cycles would go on with the noise pattern of the old number: forget its data once.
         scene.render.use_persistent_data = False
         scene.render.use_persistent_data = True
+    cycles.device = job["device"]
     cycles.samples = job["samples"]
     cycles.use_denoising = job["denoise"]
     if job["denoise"]:

@@ -124,7 +124,7 @@ def _render_batch(
     process: BlenderProcess, scene: dict[str, Any], views: list[RenderView]
 ) -> list[bytes]:
     megasamples = scene["width"] * scene["height"] * (scene["samples"] + 4) * len(views) / 1e6
-    with tempfile.TemporaryDirectory(prefix="datagen-views-") as folder:
+    with tempfile.TemporaryDirectory(dir=process.scratch) as folder:
         paths = [Path(folder) / f"{index:03d}.png" for index in range(len(views))]
         fields = [
             _view_field(view, scene["width"], scene["height"]) | {"path": str(path)}

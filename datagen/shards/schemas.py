@@ -126,6 +126,7 @@ RENDERS = pa.schema(
         ("depth_unit_m", pa.float64()),
         ("normal", pa.binary()),
         ("amodal_masks", pa.list_(pa.binary())),
+        ("fallback", pa.string()),  # null, or with what less it was rendered: cpu, samples=2
     ]
 )
 

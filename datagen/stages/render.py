@@ -12,6 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 import tyro
 
+from datagen.blender.failures import Disagreement
+from datagen.blender.ladder import climb
 from datagen.blender.process import BlenderProcess
 from datagen.blender.rendering import (
     Ground,
@@ -22,10 +24,11 @@ from datagen.blender.rendering import (
 )
 from datagen.core.frames import Floats
 from datagen.core.seeding import rng_for, seed_for
-from datagen.errors import ConfigError, RowError
+from datagen.errors import ConfigError
 from datagen.shards import Identity, Output, Row
 from datagen.shards.schemas import RENDERS
 from datagen.stages.assets import log_path
+from datagen.stages.logs import workspace_of
 from datagen.stages.scenes import SceneMeshes, SceneReader
 from datagen.stages.stage import Inputs, Process, Stage, WorkerContext
 from datagen.views.agreement import MAX_DISAGREEMENT, disagreement, shadow_map
@@ -34,6 +37,9 @@ from datagen.views.lights import LightName, build_light
 from datagen.views.passes import NO_PASSES, Pass, pass_columns, png, read_rgba
 from datagen.views.selection import drop_reason
 from datagen.views.visibility import SceneGeometry, VisibleView
+
+FEWER = 4
+"""A scene that cannot be rendered as asked is tried at last with so many times fewer samples."""
 
 Camera = tuple[Floats, Floats]
 """world_to_camera (4, 4) and intrinsics (3, 3)."""
@@ -64,6 +70,7 @@ class RenderViews(Stage):
     revision: ClassVar[int] = 2
     schema = RENDERS
     reads: ClassVar[tuple[str, ...]] = ("assets", "layouts")
+    uses_gpu: ClassVar[bool] = True
 
     num_views: Annotated[int, tyro.conf.arg(aliases=["--views"])] = 150
     """Views a scene, before any is dropped."""
@@ -157,14 +164,55 @@ class RenderViews(Stage):
     @contextmanager
     def open(self, inputs: Inputs, context: WorkerContext) -> Iterator[Process]:
         reader = SceneReader(inputs["assets"])
-        log = log_path(context, self.name)
-        with BlenderProcess(log, threads=context.threads) as blender:
+        with self.blender(context) as blender:
 
             def process(layout_id: int) -> list[Row]:
                 [layout] = inputs["layouts"].rows_of(layout_id)
-                return self.render_scene(layout_id, reader.read(layout, prepared=True), blender)
+                scene = reader.read(layout, prepared=True)
+                context.events["recycled"] += blender.begin_scene()
+                replay = f"datagen {self.name} --only {layout_id} --root {workspace_of(folder)}"
+                return climb(
+                    lambda less: self._render_with(less, layout_id, scene, blender),
+                    blender,
+                    context.events,
+                    replay,
+                )
 
+            folder = context.folder
             yield process
+
+    def blender(self, context: WorkerContext) -> BlenderProcess:
+        """Return a worker's Blender."""
+        return BlenderProcess(
+            log_path(context),
+            threads=context.threads,
+            device=context.device,
+            recycle_scenes=context.recycle_scenes,
+            recycle_growth_mb=context.recycle_growth_mb,
+        )
+
+    def tally(self, rows: Sequence[Row]) -> dict[str, int]:
+        """Count kept and dropped views, and scenes made with less than was asked for."""
+        kept = sum(row["kept"] for row in rows)
+        fallbacks = sum(row["fallback"] is not None for row in rows[:1])
+        return {"kept": kept, "dropped": len(rows) - kept, "fallbacks": fallbacks}
+
+    def _render_with(
+        self, less: bool, layout_id: int, scene: SceneMeshes, blender: BlenderProcess
+    ) -> list[Row]:
+        """Render a scene as asked, or with less: on the CPU, or there with fewer samples."""
+        stage, note = self, None
+        if less and blender.cycles_device == "GPU":
+            note = "cpu"
+        elif less:
+            stage = replace(self, samples=max(1, self.cycles[0] // FEWER))
+            note = f"samples={stage.samples}"
+        blender.cpu_only = note == "cpu"
+        try:
+            rows = stage.render_scene(layout_id, scene, blender)
+        finally:
+            blender.cpu_only = False
+        return [row | {"fallback": note} for row in rows]
 
     def render_scene(
         self, layout_id: int, scene: SceneMeshes, blender: BlenderProcess
@@ -220,13 +268,17 @@ class RenderViews(Stage):
         """Count kept and dropped views, and scenes that have no view left."""
         kept: Counter[int] = Counter()
         dropped: Counter[str] = Counter()
-        for row in output.rows(["layout_id", "kept", "drop_reason"]):
+        fallbacks = set()
+        for row in output.rows(["layout_id", "kept", "drop_reason", "fallback"]):
+            fallbacks |= {row["layout_id"]} if row["fallback"] else set()
             kept[row["layout_id"]] += row["kept"]
             if not row["kept"]:
                 dropped[row["drop_reason"].split(":")[0].replace(" ", "_")] += 1
         counts = {"kept": kept.total()}
         counts |= {f"dropped_{reason}": number for reason, number in sorted(dropped.items())}
         counts["scenes_without_views"] = sum(number == 0 for number in kept.values())
+        if fallbacks:
+            counts["scenes_with_fallback"] = len(fallbacks)
         return {"counts": counts}
 
     def _cameras(self, layout_id: int, scene: SceneMeshes) -> list[Camera]:
@@ -315,7 +367,7 @@ def check_agreement(views: dict[int, tuple[bytes, VisibleView]], *, ground: bool
         ground: whether shadows on a ground are in the pictures.
 
     Raises:
-        RowError: pooled over the views, alpha and instance map differ in too many pixels.
+        Disagreement: pooled over the views, alpha and instance map differ in too many pixels.
     """
     wrong: dict[int, int] = {}
     pixels = 0
@@ -329,7 +381,7 @@ def check_agreement(views: dict[int, tuple[bytes, VisibleView]], *, ground: bool
     total = sum(wrong.values())
     if total > MAX_DISAGREEMENT * pixels:
         worst = max(wrong, key=lambda index: wrong[index])
-        raise RowError(
+        raise Disagreement(
             f"the picture and the rays disagree in {total} of {pixels} pixels "
             f"({total / pixels:.2%}, at most {MAX_DISAGREEMENT:.2%} may; worst: view {worst}). "
             "The prepared asset and its geometry differ, or a material is transparent unmarked"
