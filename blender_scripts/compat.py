@@ -25,6 +25,28 @@ def check_supported() -> None:
         )
 
 
+def import_fbx(path: str) -> None:
+    """Import an FBX file. The importer that reads text files and old ones came with 4.5."""
+    if bpy.app.version >= (4, 5):
+        bpy.ops.wm.fbx_import(filepath=path, use_anim=False)
+    else:
+        bpy.ops.import_scene.fbx(filepath=path, use_anim=False)
+
+
+def import_dae(path: str) -> None:
+    """Import a Collada file.
+
+    Raises:
+        RuntimeError: Blender has no importer since 5.0.
+    """
+    if bpy.app.version >= (5, 0):
+        raise RuntimeError(
+            f"Blender {bpy.app.version_string} reads no Collada files; 4.2 LTS and 4.5 LTS do. "
+            "Name one of them with --blender, or convert the file to glTF."
+        )
+    bpy.ops.wm.collada_import(filepath=path)
+
+
 def append_mesh(path: str, name: str) -> bpy.types.Mesh:
     """Load a mesh, with its materials and pictures, from a .blend file.
 
