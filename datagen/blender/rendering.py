@@ -11,7 +11,7 @@ import numpy as np
 
 from datagen.blender.process import BlenderProcess
 from datagen.core.frames import Floats, camera_to_world_gl
-from datagen.views.lights import STUDIO, Light
+from datagen.views.lights import STUDIO, Ground, Light
 
 VIEWS_PER_CALL = 16  # a call's pictures wait on disk; between calls, progress can be told
 SECONDS_FOR_A_SCENE = 120.0
@@ -45,14 +45,6 @@ class RenderView:
     window_px: tuple[int, int, int, int] | None = None
     """Left, top, right, bottom (beyond the last): what is traced; the rest of the picture stays
     empty. A third of the time of a usual view is saved. None: all of it."""
-
-
-@dataclass(frozen=True)
-class Ground:
-    """A square plane that catches shadows; from below it cannot be seen."""
-
-    center_m: tuple[float, float, float]
-    side_m: float
 
 
 @dataclass(frozen=True, kw_only=True)

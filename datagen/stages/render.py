@@ -15,13 +15,7 @@ import tyro
 from datagen.blender.failures import Disagreement
 from datagen.blender.ladder import climb
 from datagen.blender.process import BlenderProcess
-from datagen.blender.rendering import (
-    Ground,
-    PreparedPlacement,
-    RenderJob,
-    RenderView,
-    render_views,
-)
+from datagen.blender.rendering import PreparedPlacement, RenderJob, RenderView, render_views
 from datagen.core.frames import Floats
 from datagen.core.seeding import rng_for, seed_for
 from datagen.errors import ConfigError
@@ -33,7 +27,7 @@ from datagen.stages.scenes import SceneMeshes, SceneReader
 from datagen.stages.stage import Inputs, Process, Stage, WorkerContext
 from datagen.views.agreement import MAX_DISAGREEMENT, disagreement, shadow_map
 from datagen.views.cameras import bounding_sphere, scene_views
-from datagen.views.lights import LightName, build_light
+from datagen.views.lights import LightName, build_light, ground_under, list_hdris
 from datagen.views.passes import NO_PASSES, Pass, pass_columns, png, read_rgba
 from datagen.views.selection import drop_reason
 from datagen.views.visibility import SceneGeometry, VisibleView
@@ -51,10 +45,6 @@ PRESETS: dict[Quality, tuple[int, bool]] = {
     "standard": (8, True),
     "reference": (128, True),  # as TRELLIS renders
 }
-
-HDRI_SUFFIXES = (".hdr", ".exr")
-GROUND_SIDES = 50.0  # of the ground, over the scene's radius: low suns throw long shadows
-GROUND_GAP = 1e-4  # below the scene, over its radius: not in the same plane as a foot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +209,7 @@ class RenderViews(Stage):
     ) -> list[Row]:
         """Return the rows of one scene: decide by rays, then trace what is kept."""
         size = self.resolution_px
-        cameras = self._cameras(layout_id, scene)
+        cameras = self.cameras(layout_id, scene)
         geometry = SceneGeometry(scene.meshes, scene.transparent)
         seen = [
             geometry.cast_view(
@@ -241,7 +231,8 @@ class RenderViews(Stage):
             for view in seen
         ]
         kept = [index for index, reason in enumerate(reasons) if reason is None]
-        pictures = self._trace(layout_id, scene, cameras, seen, kept, blender)
+        job = self.render_job(layout_id, scene, cameras, seen, kept)
+        pictures = dict(zip(kept, render_views(blender, job) if kept else [], strict=True))
         check_agreement(
             {index: (pictures[index], seen[index]) for index in kept}, ground=self.ground
         )
@@ -281,7 +272,8 @@ class RenderViews(Stage):
             counts["scenes_with_fallback"] = len(fallbacks)
         return {"counts": counts}
 
-    def _cameras(self, layout_id: int, scene: SceneMeshes) -> list[Camera]:
+    def cameras(self, layout_id: int, scene: SceneMeshes) -> list[Camera]:
+        """Return the cameras of a scene's views."""
         center_m, radius_m = bounding_sphere(scene.vertices)
         rng = rng_for(self.seed, self.name, layout_id)
         low, high = np.radians(self.elevation_range_deg)
@@ -297,21 +289,18 @@ class RenderViews(Stage):
             elevation_range_rad=(float(low), float(high)),
         )
 
-    def _trace(
+    def render_job(
         self,
         layout_id: int,
         scene: SceneMeshes,
         cameras: list[Camera],
         seen: list[VisibleView],
         kept: list[int],
-        blender: BlenderProcess,
-    ) -> dict[int, bytes]:
-        """Return the pictures of the kept views by index."""
-        if not kept:
-            return {}
+    ) -> RenderJob:
+        """Return what Blender is to render: the views of a scene that are kept."""
         samples, denoise = self.cycles
         rng = rng_for(self.seed, self.name, layout_id, "light")
-        job = RenderJob(
+        return RenderJob(
             placements=[
                 PreparedPlacement(prepared_path=path, asset_to_world=matrix)
                 for path, matrix in zip(scene.prepared_paths, scene.asset_to_world, strict=True)
@@ -332,31 +321,6 @@ class RenderViews(Stage):
             light=build_light(self.light, scene.vertices, rng, self.hdris),
             ground=ground_under(scene.vertices) if self.ground else None,
         )
-        return dict(zip(kept, render_views(blender, job), strict=True))
-
-
-def ground_under(vertices_m: Floats) -> Ground:
-    """Return the ground of a scene, whose vertices are (V, 3), metres, world."""
-    center_m, radius_m = bounding_sphere(vertices_m)
-    height_m = float(vertices_m[:, 2].min()) - GROUND_GAP * radius_m
-    return Ground((float(center_m[0]), float(center_m[1]), height_m), GROUND_SIDES * radius_m)
-
-
-def list_hdris(folder: Path) -> list[Path]:
-    """Return the pictures of skies in a folder, by name.
-
-    Raises:
-        ConfigError: there is no such folder, or none in it.
-    """
-    found = list(folder.iterdir()) if folder.is_dir() else []
-    skies = sorted(path for path in found if path.suffix.lower() in HDRI_SUFFIXES)
-    if not skies:
-        what = f"holds {len(found)} files, none" if folder.is_dir() else "is no folder"
-        raise ConfigError(
-            f"hdri_folder {folder} {what}; expected a folder of .hdr or .exr skies "
-            "(equirectangular); give another --hdri-folder."
-        )
-    return skies
 
 
 def check_agreement(views: dict[int, tuple[bytes, VisibleView]], *, ground: bool = False) -> None:

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datagen.core.frames import Floats
+from datagen.errors import ConfigError
+from datagen.views.cameras import bounding_sphere
 
 LightName = Literal["studio", "trellis", "random", "hdri"]
 Vector = tuple[float, float, float]
@@ -27,6 +29,11 @@ RANDOM_FILL_IRRADIANCE = (0.2, 1.0)
 RANDOM_ANGLE_RAD = (0.05, 1.2)  # of a sun's disk: from hard shadows to very soft ones
 RANDOM_SKY_RADIANCE = (0.1, 0.5)
 RANDOM_TINT = 0.25  # the most by which red and blue leave white, one up, one down
+
+
+HDRI_SUFFIXES = (".hdr", ".exr")
+GROUND_SIDES = 50.0  # of the ground, over the scene's radius: low suns throw long shadows
+GROUND_GAP = 1e-4  # below the scene, over its radius: not in the same plane as a foot
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,14 @@ class Light:
     """An equirectangular .hdr or .exr picture; None: the uniform sky."""
     hdri_turn_rad: float = 0.0
     """How far the picture is turned about the up axis."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A square plane that catches shadows; from below it cannot be seen."""
+
+    center_m: Vector
+    side_m: float
 
 
 STUDIO = Light(
@@ -145,3 +160,27 @@ def _sample_sun(
         size=float(rng.uniform(*RANDOM_ANGLE_RAD)),
         color=(1.0 + tint, 1.0, 1.0 - tint),
     )
+
+
+def ground_under(vertices_m: Floats) -> Ground:
+    """Return the ground of a scene, whose vertices are (V, 3), metres, world."""
+    center_m, radius_m = bounding_sphere(vertices_m)
+    height_m = float(vertices_m[:, 2].min()) - GROUND_GAP * radius_m
+    return Ground((float(center_m[0]), float(center_m[1]), height_m), GROUND_SIDES * radius_m)
+
+
+def list_hdris(folder: Path) -> list[Path]:
+    """Return the pictures of skies in a folder, by name.
+
+    Raises:
+        ConfigError: there is no such folder, or none in it.
+    """
+    found = list(folder.iterdir()) if folder.is_dir() else []
+    skies = sorted(path for path in found if path.suffix.lower() in HDRI_SUFFIXES)
+    if not skies:
+        what = f"holds {len(found)} files, none" if folder.is_dir() else "is no folder"
+        raise ConfigError(
+            f"hdri_folder {folder} {what}; expected a folder of .hdr or .exr skies "
+            "(equirectangular); give another --hdri-folder."
+        )
+    return skies
