@@ -39,7 +39,7 @@ class RunFlags(RunOptions):
     """How to run. None of it changes the data."""
 
     root: str = "dataset"
-    """The workspace: a folder, or a URL that pyarrow knows."""
+    """The workspace: a folder, or a URL that pyarrow or fsspec knows."""
     workers: int = 1
     """The most that run at once; above 1, Ray runs them."""
     ray_address: str | None = None

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import signal
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -88,6 +90,7 @@ class RayExecutor:
         if ray.is_initialized():
             return
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        on_terminate = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(
                 address=self.address,
@@ -102,6 +105,8 @@ class RayExecutor:
                 "for this machine."
             ) from error
         self._started_here.append(True)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_terminate)  # Ray puts one there that aborts
 
 
 class _Crew:
