@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import tyro
 
+from datagen.blender.executable import named_blender
 from datagen.errors import ConfigError, DatagenError
 from datagen.executors.job import Executor
 from datagen.executors.local import LocalExecutor
@@ -52,6 +53,9 @@ class RunFlags(RunOptions):
     """Start a fresh Blender after so many scenes; 0: never."""
     recycle_growth_mb: float = 2048.0
     """Start a fresh Blender when its memory has grown by so much; 0: never."""
+    blender: str | None = None
+    """A Blender executable, or a Python with bpy, at the same place on every machine; by default
+    what DATAGEN_BLENDER names, else this Python's bpy."""
     recipe: str | None = None
     """Take the stage's defaults from this recipe."""
     verbose: bool = False
@@ -71,6 +75,7 @@ class RunFlags(RunOptions):
                 self.device,
                 recycle_scenes=self.recycle_scenes,
                 recycle_growth_mb=self.recycle_growth_mb,
+                blender=named_blender(self.blender),
             )
         from datagen.executors.ray import RayExecutor  # takes a second to import
 
@@ -81,6 +86,7 @@ class RunFlags(RunOptions):
             slots_per_gpu=self.slots_per_gpu,
             recycle_scenes=self.recycle_scenes,
             recycle_growth_mb=self.recycle_growth_mb,
+            blender=named_blender(self.blender),
         )
 
 

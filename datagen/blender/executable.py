@@ -19,6 +19,12 @@ def chosen_blender(blender: str | None) -> str:
     return blender or os.environ.get(BLENDER_VARIABLE) or sys.executable
 
 
+def named_blender(blender: str | None) -> str | None:
+    """Return a Blender as named on the command line, its path absolute: workers run elsewhere."""
+    has_folder = blender is not None and len(Path(blender).parts) > 1
+    return str(Path(blender).absolute()) if blender is not None and has_folder else blender
+
+
 def blender_command(blender: str, script: Path) -> list[str]:
     """Return the command that runs a script inside Blender; what is added to it are the script's
     arguments, the last of ``sys.argv``.

@@ -26,6 +26,8 @@ class WorkerOptions:
     """Start a fresh Blender after so many scenes; 0: never."""
     recycle_growth_mb: float = 0.0
     """Start a fresh Blender when it has grown by so much; 0: never."""
+    blender: str | None = None
+    """A Blender executable or a Python with bpy; None: see BlenderProcess."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ class LocalExecutor:
     threads: int | None = None
     recycle_scenes: int = 0
     recycle_growth_mb: float = 0.0
+    blender: str | None = None
 
     def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[tuple[Task, Report]]:
         if not tasks:
@@ -25,6 +26,7 @@ class LocalExecutor:
             name="local",
             recycle_scenes=self.recycle_scenes,
             recycle_growth_mb=self.recycle_growth_mb,
+            blender=self.blender,
         )
         with job.open(options) as opened:
             for task in tasks:

@@ -37,6 +37,8 @@ class RayExecutor:
     """Workers that share a GPU."""
     recycle_scenes: int = 0
     recycle_growth_mb: float = 0.0
+    blender: str | None = None
+    """At the same place on every machine."""
     _started_here: list[bool] = field(default_factory=list, compare=False, repr=False)
 
     def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[tuple[Task, Report]]:
@@ -179,6 +181,7 @@ class _Crew:
             name=f"worker-{self._hired:02d}",
             recycle_scenes=self._executor.recycle_scenes,
             recycle_growth_mb=self._executor.recycle_growth_mb,
+            blender=self._executor.blender,
         )
         self._hired += 1
         worker = self._actor.remote(self._job_ref, options)

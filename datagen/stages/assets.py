@@ -127,7 +127,9 @@ class PrepareAssets(Stage):
         source, objects = self.opened, self.objects
         with (
             scratch_folder() as scratch,
-            BlenderProcess(log_path(context), threads=context.threads) as blender,
+            BlenderProcess(
+                log_path(context), blender=context.blender, threads=context.threads
+            ) as blender,
         ):
 
             def process(index: int) -> list[Row]:

@@ -175,6 +175,7 @@ class RenderViews(Stage):
         """Return a worker's Blender."""
         return BlenderProcess(
             log_path(context),
+            blender=context.blender,
             threads=context.threads,
             device=context.device,
             recycle_scenes=context.recycle_scenes,
