@@ -8,6 +8,9 @@ SUPPORTED = {(4, 2): "4.2 LTS", (4, 5): "4.5 LTS", (5, 0): "5.0"}
 """Those in which the tests of ``make test-blender-matrix`` pass."""
 
 
+ZSTANDARD = bytes.fromhex("28b52ffd")
+
+
 class WrongBlender(Exception):
     """This Blender cannot do the work, whichever row it is."""
 
@@ -68,7 +71,7 @@ def append_mesh(path: str, name: str) -> bpy.types.Mesh:
             wanted.meshes = [name]
     except OSError as error:
         # Blender 5.0 changed how a file begins, which 4.2 does not recognise.
-        if bpy.app.version >= (4, 5) or not Path(path).is_file():
+        if bpy.app.version >= (4, 5) or not _is_compressed(path):
             raise
         raise WrongBlender(f"{str(error).strip()}. {_too_new(path, 'perhaps 5.0')}") from None
     version = _forget_library(path)
@@ -83,6 +86,12 @@ def _forget_library(path: str) -> tuple[int, int, int]:
     version = tuple(library.version)
     bpy.data.libraries.remove(library)
     return version
+
+
+def _is_compressed(path: str) -> bool:
+    """Say whether a file begins as prepared ones do; a lost or overwritten one does not."""
+    file = Path(path)
+    return file.is_file() and file.read_bytes()[:4] == ZSTANDARD
 
 
 def _too_new(path: str, version: str) -> str:
