@@ -59,13 +59,17 @@ def set_ground(scene: bpy.types.Scene, ground: dict[str, Any] | None) -> None:
 
 
 def show_ground_from_above(camera: bpy.types.Object) -> None:
-    """Hide the ground from a camera below it, to which it would hide the scene."""
+    """Hide the ground from a camera below it, to which it would hide the scene.
+
+    There it only keeps light away. A catcher that no camera ray can meet would still make the
+    denoiser leave dust of alpha 1 to 16 around objects.
+    """
     item = bpy.data.objects.get(GROUND)
     if item is None:
         return
     is_above = camera.matrix_world.translation.z > item.matrix_world.translation.z
     if item.visible_camera != is_above:
-        item.visible_camera = is_above
+        item.visible_camera = item.is_shadow_catcher = is_above
 
 
 def _lamp(lamp: dict[str, Any]) -> bpy.types.Object:
