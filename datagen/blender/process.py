@@ -112,6 +112,11 @@ class BlenderProcess:
         return self._hello
 
     @property
+    def device_in_use(self) -> str | None:
+        """The kind of device that Cycles uses, in its own words; None before the first start."""
+        return self._hello.get("device")
+
+    @property
     def cycles_device(self) -> str:
         """What Cycles is told to render on: CPU or GPU."""
         is_cpu = self.cpu_only or self._hello.get("device", "CPU") == "CPU"
@@ -262,7 +267,9 @@ class BlenderProcess:
             self._end()
             raise
         self._hello = hello
-        logger.debug("Blender %s renders on %s", hello["blender"], hello["device"])
+        first = not self.restarts and not self.recycled
+        log = logger.info if first else logger.debug
+        log(f"Blender {hello['blender']} renders on {hello['device']} (--device {self._device})")
 
     def _refuse_wrong(self, reply: dict[str, Any]) -> None:
         """Raise when another Blender is needed: no row would succeed in this one."""

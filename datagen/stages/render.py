@@ -161,12 +161,15 @@ class RenderViews(Stage):
                 scene = reader.read(layout, prepared=True)
                 context.events["recycled"] += blender.begin_scene()
                 replay = f"datagen {self.name} --only {layout_id} --root {workspace_of(folder)}"
-                return climb(
+                rows = climb(
                     lambda less: self._render_with(less, layout_id, scene, blender),
                     blender,
                     context.events,
                     replay,
                 )
+                if blender.device_in_use is not None:
+                    context.events[f"on_{blender.device_in_use.lower()}"] += 1
+                return rows
 
             folder = context.folder
             yield process
