@@ -43,6 +43,20 @@ def blender_command(blender: str, script: Path) -> list[str]:
     return [blender, *flags, "--python", str(script), "--"]
 
 
+def blender_version(blender: str | None) -> str | None:
+    """Return the version of the chosen Blender; None where it is not on this machine."""
+    program = chosen_blender(blender)
+    try:
+        if is_blender(program):
+            return _words_of_version(program).removeprefix("Blender ").splitlines()[0]
+    except BlenderError:
+        return None
+    # Its metadata, since importing bpy takes seconds.
+    code = "from importlib.metadata import version; print(version('bpy'))"
+    result = subprocess.run([program, "-c", code], capture_output=True, text=True, check=False)
+    return result.stdout.strip() or None
+
+
 @lru_cache(maxsize=16)
 def is_blender(program: str) -> bool:
     """Say whether a program is a Blender executable; otherwise it is a Python.
@@ -52,6 +66,17 @@ def is_blender(program: str) -> bool:
     """
     if program == sys.executable:
         return False
+    words = _words_of_version(program)
+    for name in ("Blender", "Python"):
+        if words.startswith(f"{name} "):
+            return name == "Blender"
+    raise BlenderError(
+        f"Blender cannot start: `{program} --version` says {words[-500:]!r}. {EXPECTED}"
+    )
+
+
+def _words_of_version(program: str) -> str:
+    """Return what a program answers to ``--version``, from the line with its name on."""
     try:
         result = subprocess.run(
             [program, "--version"],
@@ -65,14 +90,9 @@ def is_blender(program: str) -> bool:
     except (OSError, subprocess.TimeoutExpired) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise BlenderError(f"Blender cannot start: {program}: {reason}. {EXPECTED}") from None
-    words = result.stdout + result.stderr
-    for name in ("Blender", "Python"):
-        if any(line.startswith(f"{name} ") for line in words.splitlines()):
-            return name == "Blender"
-    raise BlenderError(
-        f"Blender cannot start: `{program} --version` says {words.strip()[-500:]!r} "
-        f"(exit code {result.returncode}). {EXPECTED}"
-    )
+    lines = (result.stdout + result.stderr).strip().splitlines()
+    named = [i for i, line in enumerate(lines) if line.startswith(("Blender ", "Python "))]
+    return "\n".join(lines[named[0] if named else 0 :])
 
 
 EXPECTED = (

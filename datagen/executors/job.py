@@ -75,6 +75,11 @@ class Job(Protocol):
 class Executor(Protocol):
     """Decides where tasks are made."""
 
+    @property
+    def blender(self) -> str | None:
+        """What ``--blender`` names."""
+        ...
+
     def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[tuple[Task, Report]]:
         """Perform all tasks, in any order; yield each with what came of it."""
         ...

@@ -201,7 +201,8 @@ class Stage:
         with Progress(self.name, self.unit_noun, len(units), log) as progress:
             self._make_missing(output, inputs, executor, progress)
         seconds = time.monotonic() - started
-        made_by = provenance(seconds, executor.describe()) | {"events": dict(progress.counts)}
+        made_by = provenance(seconds, executor.describe(), executor.blender)
+        made_by |= {"events": dict(progress.counts)}
         dataset = output.seal(self.summarise(output) | {"provenance": made_by})
         logger.info(f"{self.name}: {funnel(dataset)} → {dataset.folder}")
         return dataset

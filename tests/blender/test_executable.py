@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from datagen.blender import (
 from datagen.blender.executable import (
     BLENDER_VARIABLE,
     blender_command,
+    blender_version,
     chosen_blender,
     is_blender,
     named_blender,
@@ -135,15 +137,21 @@ def test_program_that_is_neither_blender_nor_python_is_an_error_that_names_it(pr
 
 
 def test_commands_differ_only_in_how_the_script_is_named(program):
-    blender = program("my-blender", "#!/bin/sh\necho Blender 5.0.1\n")
+    blender = program("my-blender", "#!/bin/sh\necho a warning >&2\necho Blender 5.0.1\n")
     script = Path("worker.py")
 
     command = blender_command(str(blender), script)
 
+    assert blender_version(str(blender)) == "5.0.1"
     assert command[0] == str(blender)
     assert command[-3:] == ["--python", "worker.py", "--"]
     assert "--background" in command and "--factory-startup" in command
     assert blender_command(sys.executable, script) == [sys.executable, "worker.py", "--"]
+
+
+def test_version_of_a_python_is_that_of_its_bpy_and_of_a_missing_blender_unknown():
+    assert blender_version(sys.executable) == metadata.version("bpy")
+    assert blender_version("nowhere/blender") is None
 
 
 def test_flag_comes_before_the_environment_and_that_before_this_python(monkeypatch):
