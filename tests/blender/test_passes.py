@@ -3,14 +3,16 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 from scipy.ndimage import maximum_filter, minimum_filter
 
+from datagen.assets.objects import ImportOptions
 from datagen.blender import PreparedPlacement, RenderJob, RenderView, render_views
 from datagen.core.cameras import intrinsics_from_fov, look_at
 from datagen.core.frames import camera_to_world_gl, placement_matrix, transform_points
@@ -258,3 +260,43 @@ def test_transparent_faces_are_solid_in_the_masks_and_excused_in_the_check(
     assert marked.visible_px[0] > 1000
     assert disagreement(rgba[..., 3], marked.instance_map) > MAX_DISAGREEMENT * SIZE**2
     assert disagreement(rgba[..., 3], marked.instance_map, marked.transparent_map) == 0
+
+
+def test_leaf_cut_out_by_its_picture_is_excused_where_the_picture_is_clear(tmp_path, blender):
+    """A card with a leaf painted on it: rays meet the card, the picture shows the leaf."""
+    paint = np.zeros((64, 64, 4), np.uint8)
+    rows, columns = np.mgrid[:64, :64] - 31.5
+    paint[...] = 40, 140, 50, 0
+    paint[..., 3] = 255 * ((rows / 30) ** 2 + (columns / 14) ** 2 < 1)
+    card = trimesh.Trimesh(
+        [[-0.5, 0, 0], [0.5, 0, 0], [0.5, 1, 0], [-0.5, 1, 0]], [[0, 1, 2], [0, 2, 3]]
+    )
+    material = trimesh.visual.material.PBRMaterial(
+        baseColorTexture=Image.fromarray(paint), alphaMode="MASK", doubleSided=True
+    )
+    card.visual = trimesh.visual.TextureVisuals([[0, 0], [1, 0], [1, 1], [0, 1]], material=material)
+    (tmp_path / "leaf.glb").write_bytes(trimesh.Scene(card).export(file_type="glb"))
+    blend, npz = tmp_path / "leaf.blend", tmp_path / "leaf.npz"
+    report = blender.call(
+        "prepare",
+        timeout_s=120,
+        model_path=str(tmp_path / "leaf.glb"),
+        blend_path=str(blend),
+        geometry_path=str(npz),
+        options=asdict(ImportOptions()),
+    )
+    assert report["reason"] is None, report
+    geometry = np.load(npz)
+    view = (
+        look_at(np.array([0.2, -3.0, 0.6]), np.array([0.0, 0.0, 0.5])),
+        intrinsics_from_fov(0.5, SIZE, SIZE),
+    )
+
+    rgba = read_rgba(render_views(blender, job_of([(blend, np.eye(4))], [view]))[0])
+    rays = SceneGeometry([(geometry["vertices"], geometry["faces"])], [geometry["transparent"]])
+    seen = rays.cast_view(*view, SIZE, SIZE)
+
+    leaf_share = (rgba[..., 3] >= 128).sum() / seen.visible_px[0]
+    assert leaf_share == pytest.approx(np.pi * 30 * 14 / 64**2, abs=0.03)
+    assert disagreement(rgba[..., 3], seen.instance_map) > 1000
+    assert disagreement(rgba[..., 3], seen.instance_map, seen.transparent_map) == 0
