@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 
 from datagen.errors import ConfigError, StageError
 from datagen.executors.job import Job, Report, Task, WorkerOptions
@@ -50,7 +51,8 @@ class RayExecutor:
         """Leave Ray, or end it if it was started here; stages in between share one start."""
         if self._started_here:
             self._started_here.clear()
-            ray.shutdown()
+            if answers():  # else it would wait a minute, and then end this process
+                ray.shutdown()
 
     def describe(self) -> str:
         return f"ray, at most {self.num_workers} workers"
@@ -132,8 +134,9 @@ class _Crew:
             while self._todo or any(task for _, task in self._waits.values()):
                 yield from self._next()
         finally:
-            for worker, _ in self._waits.values():
-                ray.kill(worker)  # its Blender sees the pipe close, and leaves
+            if answers():
+                for worker, _ in self._waits.values():
+                    ray.kill(worker)  # its Blender sees the pipe close, and leaves
 
     def _next(self) -> Iterator[tuple[Task, Report]]:
         ready, _ = ray.wait(list(self._waits), num_returns=1, timeout=SILENCE_S)
@@ -167,11 +170,9 @@ class _Crew:
         yield task, replace(self._job.fail(task, reason), alive=self._busy())
 
     def _check_pulse(self) -> None:
-        try:
-            alive = [node for node in ray.nodes() if node["Alive"]]
-        except (RayError, RuntimeError, ConnectionError) as error:
-            raise StageError(gone(f"Ray does not answer ({first_line(error)})")) from error
-        if not alive:
+        if not answers():
+            raise StageError(gone("Ray has ended: its control service does not answer"))
+        if not any(node["Alive"] for node in ray.nodes()):
             raise StageError(gone("Ray has ended: none of its machines is alive"))
 
     def _hire(self) -> None:
@@ -217,6 +218,16 @@ class _Worker:
 
     def close(self) -> None:
         self._stack.close()
+
+
+def answers() -> bool:
+    """Say whether Ray's control service lives; asking Ray itself would end this process."""
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=SILENCE_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def gone(what: str) -> str:

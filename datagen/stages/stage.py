@@ -198,6 +198,8 @@ class Stage:
         started = time.monotonic()
         output.begin()
         log = log_folder(workspace_of(output.folder))
+        if not output.folder.is_local:
+            logger.info(f"{self.name}: {output.folder} is far away; logs go to {log}")
         with Progress(self.name, self.unit_noun, len(units), log) as progress:
             self._make_missing(output, inputs, executor, progress)
         seconds = time.monotonic() - started

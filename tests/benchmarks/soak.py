@@ -9,7 +9,6 @@ import argparse
 import json
 import sys
 import tempfile
-from pathlib import Path
 
 from datagen.executors.local import LocalExecutor
 from datagen.shards import Folder
