@@ -27,6 +27,7 @@ from datagen.errors import BlenderError
 logger = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 180.0  # a cold disk reads 350 MB of Blender
+START_ATTEMPTS = 3
 GOODBYE_S = 5.0
 LOG_LIMIT_BYTES = 4 << 20  # Cycles writes about 1 kB a view; 25,000 scenes would fill a disk
 TAIL_BYTES = 2000
@@ -207,7 +208,7 @@ class BlenderProcess:
         if self._process is not None and not self._is_waiting():
             self._bury()  # it died while idle: no job is to blame
         if self._process is None:
-            self._start()
+            self._start_and_greet()
 
     def _is_waiting(self) -> bool:
         """Say whether Blender waits for a job: it lives, and its reply pipe is silent and open."""
@@ -244,16 +245,25 @@ class BlenderProcess:
                 ) from None
             finally:
                 os.close(reply_end)
-        self._greet()
+
+    def _start_and_greet(self) -> None:
+        """Start Blender; again if somebody kills it before it is up."""
+        for attempts_left in reversed(range(START_ATTEMPTS)):
+            self._start()
+            try:
+                return self._greet()
+            except BlenderCrashed as error:
+                if error.kind in ("killed", "out_of_memory") and attempts_left:
+                    logger.warning("Blender was killed while it started; started again")
+                    continue
+                advice = start_advice(str(error))
+                raise BlenderError(
+                    f"Blender cannot start: {error} Expected it to answer; {advice}"
+                ) from None
 
     def _greet(self) -> None:
-        try:
-            wanted = choose_device(self._device)
-            hello = self._exchange({"op": "hello", "wanted": wanted}, START_TIMEOUT_S)
-        except BlenderCrashed as error:
-            raise BlenderError(
-                f"Blender cannot start: {error} Expected it to answer; {start_advice(str(error))}"
-            ) from None
+        wanted = choose_device(self._device)
+        hello = self._exchange({"op": "hello", "wanted": wanted}, START_TIMEOUT_S)
         if "error" in hello:
             self.close()
             self._refuse_wrong(hello)
