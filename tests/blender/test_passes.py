@@ -1,5 +1,6 @@
 """Passes, lights and the ground: what Cycles says of the same scene, and what it may not change."""
 
+import io
 import json
 import subprocess
 import sys
@@ -17,10 +18,20 @@ from datagen.blender import PreparedPlacement, RenderJob, RenderView, render_vie
 from datagen.core.cameras import intrinsics_from_fov, look_at
 from datagen.core.frames import camera_to_world_gl, placement_matrix, transform_points
 from datagen.core.seeding import rng_for
+from datagen.stages.render import RenderViews
+from datagen.stages.scenes import SceneMeshes
 from datagen.views.agreement import MAX_DISAGREEMENT, disagreement, shadow_map
 from datagen.views.cameras import bounding_sphere, scene_views
 from datagen.views.lights import Light, build_light, ground_under
-from datagen.views.passes import depth_png, normal_png, read_depth, read_normal, read_rgba
+from datagen.views.passes import (
+    NO_PASSES,
+    depth_png,
+    normal_png,
+    read_depth,
+    read_mask,
+    read_normal,
+    read_rgba,
+)
 from datagen.views.visibility import SceneGeometry
 
 pytestmark = pytest.mark.blender
@@ -300,3 +311,38 @@ def test_leaf_cut_out_by_its_picture_is_excused_where_the_picture_is_clear(tmp_p
     assert leaf_share == pytest.approx(np.pi * 30 * 14 / 64**2, abs=0.03)
     assert disagreement(rgba[..., 3], seen.instance_map) > 1000
     assert disagreement(rgba[..., 3], seen.instance_map, seen.transparent_map) == 0
+
+
+def test_rows_of_a_scene_carry_what_was_asked_for_where_the_view_is_kept(scene, blender):
+    placements, world = scene
+    paths, matrices = zip(*placements, strict=True)
+    meshes = SceneMeshes(world, [None] * len(world), list(paths), list(matrices))
+    stage = RenderViews(
+        num_views=12,
+        resolution_px=64,
+        min_visible_fraction=0.6,
+        passes=("depth", "normal", "amodal"),
+        light="random",
+        quality="draft",
+    )
+
+    rows = stage.render_scene(5, meshes, blender)
+
+    assert len({row["kept"] for row in rows}) == 2
+    for row in rows:
+        shares = np.array(row["visible_px"]) / np.array(row["amodal_px"])
+        assert row["kept"] == bool((shares >= 0.6).all())
+        if not row["kept"]:
+            names = ", ".join(map(str, np.flatnonzero(shares < 0.6)))
+            assert row["drop_reason"] == f"occluded: placements {names}"
+            assert all(row[column] is None for column in ("rgb", "instance_map", *NO_PASSES))
+            continue
+        masks = [read_mask(mask) for mask in row["amodal_masks"]]
+        assert [int(mask.sum()) for mask in masks] == row["amodal_px"]
+        seen = np.asarray(Image.open(io.BytesIO(row["instance_map"]))) > 0
+        np.testing.assert_array_equal(
+            np.isfinite(read_depth(row["depth_z"], row["depth_unit_m"])), seen
+        )
+        np.testing.assert_array_equal(read_normal(row["normal"]).any(axis=2), seen)
+        wrong = disagreement(read_rgba(row["rgb"])[..., 3], seen)
+        assert wrong <= MAX_DISAGREEMENT * seen.size
