@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datagen.blender import BlenderProcess
+from datagen.errors import DatagenError
 from datagen.executors.ray import RayExecutor
 from datagen.log import configure_logging
 from datagen.shards import Folder
@@ -36,8 +37,11 @@ def main() -> None:
     configure_logging()
     root, journal, slow_s = sys.argv[1:4]
     stage = BlenderToy(count=12, slow_s=float(slow_s), journal=Path(journal))
-    with closing(RayExecutor(2)) as executor:
-        stage.run(Folder.at(root), executor, RunOptions())
+    try:
+        with closing(RayExecutor(2)) as executor:
+            stage.run(Folder.at(root), executor, RunOptions())
+    except DatagenError as error:  # as the command line does it
+        sys.exit(f"datagen: {error}")
 
 
 if __name__ == "__main__":
