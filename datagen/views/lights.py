@@ -175,7 +175,7 @@ def list_hdris(folder: Path) -> list[Path]:
     Raises:
         ConfigError: there is no such folder, or none in it.
     """
-    found = list(folder.iterdir()) if folder.is_dir() else []
+    found = list(folder.resolve().iterdir()) if folder.is_dir() else []
     skies = sorted(path for path in found if path.suffix.lower() in HDRI_SUFFIXES)
     if not skies:
         what = f"holds {len(found)} files, none" if folder.is_dir() else "is no folder"
