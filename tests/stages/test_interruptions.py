@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -95,6 +96,32 @@ def test_folder_that_cannot_be_written_ends_the_run_and_the_rerun_completes(
             Toy().run(Folder.at(tmp_path), LocalExecutor(), RunOptions())
     Toy().run(Folder.at(tmp_path), LocalExecutor(), RunOptions())
     assert shard_hashes(tmp_path / "toy") == reference
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("no mount command")
+    if done.returncode:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_disk_that_fills_up_ends_the_run_and_more_room_completes_it(tmp_path, small_disk):
+    toy = Toy(length=100_000)
+    with pytest.raises(StageError, match=r"No space left on device.*run the same command again"):
+        toy.run(Folder.at(small_disk), LocalExecutor(), RunOptions())
+    assert not list(small_disk.glob("**/.*.parquet.*"))
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    toy.run(Folder.at(small_disk), LocalExecutor(), RunOptions())
+    toy.run(Folder.at(tmp_path / "calm"), LocalExecutor(), RunOptions())
+    assert shard_hashes(small_disk / "toy") == shard_hashes(tmp_path / "calm/toy")
 
 
 def test_file_that_did_not_fit_leaves_no_remains(tmp_path):
