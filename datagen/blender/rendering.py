@@ -14,7 +14,7 @@ from datagen.core.frames import Floats, camera_to_world_gl
 from datagen.views.lights import STUDIO, Ground, Light
 
 VIEWS_PER_CALL = 16  # a call's pictures wait on disk; between calls, progress can be told
-SECONDS_FOR_A_SCENE = 120.0
+SECONDS_FOR_A_SCENE = 120.0  # before its first view; then the time counts from the last view
 SECONDS_PER_MEGASAMPLE = 60.0  # 100 times what a slow core needs; only a hanging Blender takes it
 
 
@@ -115,7 +115,7 @@ def without_remarks(png: bytes) -> bytes:
 def _render_batch(
     process: BlenderProcess, scene: dict[str, Any], views: list[RenderView]
 ) -> list[bytes]:
-    megasamples = scene["width"] * scene["height"] * (scene["samples"] + 4) * len(views) / 1e6
+    megasamples = scene["width"] * scene["height"] * (scene["samples"] + 4) / 1e6
     with tempfile.TemporaryDirectory(dir=process.scratch) as folder:
         paths = [Path(folder) / f"{index:03d}.png" for index in range(len(views))]
         fields = [
