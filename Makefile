@@ -31,6 +31,25 @@ test: install furniture
 test-fast: install
 	$(BIN)/python -m pytest -m "not gpu and not slow and not blender and not ray and not real_assets"
 
+# The tests of what runs inside Blender, in every supported version: each is a virtual environment
+# of its own beside the main one, which drives it. One of them: make test-blender-4.2.23
+BLENDERS := 4.2.23 4.5.15 5.0.1
+
+.PHONY: test-blender-matrix
+test-blender-matrix: $(BLENDERS:%=test-blender-%)
+
+.PHONY: $(BLENDERS:%=test-blender-%)
+$(BLENDERS:%=test-blender-%): test-blender-%: install .cache/blender-%/installed
+	@echo "Blender $*:"
+	DATAGEN_BLENDER=$(CURDIR)/.cache/blender-$*/bin/python $(BIN)/python -m pytest \
+	  -m "blender and not gpu" tests/blender tests/assets/test_formats.py tests/assets/test_prepare.py
+
+.PRECIOUS: .cache/blender-%/installed
+.cache/blender-%/installed: | install
+	$(BIN)/python -m venv .cache/blender-$*
+	.cache/blender-$*/bin/python -m pip install --quiet bpy==$* numpy==1.26.4
+	@touch $@
+
 check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

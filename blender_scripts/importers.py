@@ -5,6 +5,8 @@ from pathlib import Path
 
 import bpy
 
+from compat import import_dae, import_fbx
+
 
 class ImportFailed(Exception):
     """The importer could not read the file."""
@@ -26,7 +28,8 @@ def import_model(path: Path) -> float:
         importer(str(path))
     except (RuntimeError, AttributeError) as error:
         # An operator reports every failure of its own, bad file or missing file, as a
-        # RuntimeError; one that this Blender was built without is an AttributeError.
+        # RuntimeError, and so does compat; one that this Blender was built without is an
+        # AttributeError.
         raise ImportFailed(str(error).strip()) from error
     scale = bpy.context.scene.unit_settings.scale_length
     return float(scale) if path.suffix.lower() == ".blend" else 1.0
@@ -46,18 +49,6 @@ def import_stl(path: str) -> None:
 
 def import_ply(path: str) -> None:
     bpy.ops.wm.ply_import(filepath=path, forward_axis="NEGATIVE_Z", up_axis="Y")
-
-
-def import_fbx(path: str) -> None:
-    # The new importer reads text files and old versions too; it came with Blender 4.5.
-    if "fbx_import" in dir(bpy.ops.wm):
-        bpy.ops.wm.fbx_import(filepath=path, use_anim=False)
-    else:
-        bpy.ops.import_scene.fbx(filepath=path, use_anim=False)
-
-
-def import_dae(path: str) -> None:
-    bpy.ops.wm.collada_import(filepath=path)
 
 
 def import_usd(path: str) -> None:

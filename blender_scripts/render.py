@@ -13,17 +13,12 @@ import bpy
 import numpy as np
 from mathutils import Matrix
 
+from compat import append_mesh
+from lights import forget_light, set_ground, set_light, show_ground_from_above
+
 SCENE = "datagen"
 CACHED_MESHES = 64  # with 1024 px textures, at most some hundred MB
-
-SUNS = {
-    # Where each light comes from (z_up world), its irradiance in W/m2 and its disk's angle in rad.
-    "key": ((-0.5, -0.6, 0.9), 2.8, 0.5),
-    "fill": ((0.9, -0.2, 0.35), 0.7, 0.9),
-    "rim": ((0.1, 0.9, 0.5), 0.6, 0.9),
-    "below": ((0.1, -0.2, -1.0), 0.8, 1.2),  # many views look from under the horizon
-}
-AMBIENT = 0.25  # radiance of the uniform sky
+PLACEMENT = "placement"
 
 _meshes: "OrderedDict[str, str]" = OrderedDict()  # prepared path -> name of the mesh, oldest first
 _placed: list[Any] = []  # what stands in the scene now, as the job spelled it
@@ -36,10 +31,13 @@ def render(job: dict[str, Any]) -> dict[str, Any]:
         job: ``placements`` [{``prepared_path``, ``asset_to_world`` (16 numbers, row-major)}],
             ``views`` [{``camera_to_world_gl`` (16), ``fov_rad`` (of the longer side), ``seed``,
             ``border`` (left, bottom, right, top as shares of the image), ``path``}], ``width``,
-            ``height``, ``samples``, ``denoise``, ``threads`` (0: all).
+            ``height``, ``samples``, ``denoise``, ``threads`` (0: all), ``light`` (see
+            ``set_light``) and ``ground`` (see ``set_ground``).
     """
-    scene = _studio()
+    scene = _scene()
     _place(scene, job["placements"])
+    set_light(scene, job["light"])
+    set_ground(scene, job["ground"])
     _set_quality(scene, job)
     for view in job["views"]:
         _aim(scene, view)
@@ -52,6 +50,7 @@ def render(job: dict[str, Any]) -> dict[str, Any]:
 def _aim(scene: bpy.types.Scene, view: dict[str, Any]) -> None:
     scene.camera.data.angle = view["fov_rad"]
     scene.camera.matrix_world = _matrix(view["camera_to_world_gl"])
+    show_ground_from_above(scene.camera)
     scene.cycles.seed = view["seed"]
     output = scene.render
     output.border_min_x, output.border_min_y, output.border_max_x, output.border_max_y = view[
@@ -60,8 +59,8 @@ def _aim(scene: bpy.types.Scene, view: dict[str, Any]) -> None:
     output.filepath = view["path"]
 
 
-def _studio() -> bpy.types.Scene:
-    """Return the scene with camera, light and output settings, made once."""
+def _scene() -> bpy.types.Scene:
+    """Return the scene with camera and output settings, made once."""
     scene = bpy.data.scenes.get(SCENE)
     if scene is not None and scene.camera is not None:
         return scene
@@ -70,9 +69,9 @@ def _studio() -> bpy.types.Scene:
     scene = bpy.data.scenes.new(SCENE)
     _meshes.clear()
     _placed.clear()
+    forget_light()
     _set_up_cycles(scene)
     _set_up_output(scene)
-    _set_up_light(scene)
     camera = bpy.data.objects.new("camera", bpy.data.cameras.new("camera"))
     camera.data.sensor_fit = "AUTO"  # the angle then spans the longer image side
     camera.data.clip_start, camera.data.clip_end = 1e-3, 1e4
@@ -86,7 +85,6 @@ def _set_up_cycles(scene: bpy.types.Scene) -> None:
     scene.render.use_persistent_data = True
     scene.render.film_transparent = True
     cycles = scene.cycles
-    cycles.device = "CPU"
     cycles.use_adaptive_sampling = False
     cycles.use_auto_tile = False
     # A box of one pixel, so that the alpha of a pixel is the share of it that objects cover.
@@ -121,21 +119,6 @@ def _set_up_output(scene: bpy.types.Scene) -> None:
     scene.view_settings.exposure, scene.view_settings.gamma = 0.0, 1.0
 
 
-def _set_up_light(scene: bpy.types.Scene) -> None:
-    """Add the studio: suns only, so that it is the same for scenes of every size."""
-    for name, (direction, irradiance, angle) in SUNS.items():
-        lamp = bpy.data.objects.new(name, bpy.data.lights.new(name, "SUN"))
-        lamp.data.energy, lamp.data.angle = irradiance, angle
-        lamp.matrix_world = _pointing(np.array(direction))
-        scene.collection.objects.link(lamp)
-    world = bpy.data.worlds.new(SCENE)
-    world.use_nodes = True
-    background = world.node_tree.nodes["Background"]
-    background.inputs["Color"].default_value = (1.0, 1.0, 1.0, 1.0)
-    background.inputs["Strength"].default_value = AMBIENT
-    scene.world = world
-
-
 def _set_quality(scene: bpy.types.Scene, job: dict[str, Any]) -> None:
     scene.render.resolution_x, scene.render.resolution_y = job["width"], job["height"]
     scene.render.threads_mode = "FIXED" if job["threads"] else "AUTO"
@@ -146,6 +129,7 @@ def _set_quality(scene: bpy.types.Scene, job: dict[str, Any]) -> None:
         # Cycles would go on with the noise pattern of the old number: forget its data once.
         scene.render.use_persistent_data = False
         scene.render.use_persistent_data = True
+    cycles.device = job["device"]
     cycles.samples = job["samples"]
     cycles.use_denoising = job["denoise"]
     if job["denoise"]:
@@ -160,11 +144,11 @@ def _place(scene: bpy.types.Scene, placements: list[dict[str, Any]]) -> None:
     """Make the scene's objects those of the job; the same scene again is left as it is."""
     if _placed == placements:
         return
-    for item in [item for item in scene.collection.objects if item.type == "MESH"]:
+    for item in [item for item in scene.collection.objects if item.name.startswith(PLACEMENT)]:
         bpy.data.objects.remove(item)
     _placed.clear()
     for placement in placements:
-        item = bpy.data.objects.new("placement", _mesh(placement["prepared_path"]))
+        item = bpy.data.objects.new(PLACEMENT, _mesh(placement["prepared_path"]))
         item.matrix_world = _matrix(placement["asset_to_world"])
         scene.collection.objects.link(item)
     _forget_old_meshes()
@@ -175,11 +159,7 @@ def _mesh(path: str) -> bpy.types.Mesh:
     """Return the mesh of a prepared file, with its materials and pictures, loaded once."""
     mesh = bpy.data.meshes.get(_meshes.get(path, ""))
     if mesh is None:
-        with bpy.data.libraries.load(path, link=False) as (inside, wanted):
-            if "asset" not in inside.meshes:
-                raise ValueError(f"{path}: has meshes {list(inside.meshes)}; expected 'asset'")
-            wanted.meshes = ["asset"]
-        mesh = wanted.meshes[0]
+        mesh = append_mesh(path, "asset")
         mesh.use_fake_user = True  # between scenes nobody else holds it
         _meshes[path] = mesh.name
     _meshes.move_to_end(path)
@@ -202,13 +182,3 @@ def _forget_old_meshes() -> None:
 
 def _matrix(row_major: list[float]) -> Matrix:
     return Matrix(np.reshape(row_major, (4, 4)).tolist())
-
-
-def _pointing(direction: np.ndarray) -> Matrix:
-    """Return the ``matrix_world`` of a lamp that shines from a direction (3,) to the origin."""
-    back = direction / np.linalg.norm(direction)  # a lamp shines along its own -Z
-    right = np.cross([0.0, 1.0, 0.0], back)
-    right /= np.linalg.norm(right)
-    matrix = np.eye(4)
-    matrix[:3, :3] = np.column_stack([right, np.cross(back, right), back])
-    return Matrix(matrix.tolist())

@@ -31,8 +31,10 @@ def main() -> None:
     jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
     threading.Thread(target=_read_jobs, args=(jobs, os.getppid()), daemon=True).start()
     while True:
-        reply = _answer(jobs.get())
-        _write_all(reply_fd, json.dumps(reply).encode() + b"\n")
+        job = jobs.get()
+        if job["op"] == "render":
+            _tell_each_view(reply_fd)
+        _say(reply_fd, _answer(job))
 
 
 def _speak_at_once() -> None:
@@ -52,12 +54,13 @@ def _answer(job: Job) -> Job:
         return {
             "error": f"{type(error).__name__}: {error}",
             "traceback": traceback.format_exc(),
+            "kind": type(error).__name__,
         }
 
 
 def _run(job: Job) -> Job:
     if job["op"] == "hello":
-        return _hello()
+        return _hello(job)
     if job["op"] == "prepare":
         import prepare
 
@@ -69,17 +72,31 @@ def _run(job: Job) -> Job:
     raise ValueError(f"op {job['op']!r} is unknown; expected hello, prepare or render")
 
 
-def _hello() -> Job:
+def _tell_each_view(reply_fd: int) -> None:
+    """Let whoever waits know after each picture that this Blender gets on."""
+    import bpy
+
+    def tell(*_: Any) -> None:
+        _say(reply_fd, {"progress": True})
+
+    bpy.app.handlers.render_post[:] = [tell]
+
+
+def _hello(job: Job) -> Job:
     import bpy
     import numpy as np
 
+    import compat
+    import devices
+
+    compat.check_supported()
     return {
         "blender": bpy.app.version_string,
         "build": bpy.app.build_hash.decode(),
         "python": sys.version.split()[0],
         "numpy": np.__version__,
-        "devices": ["CPU"],
         "pid": os.getpid(),
+        **devices.choose(job.get("wanted", ["CPU"])),
     }
 
 
@@ -98,7 +115,8 @@ def _read_jobs(jobs: "queue.SimpleQueue[Job]", parent: int) -> None:
     os._exit(0)  # not sys.exit: the main thread may be deep inside a render
 
 
-def _write_all(fd: int, data: bytes) -> None:
+def _say(fd: int, words: Job) -> None:
+    data = json.dumps(words).encode() + b"\n"
     while data:
         data = data[os.write(fd, data) :]
 

@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import json
 import logging
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -13,6 +14,7 @@ from typing import Any, Literal
 
 import tyro
 
+from datagen.blender.executable import named_blender
 from datagen.errors import ConfigError, DatagenError
 from datagen.executors.job import Executor
 from datagen.executors.local import LocalExecutor
@@ -42,13 +44,22 @@ class RunFlags(RunOptions):
     """How to run. None of it changes the data."""
 
     root: str = "dataset"
-    """The workspace: a folder, or a URL that pyarrow knows."""
+    """The workspace: a folder, or a URL that pyarrow or fsspec knows."""
     workers: int = 1
     """The most that run at once; above 1, Ray runs them."""
     ray_address: str | None = None
     """Address of a Ray cluster."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where networks run."""
+    device: Literal["auto", "cpu", "cuda", "optix"] = "auto"
+    """Where Cycles and networks run; auto: on a GPU if one is visible."""
+    slots_per_gpu: int = 1
+    """Ray: how many workers share a GPU."""
+    recycle_scenes: int = 500
+    """Start a fresh Blender after so many scenes; 0: never."""
+    recycle_growth_mb: float = 2048.0
+    """Start a fresh Blender when its memory has grown by so much; 0: never."""
+    blender: str | None = None
+    """A Blender executable, or a Python with bpy, at the same place on every machine; by default
+    what DATAGEN_BLENDER names, else this Python's bpy."""
     recipe: str | None = None
     """Take the stage's defaults from this recipe."""
     verbose: bool = False
@@ -57,19 +68,37 @@ class RunFlags(RunOptions):
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise ConfigError(f"--workers must be at least 1, got {self.workers}.")
+        if self.slots_per_gpu < 1:
+            raise ConfigError(f"--slots-per-gpu must be at least 1, got {self.slots_per_gpu}.")
+        if min(self.recycle_scenes, self.recycle_growth_mb) < 0:
+            raise ConfigError("--recycle-scenes and --recycle-growth-mb must not be negative.")
 
     def executor(self) -> Executor:
         if self.workers == 1 and self.ray_address is None:
-            return LocalExecutor(self.device)
+            return LocalExecutor(
+                self.device,
+                recycle_scenes=self.recycle_scenes,
+                recycle_growth_mb=self.recycle_growth_mb,
+                blender=named_blender(self.blender),
+            )
         from datagen.executors.ray import RayExecutor  # takes a second to import
 
-        return RayExecutor(self.workers, self.ray_address, self.device)
+        return RayExecutor(
+            self.workers,
+            self.ray_address,
+            self.device,
+            slots_per_gpu=self.slots_per_gpu,
+            recycle_scenes=self.recycle_scenes,
+            recycle_growth_mb=self.recycle_growth_mb,
+            blender=named_blender(self.blender),
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code: 1 for bad data, 2 for an error the user can mend."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    configure_logging("--verbose" in arguments)
+    configure_logging("--verbose" in arguments or "--only" in arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's way to say Ctrl-C
     try:
         return dispatch(arguments)
     except DatagenError as error:
@@ -117,7 +146,8 @@ def run_verb(verb: str, arguments: list[str]) -> None:
                     f"{verb}: {root / needed.folder} is not there, "
                     f"making it first (datagen {first})"
                 )
-                needed.run(root, executor, dataclasses.replace(_options(flags), overwrite=False))
+                plain = dataclasses.replace(_options(flags), overwrite=False, only=())
+                needed.run(root, executor, plain)
         make(verb, stage, root, executor, _options(flags))
 
 
@@ -133,6 +163,10 @@ def default_stage(verb: str, recipe: Recipe, arguments: list[str]) -> Stage:
 
 def make(verb: str, stage: Stage, root: Folder, executor: Executor, options: RunOptions) -> None:
     """Run a stage and say what came of it."""
+    if options.only:
+        for line in stage.run_only(root, executor, options):
+            sys.stdout.write(f"{verb}: {line}\n")
+        return
     dataset = stage.run(root, executor, options)
     if verb == "layouts":
         write_attribution(root)
@@ -191,7 +225,11 @@ def plan(arguments: list[str]) -> None:
     recipe = load_recipe(name) if (name := _flag(arguments, "--recipe")) else Recipe()
     stage, flags = parse_stage(verb, default_stage(verb, recipe, arguments[1:]), arguments[1:])
     measured = plan_stage(
-        stage, Folder.at(flags.root), num_workers=flags.workers, device=flags.device
+        stage,
+        Folder.at(flags.root),
+        num_workers=flags.workers,
+        device=flags.device,
+        blender=named_blender(flags.blender),
     )
     sys.stdout.write(f"{measured}\n")
 
@@ -278,7 +316,7 @@ def export_views(arguments: list[str]) -> None:
 
 
 def _options(flags: RunFlags) -> RunOptions:
-    return RunOptions(flags.overwrite, flags.retry_failed, flags.max_failed_fraction)
+    return RunOptions(**{f.name: getattr(flags, f.name) for f in dataclasses.fields(RunOptions)})
 
 
 def _flag(arguments: list[str], name: str) -> str | None:

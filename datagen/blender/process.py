@@ -7,34 +7,41 @@ import json
 import logging
 import os
 import selectors
+import shutil
 import signal
 import subprocess
-import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from datagen.blender.devices import check_device, choose_device
+from datagen.blender.executable import EXPECTED, blender_command, chosen_blender
+from datagen.blender.failures import RenderFailure, kind_of_exit, kind_of_words, oom_kills
 from datagen.blender.libraries import start_advice
-from datagen.errors import BlenderError, RowError
+from datagen.blender.memory import resident_mb
+from datagen.blender.scratch import scratch_folder
+from datagen.errors import BlenderError
 
 logger = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 180.0  # a cold disk reads 350 MB of Blender
+START_ATTEMPTS = 3
 GOODBYE_S = 5.0
 LOG_LIMIT_BYTES = 4 << 20  # Cycles writes about 1 kB a view; 25,000 scenes would fill a disk
 TAIL_BYTES = 2000
 
 
-class BlenderCrashed(RowError):
+class BlenderCrashed(RenderFailure):
     """Blender died while it worked on one job."""
 
 
 class BlenderTimedOut(BlenderCrashed):
-    """Blender did not answer in time and was killed."""
+    """Blender did not get on in time and was killed."""
 
 
-class BlenderJobFailed(RowError):
+class BlenderJobFailed(RenderFailure):
     """A job raised a Python error inside Blender, which lives on."""
 
 
@@ -46,17 +53,37 @@ class BlenderProcess:
 
     Args:
         log_path: everything that Blender prints goes here (appended, cut when it grows large).
-        python: a Python with bpy; this one by default.
+        blender: a Blender executable or a Python with bpy; by default the one that the environment
+            variable DATAGEN_BLENDER names, else this Python.
         threads: the most threads that Blender may use; all cores by default.
+        device: where Cycles renders: auto, cpu, cuda or optix.
+        recycle_scenes: begin with a fresh Blender after so many scenes; 0: never.
+        recycle_growth_mb: and when its memory has grown by so much; 0: never.
     """
 
     def __init__(
-        self, log_path: Path, *, python: str | None = None, threads: int | None = None
+        self,
+        log_path: Path,
+        *,
+        blender: str | None = None,
+        threads: int | None = None,
+        device: str = "auto",
+        recycle_scenes: int = 0,
+        recycle_growth_mb: float = 0.0,
     ) -> None:
         self.log_path = Path(log_path)
         self.threads = threads
         self.restarts = 0
-        self._python = python or sys.executable
+        self.recycled = 0
+        self.cpu_only = False
+        self._device = device
+        self._limits = (recycle_scenes, recycle_growth_mb)
+        self._scenes = 0
+        self._first_mb = 0.0
+        self._oom_kills = 0
+        self._stack = ExitStack()
+        self._scratch: Path | None = None
+        self._blender = chosen_blender(blender)
         self._process: subprocess.Popen[bytes] | None = None
         self._replies = -1
         self._buffer = b""
@@ -85,26 +112,83 @@ class BlenderProcess:
         self._ensure_started()
         return self._hello
 
+    @property
+    def device_in_use(self) -> str | None:
+        """The kind of device that Cycles uses, in its own words; None before the first start."""
+        return self._hello.get("device")
+
+    @property
+    def cycles_device(self) -> str:
+        """What Cycles is told to render on: CPU or GPU."""
+        is_cpu = self.cpu_only or self._hello.get("device", "CPU") == "CPU"
+        return "CPU" if is_cpu else "GPU"
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for files that are exchanged with Blender; no kill leaves it behind for long."""
+        if self._scratch is None:
+            self._scratch = self._stack.enter_context(scratch_folder())
+        return self._scratch
+
+    @property
+    def folders(self) -> list[Path]:
+        """The folders that it writes to."""
+        return [self.scratch, self.log_path.parent]
+
+    def begin_scene(self) -> bool:
+        """Count a scene; say whether a fresh Blender begins with it, the old one being due."""
+        self._scenes += 1
+        most_scenes, most_growth_mb = self._limits
+        growth_mb = self._growth_mb()
+        is_due = 0 < most_scenes < self._scenes or 0 < most_growth_mb < growth_mb
+        if is_due:
+            logger.debug("Blender: %d scenes, %.0f MB more: recycled", self._scenes - 1, growth_mb)
+            self.recycle()
+            self.recycled += 1
+            self._scenes = 1
+        return is_due
+
+    def recycle(self) -> None:
+        """End Blender; the next call starts a fresh one."""
+        self._end()
+        self._first_mb = 0.0
+
     def call(self, op: str, *, timeout_s: float, **fields: Any) -> dict[str, Any]:
         """Run one job and return its answer; everything must be plain JSON.
 
+        Args:
+            op: what to do.
+            timeout_s: the longest that may pass without a sign of progress (a view, the answer).
+            fields: what the job needs.
+
         Raises:
-            BlenderError: Blender cannot be started here at all.
+            BlenderError: Blender cannot be started here at all, or is the wrong version.
             BlenderCrashed: it died, or exceeded the time (BlenderTimedOut); the next call
                 starts a fresh one.
             BlenderJobFailed: the job raised; the message has the traceback inside Blender.
         """
         self._ensure_started()
         self._cut_log()
-        reply = self._exchange({"op": op, **fields}, timeout_s)
+        reply = self._exchange({"op": op, "device": self.cycles_device, **fields}, timeout_s)
+        self._refuse_wrong(reply)
         if "error" in reply:
-            raise BlenderJobFailed(
-                f"Blender job {op!r}: {reply['error']}\n{reply.get('traceback', '')}".rstrip()
-            )
+            words = f"Blender job {op!r}: {reply['error']}\n{reply.get('traceback', '')}".rstrip()
+            raise BlenderJobFailed(words, kind_of_words(reply["error"]) or "python_error")
         return reply
 
     def close(self) -> None:
         """End Blender: politely, then with SIGKILL to its whole group."""
+        self._end()
+        self._stack.close()
+        self._scratch = None
+
+    def _growth_mb(self) -> float:
+        """Return how much Blender has grown since its first scene, when all code was loaded."""
+        now_mb = 0.0 if self.pid is None else resident_mb(self.pid)
+        self._first_mb = self._first_mb or now_mb
+        return now_mb - self._first_mb
+
+    def _end(self) -> None:
         process, self._process = self._process, None
         if process is None:
             return
@@ -124,7 +208,7 @@ class BlenderProcess:
         if self._process is not None and not self._is_waiting():
             self._bury()  # it died while idle: no job is to blame
         if self._process is None:
-            self._start()
+            self._start_and_greet()
 
     def _is_waiting(self) -> bool:
         """Say whether Blender waits for a job: it lives, and its reply pipe is silent and open."""
@@ -132,62 +216,93 @@ class BlenderProcess:
         return self._process.poll() is None and not self._has_words(timeout_s=0.0)
 
     def _start(self) -> None:
+        script = scripts_folder() / "worker.py"
+        command = blender_command(self._blender, script)
+        self._oom_kills = oom_kills()
+        self._first_mb = 0.0
+        temporary = self.scratch / "blender"
+        shutil.rmtree(temporary, ignore_errors=True)  # of one that crashed
+        temporary.mkdir()
         self._replies, reply_end = os.pipe()
         self._buffer = b""
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
-        script = scripts_folder() / "worker.py"
         with self.log_path.open("ab") as log:
             self._log_start = log.tell()
             try:
                 self._process = subprocess.Popen(
-                    [self._python, str(script), "--", str(reply_end), str(_import_root())],
+                    [*command, str(reply_end), str(_import_root())],
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=log,
                     pass_fds=[reply_end],
                     start_new_session=True,
-                    env=_environment(self.threads),
+                    env=_environment(self.threads, temporary),
                 )
             except OSError as error:
                 os.close(self._replies)
                 raise BlenderError(
-                    f"Blender cannot start: {self._python}: {error.strerror}. Expected a Python "
-                    "3.11 that has bpy; run `make install`."
+                    f"Blender cannot start: {self._blender}: {error.strerror}. {EXPECTED}"
                 ) from None
             finally:
                 os.close(reply_end)
-        self._greet()
+
+    def _start_and_greet(self) -> None:
+        """Start Blender; again if somebody kills it before it is up."""
+        for attempts_left in reversed(range(START_ATTEMPTS)):
+            self._start()
+            try:
+                return self._greet()
+            except BlenderCrashed as error:
+                if error.kind in ("killed", "out_of_memory") and attempts_left:
+                    logger.warning("Blender was killed while it started; started again")
+                    continue
+                advice = start_advice(str(error))
+                raise BlenderError(
+                    f"Blender cannot start: {error} Expected it to answer; {advice}"
+                ) from None
 
     def _greet(self) -> None:
-        try:
-            hello = self._exchange({"op": "hello"}, START_TIMEOUT_S)
-        except BlenderCrashed as error:
-            raise BlenderError(
-                f"Blender cannot start: {error} Expected it to answer; {start_advice(str(error))}"
-            ) from None
+        wanted = choose_device(self._device)
+        hello = self._exchange({"op": "hello", "wanted": wanted}, START_TIMEOUT_S)
         if "error" in hello:
             self.close()
+            self._refuse_wrong(hello)
             raise BlenderError(
                 f"Blender cannot start: {hello['error']}. Expected `import bpy` to work in "
-                f"{self._python}; {start_advice(hello['error'])}"
+                f"{self._blender}; {start_advice(hello['error'])}"
             )
+        try:
+            check_device(self._device, hello)
+        except BlenderError:
+            self._end()
+            raise
         self._hello = hello
+        first = not self.restarts and not self.recycled
+        log = logger.info if first else logger.debug
+        log(f"Blender {hello['blender']} renders on {hello['device']} (--device {self._device})")
+
+    def _refuse_wrong(self, reply: dict[str, Any]) -> None:
+        """Raise when another Blender is needed: no row would succeed in this one."""
+        if reply.get("kind") == "WrongBlender":
+            words = reply["error"].removeprefix("WrongBlender: ")
+            raise BlenderError(f"{self._blender}: {words}")
 
     def _exchange(self, message: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         assert self._process is not None and self._process.stdin is not None
-        deadline = time.monotonic() + timeout_s
         try:
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             raise self._crash(message["op"]) from None
-        line = self._read_line(deadline)
-        if line is None:
-            raise self._time_out(message["op"], timeout_s)
-        if not line:
-            raise self._crash(message["op"])
-        reply: dict[str, Any] = json.loads(line)
-        return reply
+        while True:
+            line = self._read_line(time.monotonic() + timeout_s)
+            if line is None:
+                raise self._time_out(message["op"], timeout_s)
+            if not line:
+                raise self._crash(message["op"])
+            reply: dict[str, Any] = json.loads(line)
+            if "progress" not in reply:
+                return reply
 
     def _read_line(self, deadline: float) -> bytes | None:
         """Return one line of the reply pipe, b"" at its end, None after the deadline."""
@@ -210,12 +325,16 @@ class BlenderProcess:
     def _crash(self, op: str) -> BlenderCrashed:
         code = self._bury()
         how = f"was killed by {_signal_name(-code)}" if code < 0 else f"exited with code {code}"
-        return BlenderCrashed(f"Blender {how} during {op!r}; {self._log_tail()}")
+        tail = self._log_tail()
+        kind = kind_of_exit(code, tail, oom_killed=oom_kills() > self._oom_kills)
+        return BlenderCrashed(f"Blender {how} during {op!r}; {tail}", kind)
 
     def _time_out(self, op: str, timeout_s: float) -> BlenderTimedOut:
         self._bury()
         return BlenderTimedOut(
-            f"Blender did not finish {op!r} in {timeout_s:g} s and was killed; {self._log_tail()}"
+            f"Blender made no progress with {op!r} in {timeout_s:g} s and was killed; "
+            f"{self._log_tail()}",
+            "timeout",
         )
 
     def _bury(self) -> int:
@@ -264,8 +383,8 @@ def _import_root() -> Path:
     return Path(__file__).resolve().parents[2]
 
 
-def _environment(threads: int | None) -> dict[str, str]:
-    environment = dict(os.environ)
+def _environment(threads: int | None, temporary: Path) -> dict[str, str]:
+    environment = dict(os.environ) | {"TMPDIR": str(temporary)}
     environment.pop("DISPLAY", None)  # no window system is wanted, nor waited for
     if threads is not None:
         environment["OMP_NUM_THREADS"] = str(threads)

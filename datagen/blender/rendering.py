@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ import numpy as np
 
 from datagen.blender.process import BlenderProcess
 from datagen.core.frames import Floats, camera_to_world_gl
+from datagen.views.lights import STUDIO, Ground, Light
 
 VIEWS_PER_CALL = 16  # a call's pictures wait on disk; between calls, progress can be told
-SECONDS_FOR_A_SCENE = 120.0
+SECONDS_FOR_A_SCENE = 120.0  # before its first view; then the time counts from the last view
 SECONDS_PER_MEGASAMPLE = 60.0  # 100 times what a slow core needs; only a hanging Blender takes it
 
 
@@ -60,6 +61,9 @@ class RenderJob:
     denoise: bool = True
     """Open Image Denoise, fast, no prefilter: 8 samples then look like 16 better denoised ones."""
 
+    light: Light = STUDIO
+    ground: Ground | None = None
+
 
 def render_views(
     process: BlenderProcess, job: RenderJob, *, on_view: Callable[[int], None] | None = None
@@ -82,6 +86,8 @@ def render_views(
         "samples": job.samples,
         "denoise": job.denoise,
         "threads": process.threads or 0,
+        "light": _light_field(job.light),
+        "ground": asdict(job.ground) if job.ground else None,
     }
     views = iter(job.views)
     while batch := list(islice(views, VIEWS_PER_CALL)):
@@ -109,8 +115,8 @@ def without_remarks(png: bytes) -> bytes:
 def _render_batch(
     process: BlenderProcess, scene: dict[str, Any], views: list[RenderView]
 ) -> list[bytes]:
-    megasamples = scene["width"] * scene["height"] * (scene["samples"] + 4) * len(views) / 1e6
-    with tempfile.TemporaryDirectory(prefix="datagen-views-") as folder:
+    megasamples = scene["width"] * scene["height"] * (scene["samples"] + 4) / 1e6
+    with tempfile.TemporaryDirectory(dir=process.scratch) as folder:
         paths = [Path(folder) / f"{index:03d}.png" for index in range(len(views))]
         fields = [
             _view_field(view, scene["width"], scene["height"]) | {"path": str(path)}
@@ -130,6 +136,10 @@ def _placement_field(placement: PreparedPlacement) -> dict[str, Any]:
         "prepared_path": str(placement.prepared_path.resolve()),
         "asset_to_world": placement.asset_to_world.ravel().tolist(),
     }
+
+
+def _light_field(light: Light) -> dict[str, Any]:
+    return asdict(light) | {"hdri": str(light.hdri.resolve()) if light.hdri else None}
 
 
 def _view_field(view: RenderView, width: int, height: int) -> dict[str, Any]:

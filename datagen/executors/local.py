@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from datagen.executors.job import Job, Task
+from datagen.executors.job import Job, Report, Task, WorkerOptions
 
 
 @dataclass(frozen=True)
@@ -13,14 +13,24 @@ class LocalExecutor:
 
     device: str = "auto"
     threads: int | None = None
+    recycle_scenes: int = 0
+    recycle_growth_mb: float = 0.0
+    blender: str | None = None
 
-    def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[tuple[Task, int]]:
+    def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[tuple[Task, Report]]:
         if not tasks:
             return
-        threads = self.threads or available_cores()
-        with job.open(threads, self.device, "local") as process:
+        options = WorkerOptions(
+            threads=self.threads or available_cores(),
+            device=self.device,
+            name="local",
+            recycle_scenes=self.recycle_scenes,
+            recycle_growth_mb=self.recycle_growth_mb,
+            blender=self.blender,
+        )
+        with job.open(options) as opened:
             for task in tasks:
-                yield task, job.perform(process, task)
+                yield task, job.perform(opened, task)
 
     def close(self) -> None:
         """Nothing is held between runs."""

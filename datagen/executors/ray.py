@@ -2,21 +2,29 @@
 
 import logging
 import os
+import signal
+import socket
+import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from datagen.errors import ConfigError, StageError
-from datagen.executors.job import Job, Task
+from datagen.executors.job import Job, Report, Task, WorkerOptions
 
 logger = logging.getLogger(__name__)
 
-DEATHS_PER_TASK = 2
+DEATHS_PER_TASK = 3
 """A task whose worker died this often is a failed row: it is likely what kills the worker."""
+NODE_DIED = "node has died"
+"""In Ray's words for a worker that a lost machine took along: no task is to blame."""
+SILENCE_S = 10.0
+"""So long without news, and it is time to ask whether Ray is still there."""
 
 
 @dataclass(frozen=True)
@@ -26,28 +34,67 @@ class RayExecutor:
     num_workers: int
     address: str | None = None
     device: str = "auto"
-    gpus_per_worker: float = 0.0
+    slots_per_gpu: int = 1
+    """Workers that share a GPU."""
+    recycle_scenes: int = 0
+    recycle_growth_mb: float = 0.0
+    blender: str | None = None
+    """At the same place on every machine."""
     _started_here: list[bool] = field(default_factory=list, compare=False, repr=False)
 
-    def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[tuple[Task, int]]:
+    def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[tuple[Task, Report]]:
         if tasks:
             self._start()
-            yield from self._run(job, tasks)
+            yield from _Crew(self, job, tasks).work()
 
     def close(self) -> None:
         """Leave Ray, or end it if it was started here; stages in between share one start."""
         if self._started_here:
             self._started_here.clear()
-            ray.shutdown()
+            if answers():  # else it would wait a minute, and then end this process
+                ray.shutdown()
 
     def describe(self) -> str:
         return f"ray, at most {self.num_workers} workers"
+
+    def gpu_share(self, job: Job) -> float:
+        """Return the GPUs that a worker asks Ray for; Ray then says which by CUDA_VISIBLE_DEVICES.
+
+        Raises:
+            StageError: a GPU is asked for and the cluster has none.
+        """
+        if not job.uses_gpu or self.device == "cpu":
+            return 0.0
+        if ray.cluster_resources().get("GPU", 0) > 0:
+            return 1.0 / self.slots_per_gpu
+        if self.device == "auto":
+            return 0.0
+        raise StageError(
+            f"--device {self.device}: no machine of Ray's has a GPU. Expected one; "
+            "use --device auto or cpu, or start a node with `ray start --num-gpus`."
+        )
+
+    def num_that_fit(self, gpus: float) -> int:
+        """Return how many workers run at once."""
+        resources = ray.cluster_resources()
+        fit = int(resources.get("CPU", 0))
+        if gpus:
+            fit = min(fit, int(resources.get("GPU", 0) / gpus + 1e-6))
+        if fit < 1:
+            raise StageError(
+                f"Ray has no room for a worker of 1 core and {gpus} GPUs "
+                f"(it has {resources}). Free some, or ask for less."
+            )
+        if fit < self.num_workers:
+            logger.info(f"--workers {self.num_workers}: {fit} run at once, that is what fits here")
+        return min(fit, self.num_workers)
 
     def _start(self) -> None:
         """Connect to Ray, or start it here."""
         if ray.is_initialized():
             return
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        on_terminate = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(
                 address=self.address,
@@ -62,84 +109,135 @@ class RayExecutor:
                 "for this machine."
             ) from error
         self._started_here.append(True)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_terminate)  # Ray puts one there that aborts
 
-    def _run(self, job: Job, tasks: Sequence[Task]) -> Iterator[tuple[Task, int]]:
-        num_workers = self._workers_that_fit(len(tasks))
-        remote = ray.remote(num_cpus=1, num_gpus=self.gpus_per_worker)(_Worker)
-        todo = list(reversed(tasks))
-        deaths: dict[Task, int] = {}
-        running: dict[Any, tuple[Any, Task]] = {}
-        workers: list[Any] = []
-        job_ref = ray.put(job)
 
-        def start(worker: Any) -> None:
-            if todo:
-                task = todo.pop()
-                running[worker.perform.remote(task)] = (worker, task)
+class _Crew:
+    """The workers of one run. A worker gets a task when it is up: one that waits holds none."""
 
-        def new_worker() -> Any:
-            workers.append(remote.remote(job_ref, self.device, f"worker-{len(workers):02d}"))
-            return workers[-1]
+    def __init__(self, executor: RayExecutor, job: Job, tasks: Sequence[Task]) -> None:
+        self._executor, self._job = executor, job
+        self._todo = list(reversed(tasks))
+        self._gpus = executor.gpu_share(job)
+        self._size = min(executor.num_that_fit(self._gpus), len(tasks))
+        self._actor = ray.remote(num_cpus=1, num_gpus=self._gpus)(_Worker)
+        self._job_ref = ray.put(job)
+        self._waits: dict[Any, tuple[Any, Task | None]] = {}
+        self._deaths: Counter[Task] = Counter()
+        self._hired = 0
 
-        for _ in range(num_workers):
-            start(new_worker())
-        while running:
-            [ready], _ = ray.wait(list(running), num_returns=1)
-            worker, task = running.pop(ready)
-            try:
-                failed = ray.get(ready)
-            except RayTaskError as error:
-                raise error.cause from None
-            except RayActorError as error:
-                deaths[task] = deaths.get(task, 0) + 1
-                logger.warning(
-                    f"{job.name}: a worker died on {task.units[0]} ({first_line(error)})"
-                )
-                worker = new_worker()
-                if deaths[task] < DEATHS_PER_TASK:
-                    todo.append(task)
-                    start(worker)
-                    continue
-                job.fail(task, f"its worker died {DEATHS_PER_TASK} times")
-                failed = len(task.units)
-            start(worker)
-            if not any(busy is worker for busy, _ in running.values()):
-                ray.wait([worker.close.remote()])
-            yield task, failed
+    def work(self) -> Iterator[tuple[Task, Report]]:
+        try:
+            for _ in range(self._size):
+                self._hire()
+            while self._todo or any(task for _, task in self._waits.values()):
+                yield from self._next()
+        finally:
+            if answers():
+                for worker, _ in self._waits.values():
+                    ray.kill(worker)  # its Blender sees the pipe close, and leaves
 
-    def _workers_that_fit(self, num_tasks: int) -> int:
-        resources = ray.cluster_resources()
-        fit = int(resources.get("CPU", 0))
-        if self.gpus_per_worker:
-            fit = min(fit, int(resources.get("GPU", 0) / self.gpus_per_worker))
-        if fit < 1:
-            raise StageError(
-                f"Ray has no room for a worker of 1 core and {self.gpus_per_worker} GPUs "
-                f"(it has {resources}). Free some, or ask for less."
-            )
-        if fit < self.num_workers:
-            logger.info(f"--workers {self.num_workers}: {fit} run at once, that is what fits here")
-        return min(fit, self.num_workers, num_tasks)
+    def _next(self) -> Iterator[tuple[Task, Report]]:
+        ready, _ = ray.wait(list(self._waits), num_returns=1, timeout=SILENCE_S)
+        if not ready:
+            return self._check_pulse()
+        worker, task = self._waits.pop(ready[0])
+        try:
+            report = ray.get(ready[0])
+        except RayTaskError as error:
+            raise error.cause from None
+        except RayActorError as error:
+            yield from self._mourn(task, error)
+            return
+        self._assign(worker)
+        if task is not None:
+            yield task, replace(report, alive=max(1, self._busy()))
+
+    def _mourn(self, task: Task | None, error: RayActorError) -> Iterator[tuple[Task, Report]]:
+        """Replace a dead worker; its task is made again, or fails if it looks to be the reason."""
+        what = "a worker died" if task is None else f"a worker died on {task.units[0]}"
+        logger.warning(f"{self._job.name}: {what} ({first_line(error)})")
+        self._check_pulse()
+        self._hire()
+        if task is None:
+            return
+        self._deaths[task] += NODE_DIED not in str(error)
+        if self._deaths[task] < DEATHS_PER_TASK:
+            self._todo.append(task)
+            return
+        reason = f"killed: its worker died {DEATHS_PER_TASK} times ({first_line(error)})"
+        yield task, replace(self._job.fail(task, reason), alive=self._busy())
+
+    def _check_pulse(self) -> None:
+        if not answers():
+            raise StageError(gone("Ray has ended: its control service does not answer"))
+        if not any(node["Alive"] for node in ray.nodes()):
+            raise StageError(gone("Ray has ended: none of its machines is alive"))
+
+    def _hire(self) -> None:
+        options = WorkerOptions(
+            threads=1,
+            device=self._executor.device,
+            name=f"worker-{self._hired:02d}",
+            recycle_scenes=self._executor.recycle_scenes,
+            recycle_growth_mb=self._executor.recycle_growth_mb,
+            blender=self._executor.blender,
+        )
+        self._hired += 1
+        worker = self._actor.remote(self._job_ref, options)
+        self._waits[worker.ready.remote()] = (worker, None)
+
+    def _assign(self, worker: Any) -> None:
+        if self._todo:
+            task = self._todo.pop()
+            self._waits[worker.perform.remote(task)] = (worker, task)
+            return
+        ray.wait([worker.close.remote()], timeout=SILENCE_S)
+        ray.kill(worker)  # gives its core to one that still waits for one
+
+    def _busy(self) -> int:
+        return sum(task is not None for _, task in self._waits.values())
 
 
 class _Worker:
     """An actor that opens the job once and performs tasks."""
 
-    def __init__(self, job: Job, device: str, name: str) -> None:
-        self._job = job
+    def __init__(self, job: Job, options: WorkerOptions) -> None:
+        self._job, self._options = job, options
         self._stack = ExitStack()
-        self._process: Any = None
-        self._arguments = (1, device, name)
+        self._opened: Any = None
 
-    def perform(self, task: Task) -> int:
-        if self._process is None:
-            self._process = self._stack.enter_context(self._job.open(*self._arguments))
-        return self._job.perform(self._process, task)
+    def ready(self) -> None:
+        """Answer: this worker is up."""
+
+    def perform(self, task: Task) -> Report:
+        if self._opened is None:
+            self._opened = self._stack.enter_context(self._job.open(self._options))
+        return self._job.perform(self._opened, task)
 
     def close(self) -> None:
         self._stack.close()
 
 
-def first_line(error: Exception) -> str:
+def answers() -> bool:
+    """Say whether Ray's control service lives; asking Ray itself would end this process."""
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=SILENCE_S).close()
+    except OSError:
+        return False
+    return True
+
+
+def gone(what: str) -> str:
+    """Say what is lost and what is not when Ray itself ends."""
+    return (
+        f"{what}. What is finished is safe; run the same command again, it makes only what is "
+        "missing."
+    )
+
+
+def first_line(error: BaseException) -> str:
     """Return the first line of an error's message."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

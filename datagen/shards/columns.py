@@ -64,8 +64,11 @@ COLUMNS = {
         "amodal_px": "Pixels that each placement would have alone.",
         "rgb": "PNG, RGBA, straight alpha, sRGB, transparent background.",
         "instance_map": "PNG: 0 is background, i + 1 is placement i.",
-        "depth_z": "Planar depth.",
-        "normal": "Surface normals.",
+        "depth_z": "PNG, 16 bit: planar depth in steps of depth_unit_m; 0 is background.",
+        "depth_unit_m": "Metres that a step of depth_z stands for.",
+        "normal": "PNG, RGB: the first hit's normal in the camera's frame.",
+        "amodal_masks": "A PNG of one bit a pixel for each placement: where it would be seen alone.",
+        "fallback": "What less it was rendered with after failures: cpu, or fewer samples.",
     },
     "latents": {
         **VIEW,
@@ -99,5 +102,5 @@ COLUMNS = {
 }
 """By folder and column."""
 
-IMAGES = frozenset({"rgb", "instance_map"})
+IMAGES = frozenset({"rgb", "instance_map", "depth_z", "normal"})
 """Binary columns that are PNG files."""

@@ -9,7 +9,7 @@ import io
 import itertools
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,6 +118,9 @@ class Output:
     def begin(self) -> None:
         """Say whose folder this is, before anything else is written into it."""
         self._parts_folder.write_bytes(IDENTITY, self.identity.json.encode())
+        for name in self.folder.names():
+            if name.startswith((".shard-", f".{MANIFEST}.")):  # half-written by a killed run
+                self.folder.delete(name)
 
     def missing_units(self, units: Iterable[int]) -> dict[int, list[int]]:
         """Return the units still to make, by shard; a shard that is there has none."""
@@ -157,19 +160,38 @@ class Output:
         self._write_shard(shard_name(shard), self._table_bytes(table, failures))
         parts.delete_folder()
 
-    def reopen_failed(self, sealed: Dataset) -> None:
-        """Break the seal and turn shards with failures back into parts without the failed units."""
+    def forget_failed(self, units: Iterable[int]) -> None:
+        """Delete those of an unfinished dataset's parts that say that a unit failed."""
+        for unit in units:
+            parts, name = self._parts(unit // self.units_per_shard), _part_name(unit)
+            if parts.exists(name):
+                with parts.open_file(name) as file:
+                    failed = _failures(pq.read_schema(file))
+                if failed:
+                    parts.delete(name)
+
+    def reopen_failed(self, sealed: Dataset, units: Container[int] | None = None) -> None:
+        """Break the seal and turn shards with failures back into parts without the failed units.
+
+        Args:
+            sealed: the finished dataset.
+            units: only these are to be made again; other failures stay. None: all that failed.
+        """
         self.begin()
         self.folder.delete(MANIFEST)
         for shard in sealed.manifest["shards"]:
-            if not shard["failed"]:
+            again = {f["unit"] for f in shard["failed"] if units is None or f["unit"] in units}
+            if not again:
                 continue
             index = _shard_index(shard["path"])
             table = pq.read_table(pa.BufferReader(self.folder.read_bytes(shard["path"])))
-            units = table[self.unit_column].to_numpy()
-            for unit in dict.fromkeys(units.tolist()):
-                rows = table.filter(pa.array(units == unit)).cast(self.schema)
+            numbers = table[self.unit_column].to_numpy()
+            for unit in dict.fromkeys(numbers.tolist()):
+                rows = table.filter(pa.array(numbers == unit)).cast(self.schema)
                 self._parts(index).write_bytes(_part_name(unit), self._table_bytes(rows, []))
+            for failure in _failures(table.schema):
+                if failure.unit not in again:
+                    self.write_part(failure.unit, [], failure)
             self.folder.delete(shard["path"])
             self._records.delete(f"{shard['path']}.json")
 

@@ -128,6 +128,11 @@ RENDERS = pa.schema(
         ("amodal_px", pa.list_(pa.int32())),
         ("rgb", pa.binary()),
         ("instance_map", pa.binary()),
+        ("depth_z", pa.binary()),
+        ("depth_unit_m", pa.float64()),
+        ("normal", pa.binary()),
+        ("amodal_masks", pa.list_(pa.binary())),
+        ("fallback", pa.string()),  # null, or with what less it was rendered: cpu, samples=2
     ]
 )
 

@@ -1,4 +1,4 @@
-"""A folder on any filesystem that pyarrow knows (local paths, s3://, gs://).
+"""A folder on any filesystem that pyarrow or fsspec knows (local paths, s3://, gs://, …).
 
 A file exists completely or not at all: local files are written beside the target, flushed and
 renamed; object stores only show finished uploads.
@@ -10,10 +10,14 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import fsspec
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from datagen.errors import DatasetError
+
+OBJECT_STORES = {"s3", "gcs", "abfs"}
+"""Filesystems where a file appears when its upload is finished; elsewhere it is renamed."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +95,13 @@ class Folder:
         if self.is_local:
             return write_atomically(Path(path), data)
         filesystem.create_dir(path.rsplit("/", 1)[0], recursive=True)
-        with filesystem.open_output_stream(path) as stream:
+        shows_finished_only = filesystem.type_name in OBJECT_STORES
+        beside = f"{path.rsplit('/', 1)[0]}/.{name.rsplit('/', 1)[-1]}.new"
+        target = path if shows_finished_only else beside
+        with filesystem.open_output_stream(target) as stream:
             stream.write(data)
+        if target != path:
+            filesystem.move(target, path)
 
     def delete(self, name: str) -> None:
         """Delete a file if it is there."""
@@ -122,22 +131,43 @@ class Folder:
         full = f"{self.url.rstrip('/')}/{name}".rstrip("/")
         try:
             filesystem, path = pafs.FileSystem.from_uri(full)
-        except (ValueError, OSError) as error:
+        except pa.ArrowInvalid:
+            return _resolve_by_fsspec(full)
+        except OSError as error:
             raise DatasetError(
-                f"{full}: this filesystem cannot be opened ({error}). "
-                "Give a local path, or a URL that pyarrow knows (s3://, gs://, hdfs://)."
+                f"{full}: this filesystem cannot be opened ({error}). {KNOWN_URLS}"
             ) from error
         return filesystem, path
+
+
+KNOWN_URLS = (
+    "Give a local path, or a URL that pyarrow (s3://, gs://, hdfs://) or an installed fsspec "
+    "filesystem knows."
+)
+
+
+def _resolve_by_fsspec(url: str) -> tuple[pafs.FileSystem, str]:
+    """Open a URL whose scheme pyarrow does not know with fsspec, which has some dozens more."""
+    try:
+        filesystem, path = fsspec.url_to_fs(url)
+    except (ValueError, ImportError, OSError) as error:
+        raise DatasetError(
+            f"{url}: this filesystem cannot be opened ({error}). {KNOWN_URLS}"
+        ) from error
+    return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem)), path
 
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write beside the target, flush, then rename: a killed process leaves no half file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).chmod(0o644)
-    Path(file.name).replace(path)
+    file = tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False)  # noqa: SIM115
+    try:
+        with file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(file.name).chmod(0o644)
+        Path(file.name).replace(path)
+    except BaseException:
+        Path(file.name).unlink(missing_ok=True)  # on a full disk, what was written is in the way
+        raise

@@ -1,6 +1,5 @@
 """``datagen assets``: every object of a source opened once, cleaned, measured, prepared."""
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,9 +16,11 @@ from datagen.assets.prepare import DEFAULT_MAX_FACES, prepare_asset
 from datagen.assets.selection import list_fingerprint, restrict_to_list, set_aside_unlicensed
 from datagen.assets.source import AssetSource, SourceOptions, open_source
 from datagen.blender.process import BlenderProcess
+from datagen.blender.scratch import scratch_folder
 from datagen.errors import ConfigError, DatasetError
 from datagen.shards import Identity, Output, Row
 from datagen.shards.schemas import ASSETS
+from datagen.stages.logs import log_folder
 from datagen.stages.stage import Inputs, Process, Stage, WorkerContext
 
 MIN_MAX_FACES = 100
@@ -125,17 +126,19 @@ class PrepareAssets(Stage):
     def open(self, inputs: Inputs, context: WorkerContext) -> Iterator[Process]:
         source, objects = self.opened, self.objects
         with (
-            tempfile.TemporaryDirectory(prefix="datagen-assets-") as scratch,
-            BlenderProcess(log_path(context, self.name), threads=context.threads) as blender,
+            scratch_folder() as scratch,
+            BlenderProcess(
+                log_path(context), blender=context.blender, threads=context.threads
+            ) as blender,
         ):
 
             def process(index: int) -> list[Row]:
                 row = prepare_asset(
-                    source, objects[index], blender, Path(scratch), max_faces=self.max_faces
+                    source, objects[index], blender, scratch, max_faces=self.max_faces
                 )
                 for column in ("geometry_path", "prepared_path"):
                     if row[column] is not None:
-                        made = Path(scratch) / row[column]
+                        made = scratch / row[column]
                         context.folder.write_bytes(row[column], made.read_bytes())
                         made.unlink()
                 return [row | {"object_index": index}]
@@ -151,8 +154,6 @@ class PrepareAssets(Stage):
         return {"counts": dict(sorted(counts.items()))}
 
 
-def log_path(context: WorkerContext, stage: str) -> Path:
+def log_path(context: WorkerContext) -> Path:
     """Return where a worker's Blender writes its output."""
-    if context.folder.is_local:
-        return context.folder.path / "logs" / f"blender-{context.name}.log"
-    return Path(tempfile.gettempdir()) / "datagen-logs" / f"{stage}-{context.name}.log"
+    return log_folder(context.folder) / f"blender-{context.name}.log"

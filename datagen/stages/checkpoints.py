@@ -87,6 +87,10 @@ def torch_device(name: str) -> torch.device:
     """Return the device of a ``--device`` flag; ``auto`` is the GPU where there is one."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "optix":  # a way of Cycles' to use the same GPU
+        name = "cuda"
+    if name == "optix":  # a way of Cycles' to use the same GPU
+        name = "cuda"
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
             "--device cuda: torch sees no GPU here. Expected one; use --device auto or cpu, "

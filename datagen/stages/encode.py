@@ -42,6 +42,7 @@ class EncodeLatents(Stage):
     revision: ClassVar[int] = 2
     schema = LATENTS
     reads: ClassVar[tuple[str, ...]] = ("assets", "layouts", "renders")
+    uses_gpu: ClassVar[bool] = True
 
     encoder: str = "small"
     """``small`` (embedded), a checkpoint NAME (NAME.json + NAME.safetensors), or a hub id."""

@@ -48,6 +48,7 @@ class InferScenes(Stage):
     revision: ClassVar[int] = 1
     schema = PREDICTIONS
     reads: ClassVar[tuple[str, ...]] = ("renders", "latents", "model")
+    uses_gpu: ClassVar[bool] = True
 
     split: Literal["val", "train", "all"] = "val"
     """Whose views: held-out scenes, scenes trained on, or held-out ones and then the others."""

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from datagen.errors import ConfigError
-from datagen.executors.job import Task
+from datagen.executors.job import Task, WorkerOptions
 from datagen.executors.local import available_cores
 from datagen.shards import Folder
 from datagen.stages.stage import Stage, StageJob, open_inputs
@@ -49,7 +49,13 @@ class Plan:
 
 
 def plan_stage(
-    stage: Stage, root: Folder, *, num_workers: int, device: str, num_samples: int = 4
+    stage: Stage,
+    root: Folder,
+    *,
+    num_workers: int,
+    device: str,
+    blender: str | None = None,
+    num_samples: int = 4,
 ) -> Plan:
     """Make a few units in a temporary folder, spread evenly over all, and extrapolate.
 
@@ -73,15 +79,17 @@ def plan_stage(
         output = stage.output(Folder.at(folder), inputs)
         output.begin()
         job = StageJob(stage, inputs, output)
+        threads = max(1, available_cores() // num_workers)
+        options = WorkerOptions(threads, device, "plan", blender=blender)
         started = time.monotonic()
-        with job.open(max(1, available_cores() // num_workers), device, "plan") as process:
-            job.perform(process, Task(first // stage.shard_size, (first,)))
+        with job.open(options) as opened:
+            job.perform(opened, Task(first // stage.shard_size, (first,)))
             start_s = time.monotonic() - started
             started, bytes_before = time.monotonic(), _bytes_in(Path(folder))
             rows_before = _rows_in(Path(folder))
             failed, rows = 0, list[int]()
             for unit in chosen:
-                failed += job.perform(process, Task(unit // stage.shard_size, (unit,)))
+                failed += job.perform(opened, Task(unit // stage.shard_size, (unit,))).failed
                 rows.append(_rows_in(Path(folder)) - rows_before - sum(rows))
             seconds = time.monotonic() - started
         written = _bytes_in(Path(folder)) - bytes_before

@@ -10,10 +10,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("bpy", "embreex", "numpy", "pyarrow", "ray", "shapely", "torch", "trimesh")
+from datagen.blender.executable import blender_version
+
+PACKAGES = ("embreex", "numpy", "pyarrow", "ray", "shapely", "torch", "trimesh")
 
 
-def provenance(seconds: float, executor: str) -> dict[str, Any]:
+def provenance(seconds: float, executor: str, blender: str | None = None) -> dict[str, Any]:
     """Return what made a dataset. Not part of its identity."""
     return {
         "seconds": round(seconds, 2),
@@ -22,6 +24,7 @@ def provenance(seconds: float, executor: str) -> dict[str, Any]:
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "git_commit": _git_commit(),
         "versions": {"datagen": _version("datagen"), **{n: _version(n) for n in PACKAGES}},
+        "blender": blender_version(blender),
         "python": platform.python_version(),
         "hardware": {"machine": platform.machine(), "cores": os.cpu_count()},
     }

@@ -1,34 +1,50 @@
 """``datagen render``: views of every scene, those with a fully occluded object dropped."""
 
-import io
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import tyro
-from numpy.typing import NDArray
-from PIL import Image
 
+from datagen.blender.failures import Disagreement
+from datagen.blender.ladder import climb
 from datagen.blender.process import BlenderProcess
 from datagen.blender.rendering import PreparedPlacement, RenderJob, RenderView, render_views
 from datagen.core.frames import Floats
 from datagen.core.seeding import rng_for, seed_for
-from datagen.errors import ConfigError, RowError
-from datagen.shards import Output, Row
+from datagen.errors import ConfigError
+from datagen.shards import Identity, Output, Row
 from datagen.shards.schemas import RENDERS
 from datagen.stages.assets import log_path
+from datagen.stages.logs import workspace_of
 from datagen.stages.scenes import SceneMeshes, SceneReader
 from datagen.stages.stage import Inputs, Process, Stage, WorkerContext
-from datagen.views.agreement import MAX_DISAGREEMENT, disagreement
+from datagen.views.agreement import MAX_DISAGREEMENT, disagreement, shadow_map
 from datagen.views.cameras import bounding_sphere, scene_views
+from datagen.views.lights import LightName, build_light, ground_under, list_hdris
+from datagen.views.passes import NO_PASSES, Pass, pass_columns, png, read_rgba
 from datagen.views.selection import drop_reason
 from datagen.views.visibility import SceneGeometry, VisibleView
 
+FEWER = 4
+"""A scene that cannot be rendered as asked is tried at last with so many times fewer samples."""
+
 Camera = tuple[Floats, Floats]
 """world_to_camera (4, 4) and intrinsics (3, 3)."""
+
+Quality = Literal["draft", "standard", "reference"]
+PRESETS: dict[Quality, tuple[int, bool]] = {
+    # Samples a pixel, and whether they are denoised.
+    "draft": (4, True),
+    "standard": (8, True),
+    "reference": (128, True),  # as TRELLIS renders
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +57,10 @@ class RenderViews(Stage):
 
     name: ClassVar[str] = "render"
     folder: ClassVar[str] = "renders"
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     schema = RENDERS
     reads: ClassVar[tuple[str, ...]] = ("assets", "layouts")
+    uses_gpu: ClassVar[bool] = True
 
     num_views: Annotated[int, tyro.conf.arg(aliases=["--views"])] = 150
     """Views a scene, before any is dropped."""
@@ -57,19 +74,41 @@ class RenderViews(Stage):
     """Lowest and highest elevation of a camera."""
     min_visible_px: int = 1
     """A view is dropped if any object shows fewer pixels."""
-    samples: int = 8
-    """Cycles samples a pixel, before denoising."""
-    denoise: bool = True
-    """Open Image Denoise, fast."""
+    min_visible_fraction: float = 0.0
+    """A view is dropped if any object shows a smaller share of its own silhouette."""
+    passes: tuple[Pass, ...] = ()
+    """What is stored beside picture and instance map: depth, normal, amodal."""
+    light: LightName = "studio"
+    """Soft fixed suns, TRELLIS's lamps, suns drawn a scene, or a sky drawn a scene."""
+    hdri_folder: Path | None = field(default=None, metadata={"identity": False})
+    """The .hdr and .exr pictures of the light hdri; known by their content."""
+    ground: bool = False
+    """A plane under the scene that catches shadows: never in the masks, unseen from below."""
+    quality: Quality = "standard"
+    """Samples and denoising: 4 denoised, 8 denoised, or 128 denoised as TRELLIS."""
+    samples: int | None = None
+    """Cycles samples a pixel, before denoising; the quality's own by default."""
+    denoise: bool | None = None
+    """Open Image Denoise, fast; the quality's own by default."""
     scenes_per_shard: int = 8
     """Scenes a shard."""
     seed: int = 0
     """Of the views' offsets and of Cycles' noise."""
 
     def __post_init__(self) -> None:
-        for field in ("num_views", "samples", "scenes_per_shard", "min_visible_px"):
-            if getattr(self, field) < 1:
-                raise ConfigError(f"{field} must be at least 1, got {getattr(self, field)}.")
+        for name in ("num_views", "samples", "scenes_per_shard", "min_visible_px"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, got {value}.")
+        if not 0 <= self.min_visible_fraction <= 1:
+            raise ConfigError(
+                f"min_visible_fraction must lie in [0, 1], got {self.min_visible_fraction}."
+            )
+        if (self.light == "hdri") != (self.hdri_folder is not None):
+            raise ConfigError(
+                f"light is {self.light} and hdri_folder is {self.hdri_folder}; expected both or "
+                "neither of --light hdri and --hdri-folder FOLDER."
+            )
         if not 8 <= self.resolution_px <= 8192:
             raise ConfigError(f"resolution_px must lie in [8, 8192], got {self.resolution_px}.")
         if not 1 <= self.fov_deg <= 150:
@@ -80,36 +119,127 @@ class RenderViews(Stage):
                 f"elevation_range_deg must be lowest and highest in [-90, 90], got {low} {high}."
             )
 
+    @cached_property
+    def cycles(self) -> tuple[int, bool]:
+        """Samples a pixel and whether they are denoised, however it was said."""
+        samples, denoise = PRESETS[self.quality]
+        return (
+            samples if self.samples is None else self.samples,
+            denoise if self.denoise is None else self.denoise,
+        )
+
+    @cached_property
+    def hdris(self) -> list[Path]:
+        """The pictures of the skies to draw from, by name."""
+        return [] if self.hdri_folder is None else list_hdris(self.hdri_folder)
+
+    def identity(self, inputs: Inputs) -> Identity:
+        """The quality is known by its numbers, and skies by their content."""
+        identity = super().identity(inputs)
+        samples, denoise = self.cycles
+        fields = identity.fields | {"samples": samples, "denoise": denoise}
+        del fields["quality"]
+        if not self.hdris:
+            return replace(identity, fields=fields)
+        skies = hashlib.sha256()
+        for path in self.hdris:
+            skies.update(hashlib.sha256(path.read_bytes()).digest())
+        return replace(
+            identity, fields=fields, inputs={**identity.inputs, "hdris": skies.hexdigest()}
+        )
+
     def units(self, inputs: Inputs) -> Sequence[int]:
         return inputs["layouts"].units()
 
     @contextmanager
     def open(self, inputs: Inputs, context: WorkerContext) -> Iterator[Process]:
         reader = SceneReader(inputs["assets"])
-        log = log_path(context, self.name)
-        with BlenderProcess(log, threads=context.threads) as blender:
+        with self.blender(context) as blender:
 
             def process(layout_id: int) -> list[Row]:
                 [layout] = inputs["layouts"].rows_of(layout_id)
-                return self.render_scene(layout_id, reader.read(layout, prepared=True), blender)
+                scene = reader.read(layout, prepared=True)
+                context.events["recycled"] += blender.begin_scene()
+                replay = f"datagen {self.name} --only {layout_id} --root {workspace_of(folder)}"
+                rows = climb(
+                    lambda less: self._render_with(less, layout_id, scene, blender),
+                    blender,
+                    context.events,
+                    replay,
+                )
+                if blender.device_in_use is not None:
+                    context.events[f"on_{blender.device_in_use.lower()}"] += 1
+                return rows
 
+            folder = context.folder
             yield process
+
+    def blender(self, context: WorkerContext) -> BlenderProcess:
+        """Return a worker's Blender."""
+        return BlenderProcess(
+            log_path(context),
+            blender=context.blender,
+            threads=context.threads,
+            device=context.device,
+            recycle_scenes=context.recycle_scenes,
+            recycle_growth_mb=context.recycle_growth_mb,
+        )
+
+    def tally(self, rows: Sequence[Row]) -> dict[str, int]:
+        """Count kept and dropped views, and scenes made with less than was asked for."""
+        kept = sum(row["kept"] for row in rows)
+        fallbacks = sum(row["fallback"] is not None for row in rows[:1])
+        return {"kept": kept, "dropped": len(rows) - kept, "fallbacks": fallbacks}
+
+    def _render_with(
+        self, less: bool, layout_id: int, scene: SceneMeshes, blender: BlenderProcess
+    ) -> list[Row]:
+        """Render a scene as asked, or with less: on the CPU, or there with fewer samples."""
+        stage, note = self, None
+        if less and blender.cycles_device == "GPU":
+            note = "cpu"
+        elif less:
+            stage = replace(self, samples=max(1, self.cycles[0] // FEWER))
+            note = f"samples={stage.samples}"
+        blender.cpu_only = note == "cpu"
+        try:
+            rows = stage.render_scene(layout_id, scene, blender)
+        finally:
+            blender.cpu_only = False
+        return [row | {"fallback": note} for row in rows]
 
     def render_scene(
         self, layout_id: int, scene: SceneMeshes, blender: BlenderProcess
     ) -> list[Row]:
         """Return the rows of one scene: decide by rays, then trace what is kept."""
         size = self.resolution_px
-        cameras = self._cameras(layout_id, scene)
+        cameras = self.cameras(layout_id, scene)
         geometry = SceneGeometry(scene.meshes, scene.transparent)
-        seen = [geometry.cast_view(*camera, size, size) for camera in cameras]
+        seen = [
+            geometry.cast_view(
+                *camera,
+                size,
+                size,
+                amodal_masks="amodal" in self.passes,
+                normals="normal" in self.passes,
+            )
+            for camera in cameras
+        ]
         reasons = [
-            drop_reason(view.visible_px, view.amodal_px, min_visible_px=self.min_visible_px)
+            drop_reason(
+                view.visible_px,
+                view.amodal_px,
+                min_visible_px=self.min_visible_px,
+                min_visible_fraction=self.min_visible_fraction,
+            )
             for view in seen
         ]
         kept = [index for index, reason in enumerate(reasons) if reason is None]
-        pictures = self._trace(layout_id, scene, cameras, seen, kept, blender)
-        check_agreement({index: (pictures[index], seen[index]) for index in kept})
+        job = self.render_job(layout_id, scene, cameras, seen, kept)
+        pictures = dict(zip(kept, render_views(blender, job) if kept else [], strict=True))
+        check_agreement(
+            {index: (pictures[index], seen[index]) for index in kept}, ground=self.ground
+        )
         return [
             {
                 "layout_id": layout_id,
@@ -125,6 +255,7 @@ class RenderViews(Stage):
                 "rgb": pictures.get(index),
                 "instance_map": png(seen[index].instance_map) if index in pictures else None,
             }
+            | (pass_columns(seen[index], self.passes) if index in pictures else NO_PASSES)
             for index, (world_to_camera, intrinsics) in enumerate(cameras)
         ]
 
@@ -132,16 +263,21 @@ class RenderViews(Stage):
         """Count kept and dropped views, and scenes that have no view left."""
         kept: Counter[int] = Counter()
         dropped: Counter[str] = Counter()
-        for row in output.rows(["layout_id", "kept", "drop_reason"]):
+        fallbacks = set()
+        for row in output.rows(["layout_id", "kept", "drop_reason", "fallback"]):
+            fallbacks |= {row["layout_id"]} if row["fallback"] else set()
             kept[row["layout_id"]] += row["kept"]
             if not row["kept"]:
                 dropped[row["drop_reason"].split(":")[0].replace(" ", "_")] += 1
         counts = {"kept": kept.total()}
         counts |= {f"dropped_{reason}": number for reason, number in sorted(dropped.items())}
         counts["scenes_without_views"] = sum(number == 0 for number in kept.values())
+        if fallbacks:
+            counts["scenes_with_fallback"] = len(fallbacks)
         return {"counts": counts}
 
-    def _cameras(self, layout_id: int, scene: SceneMeshes) -> list[Camera]:
+    def cameras(self, layout_id: int, scene: SceneMeshes) -> list[Camera]:
+        """Return the cameras of a scene's views."""
         center_m, radius_m = bounding_sphere(scene.vertices)
         rng = rng_for(self.seed, self.name, layout_id)
         low, high = np.radians(self.elevation_range_deg)
@@ -157,19 +293,18 @@ class RenderViews(Stage):
             elevation_range_rad=(float(low), float(high)),
         )
 
-    def _trace(
+    def render_job(
         self,
         layout_id: int,
         scene: SceneMeshes,
         cameras: list[Camera],
         seen: list[VisibleView],
         kept: list[int],
-        blender: BlenderProcess,
-    ) -> dict[int, bytes]:
-        """Return the pictures of the kept views by index."""
-        if not kept:
-            return {}
-        job = RenderJob(
+    ) -> RenderJob:
+        """Return what Blender is to render: the views of a scene that are kept."""
+        samples, denoise = self.cycles
+        rng = rng_for(self.seed, self.name, layout_id, "light")
+        return RenderJob(
             placements=[
                 PreparedPlacement(prepared_path=path, asset_to_world=matrix)
                 for path, matrix in zip(scene.prepared_paths, scene.asset_to_world, strict=True)
@@ -179,52 +314,43 @@ class RenderViews(Stage):
                     world_to_camera=cameras[index][0],
                     intrinsics=cameras[index][1],
                     seed=seed_for(self.seed, self.name, layout_id, index),
-                    window_px=seen[index].window_px,
+                    window_px=None if self.ground else seen[index].window_px,
                 )
                 for index in kept
             ],
             width=self.resolution_px,
             height=self.resolution_px,
-            samples=self.samples,
-            denoise=self.denoise,
+            samples=samples,
+            denoise=denoise,
+            light=build_light(self.light, scene.vertices, rng, self.hdris),
+            ground=ground_under(scene.vertices) if self.ground else None,
         )
-        return dict(zip(kept, render_views(blender, job), strict=True))
 
 
-def check_agreement(views: dict[int, tuple[bytes, VisibleView]]) -> None:
+def check_agreement(views: dict[int, tuple[bytes, VisibleView]], *, ground: bool = False) -> None:
     """Check a scene's pictures against its rays.
 
+    Args:
+        views: a view's PNG and what its rays met, by index.
+        ground: whether shadows on a ground are in the pictures.
+
     Raises:
-        RowError: pooled over the views, alpha and instance map differ in too many pixels.
+        Disagreement: pooled over the views, alpha and instance map differ in too many pixels.
     """
     wrong: dict[int, int] = {}
     pixels = 0
     for index, (picture, seen) in views.items():
         rgba = read_rgba(picture)
-        wrong[index] = disagreement(rgba[..., 3], seen.instance_map, seen.transparent_map)
+        excused = seen.transparent_map
+        if ground:
+            excused = excused | shadow_map(rgba, seen.instance_map)
+        wrong[index] = disagreement(rgba[..., 3], seen.instance_map, excused)
         pixels += seen.instance_map.size
     total = sum(wrong.values())
     if total > MAX_DISAGREEMENT * pixels:
         worst = max(wrong, key=lambda index: wrong[index])
-        raise RowError(
+        raise Disagreement(
             f"the picture and the rays disagree in {total} of {pixels} pixels "
             f"({total / pixels:.2%}, at most {MAX_DISAGREEMENT:.2%} may; worst: view {worst}). "
             "The prepared asset and its geometry differ, or a material is transparent unmarked"
         )
-
-
-def png(array: NDArray[np.generic]) -> bytes:
-    """Return an image (H, W) uint8 or uint16 as PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format="PNG", compress_level=6)
-    return buffer.getvalue()
-
-
-def read_rgba(data: bytes) -> NDArray[np.uint8]:
-    """Return a PNG as (H, W, 4) uint8, straight alpha, sRGB."""
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
-
-
-def read_instance_map(data: bytes) -> NDArray[Any]:
-    """Return an instance map (H, W): 0 background, i + 1 placement i."""
-    return np.asarray(Image.open(io.BytesIO(data)))

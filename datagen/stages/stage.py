@@ -6,20 +6,25 @@ fast it is made is the executor's business and can never change what is in it.
 
 import dataclasses
 import enum
+import errno
 import logging
+import os
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from datagen.blender.memory import resident_tree_mb
 from datagen.errors import ConfigError, DatagenError, DatasetError, StageError
-from datagen.executors.job import Executor, Task
+from datagen.executors.job import Executor, Report, Task, WorkerOptions
 from datagen.shards import Dataset, Failure, Folder, Identity, Output, Row, open_dataset
+from datagen.stages.logs import log_folder, workspace_of
 from datagen.stages.progress import Progress
 from datagen.stages.provenance import provenance
 
@@ -32,16 +37,20 @@ Process = Callable[[int], list[Row]]
 """Makes the rows of one unit (a scene by ``layout_id``, or an object by its index)."""
 
 
-@dataclass(frozen=True)
-class WorkerContext:
-    """What a worker is given: never anything that changes the bytes."""
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+"""Full, over quota, read-only: every row would fail."""
+NOT_WRITABLE = NO_ROOM | {errno.EFBIG, errno.EACCES, errno.EPERM}
+"""The same for writing: file too large, not ours."""
 
-    folder: Folder
+
+@dataclass(frozen=True)
+class WorkerContext(WorkerOptions):
+    """What a stage's worker is given, and where it notes what happened."""
+
+    folder: Folder = field(kw_only=True)
     """The stage's own folder, for files beside the shards and for ``logs/``."""
-    threads: int
-    device: str
-    name: str
-    """Distinguishes the log files of workers."""
+    events: Counter[str] = field(default_factory=Counter, compare=False)
+    """What a scene took (``retry_timeout``, ``recycled``); emptied into its task's report."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,8 @@ class RunOptions:
     """Make the rows again that failed in an earlier run."""
     max_failed_fraction: float = 0.02
     """A run with a larger share of failed units ends with an error."""
+    only: tuple[int, ...] = ()
+    """Make only these scenes (again, if they failed) and say how each went."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +79,8 @@ class Stage:
     """Names of the input datasets' folders."""
     unit_column: ClassVar[str] = "layout_id"
     unit_noun: ClassVar[str] = "scenes"
+    uses_gpu: ClassVar[bool] = False
+    """True: a worker takes (a share of) a GPU where there is one."""
     keeps_parts: ClassVar[bool] = True
     """False: units are so cheap that a whole shard is made at once."""
 
@@ -107,6 +120,10 @@ class Stage:
         """Return manifest entries taken from the finished shards; ``counts`` is in the funnel."""
         return {"counts": {}}
 
+    def tally(self, rows: Sequence[Row]) -> dict[str, int]:
+        """Count what the person who waits wants to see of one unit's rows."""
+        return {}
+
     def run(self, root: Folder, executor: Executor, options: RunOptions) -> Dataset:
         """Make what is missing of the dataset and seal it; nothing if it is complete."""
         inputs = open_inputs(self, root)
@@ -119,11 +136,61 @@ class Stage:
             output.reopen_failed(sealed)
             sealed = None
         if sealed is None:
-            sealed = self._make(output, inputs, executor)
+            with clear_end(output.folder):
+                sealed = self._make(output, inputs, executor)
         else:
             logger.info(f"{self.name}: complete, reusing {sealed.folder}")
         check_failures(self, sealed, num_units, options)
         return sealed
+
+    def run_only(self, root: Folder, executor: Executor, options: RunOptions) -> list[str]:
+        """Make some units of the dataset, failed ones again, and say in words how each went.
+
+        The dataset is sealed if that was all that it lacked, and stays sealed if it was.
+
+        Raises:
+            ConfigError: a unit is none of this stage's, or the stage makes whole shards at once.
+        """
+        inputs = open_inputs(self, root)
+        output = self.output(root, inputs)
+        units = self.units(inputs)
+        if not self.keeps_parts:
+            raise ConfigError(f"--only: {self.name} makes whole shards at once. Leave it out.")
+        if foreign := sorted({*options.only} - {*units}):
+            raise ConfigError(
+                f"--only {foreign[0]}: no such {self.unit_column}. Expected some of the "
+                f"{len(units)} from {units[0]} to {units[-1]}."
+            )
+        with clear_end(output.folder):
+            sealed = output.sealed()
+            if sealed is not None:
+                failed = {item["unit"] for item in sealed.manifest["failed"]} & {*options.only}
+                if not failed:
+                    return [f"{unit}: there already" for unit in options.only]
+                output.reopen_failed(sealed, failed)
+            output.begin()
+            output.forget_failed(options.only)
+            return self._make_only(output, inputs, executor, options.only)
+
+    def _make_only(
+        self, output: Output, inputs: Inputs, executor: Executor, only: Sequence[int]
+    ) -> list[str]:
+        units = self.units(inputs)
+        todo = {
+            shard: [unit for unit in missing if unit in only]
+            for shard, missing in output.missing_units(units).items()
+        }
+        words = dict.fromkeys(only, "there already")
+        job = StageJob(self, inputs, output)
+        for task, report in executor.run(job, self._tasks(todo)):
+            for unit in task.units:
+                counts = ", ".join(f"{n} {name}" for name, n in report.counts.items())
+                reason = report.reasons.get(unit)
+                made = f"made in {report.seconds:.1f} s" + (f" ({counts})" if counts else "")
+                words[unit] = made if reason is None else f"failed: {reason}"
+        if not any(output.missing_units(units).values()):
+            self._make(output, inputs, executor)
+        return [f"{unit}: {word}" for unit, word in words.items()]
 
     def _make(self, output: Output, inputs: Inputs, executor: Executor) -> Dataset:
         units = self.units(inputs)
@@ -134,26 +201,36 @@ class Stage:
             )
         started = time.monotonic()
         output.begin()
+        log = log_folder(workspace_of(output.folder))
+        if not output.folder.is_local:
+            logger.info(f"{self.name}: {output.folder} is far away; logs go to {log}")
+        with Progress(self.name, self.unit_noun, len(units), log) as progress:
+            self._make_missing(output, inputs, executor, progress)
+        seconds = time.monotonic() - started
+        made_by = provenance(seconds, executor.describe(), executor.blender)
+        made_by |= {"events": dict(progress.counts)}
+        dataset = output.seal(self.summarise(output) | {"provenance": made_by})
+        logger.info(f"{self.name}: {funnel(dataset)} → {dataset.folder}")
+        return dataset
+
+    def _make_missing(
+        self, output: Output, inputs: Inputs, executor: Executor, progress: Progress
+    ) -> None:
+        """Make the units that are not there, and merge each shard's parts when it has all."""
+        units = self.units(inputs)
         missing = output.missing_units(units)
         members = units_by_shard(units, self.shard_size)
         for shard in sorted(missing):
             if self.keeps_parts and not missing[shard]:
                 output.merge_parts(shard, members[shard])
-        tasks = self._tasks({shard: todo for shard, todo in missing.items() if todo})
-        num_todo = sum(len(task.units) for task in tasks)
-        progress = Progress(self.name, self.unit_noun, num_todo, done_before=len(units) - num_todo)
         waiting = {shard: len(todo) for shard, todo in missing.items() if todo}
-        job = StageJob(self, inputs, output)
-        for task, failed in executor.run(job, tasks):
-            progress.advance(len(task.units), failed)
+        tasks = self._tasks({shard: missing[shard] for shard in waiting})
+        progress.start(sum(waiting.values()))
+        for task, report in executor.run(StageJob(self, inputs, output), tasks):
+            progress.advance(task, report)
             waiting[task.shard] -= len(task.units)
             if self.keeps_parts and waiting[task.shard] == 0:
                 output.merge_parts(task.shard, members[task.shard])
-        seconds = time.monotonic() - started
-        made_by = {"provenance": provenance(seconds, executor.describe())}
-        dataset = output.seal(self.summarise(output) | made_by)
-        logger.info(f"{self.name}: {funnel(dataset)} → {dataset.folder}")
-        return dataset
 
     def _tasks(self, missing: dict[int, list[int]]) -> list[Task]:
         if self.keeps_parts:
@@ -173,25 +250,43 @@ class StageJob:
     def name(self) -> str:
         return self.stage.name
 
-    def open(self, threads: int, device: str, name: str) -> AbstractContextManager[Process]:
-        context = WorkerContext(self.output.folder, threads, device, name)
-        return self.stage.open(self.inputs, context)
+    @property
+    def uses_gpu(self) -> bool:
+        return self.stage.uses_gpu
 
-    def perform(self, process: Process, task: Task) -> int:
-        """Make and write a task's rows; return how many of its units failed."""
+    @contextmanager
+    def open(self, options: WorkerOptions) -> Iterator[tuple[Process, WorkerContext]]:
+        context = WorkerContext(**vars(options), folder=self.output.folder)
+        with self.stage.open(self.inputs, context) as process:
+            yield process, context
+
+    def perform(self, opened: tuple[Process, WorkerContext], task: Task) -> Report:
+        """Make and write a task's rows; say which of its units failed and what it took."""
+        process, context = opened
+        started = time.monotonic()
         rows: list[Row] = []
         failures: list[Failure] = []
         for unit in task.units:
             made, failure = self._make_unit(process, unit)
             if self.stage.keeps_parts:
-                self.output.write_part(unit, made, failure)
+                with clear_end(self.output.folder):
+                    self.output.write_part(unit, made, failure)
             rows += made
             failures += [failure] if failure else []
         if not self.stage.keeps_parts:
-            self.output.write_shard(task.shard, rows, failures)
-        return len(failures)
+            with clear_end(self.output.folder):
+                self.output.write_shard(task.shard, rows, failures)
+        counts = self.stage.tally(rows) | dict(context.events)
+        context.events.clear()
+        return Report(
+            reasons={failure.unit: failure.reason for failure in failures},
+            counts=counts,
+            seconds=time.monotonic() - started,
+            memory_mb=resident_tree_mb(os.getpid()),
+            worker=context.name,
+        )
 
-    def fail(self, task: Task, reason: str) -> None:
+    def fail(self, task: Task, reason: str) -> Report:
         """Record that a task's units failed outside ``perform`` (its worker died)."""
         failures = [Failure(unit, reason) for unit in task.units]
         if self.stage.keeps_parts:
@@ -199,26 +294,30 @@ class StageJob:
                 self.output.write_part(failure.unit, [], failure)
         else:
             self.output.write_shard(task.shard, [], failures)
+        return Report(reasons={failure.unit: failure.reason for failure in failures})
 
     def _make_unit(self, process: Process, unit: int) -> tuple[list[Row], Failure | None]:
         try:
-            return process(unit), None
+            with clear_end(self.output.folder, NO_ROOM):
+                return process(unit), None
         except DatagenError:
             raise
-        except OSError as error:
-            if error.errno in (28, 30, 122):  # full, read-only, quota: every row would fail
-                raise StageError(
-                    f"{self.output.folder}: cannot write ({error}). Expected a folder with room; "
-                    "free some space and run again, it goes on where it stopped."
-                ) from error
-            return [], self._failure(unit, error)
         except Exception as error:  # noqa: BLE001  one bad row must not end the run
-            return [], self._failure(unit, error)
+            return [], Failure(unit, str(error) or type(error).__name__, traceback.format_exc())
 
-    def _failure(self, unit: int, error: Exception) -> Failure:
-        reason = str(error) or type(error).__name__
-        logger.warning(f"{self.stage.name}: {self.stage.unit_column} {unit} failed: {reason}")
-        return Failure(unit, reason, traceback.format_exc())
+
+@contextmanager
+def clear_end(folder: Folder, numbers: Container[int] = NOT_WRITABLE) -> Iterator[None]:
+    """Turn "no room" and "not allowed" into an error that says so: it is no row's fault."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in numbers:
+            raise
+        raise StageError(
+            f"{folder}: cannot write ({error}). Expected a folder with room that may be written; "
+            "mend that and run the same command again, it goes on where it stopped."
+        ) from error
 
 
 def open_inputs(stage: Stage, root: Folder) -> Inputs:

@@ -47,6 +47,7 @@ class TrainFlow(Stage):
     revision: ClassVar[int] = 3
     schema: ClassVar[pa.Schema] = pa.schema([])
     reads: ClassVar[tuple[str, ...]] = ("renders", "latents")
+    uses_gpu: ClassVar[bool] = True
 
     config: TrainConfig = field(default_factory=TrainConfig)
     """The network and how it is trained."""

@@ -9,6 +9,9 @@ from scipy.ndimage import maximum_filter, minimum_filter
 MAX_DISAGREEMENT = 0.002
 """Of all pixels, pooled over a scene's views. More means other geometry or another camera."""
 
+SHADOW_MAX = 40
+"""The brightest that a shadow's colour may be, of 255: black, and what the denoiser adds."""
+
 
 def disagreement(
     alpha: NDArray[np.uint8],
@@ -32,3 +35,17 @@ def disagreement(
     if transparent_map is not None:
         wrong &= ~transparent_map
     return int(wrong.sum())
+
+
+def shadow_map(
+    rgba: NDArray[np.uint8], instance_map: NDArray[np.unsignedinteger[Any]]
+) -> NDArray[np.bool_]:
+    """Return (H, W): where a picture's ground may be in shadow, which is alpha without colour.
+
+    Args:
+        rgba: (H, W, 4), straight alpha.
+        instance_map: (H, W), 0 background.
+    """
+    shadow: NDArray[np.bool_] = rgba[..., :3].max(axis=2) <= SHADOW_MAX
+    shadow &= instance_map == 0
+    return shadow

@@ -20,10 +20,13 @@ Mesh = tuple[NDArray[np.floating[Any]], NDArray[np.integer[Any]]]
 """Vertices (V, 3), metres, world, and faces (F, 3)."""
 
 Rectangle = tuple[slice, slice]
+"""Rows and columns of an image."""
 InstanceMap = NDArray[np.unsignedinteger[Any]]
 Pixels = NDArray[np.intp]
 
 WINDOW_MARGIN_PX = 6
+BOX_CORNERS = np.indices((2, 2, 2)).reshape(3, 8).T
+"""(8, 3): of each axis the lower (0) or the upper (1) end."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,14 @@ class VisibleView:
 
     amodal_px: NDArray[np.int32]
     """(N,): pixels that placement i would have if it stood there alone."""
+
+    amodal_masks: NDArray[np.uint8] | None = None
+    """(N, ceil(H·W / 8)), if asked for: bit x + W·y, little bit order, says whether the pixel is
+    one of ``amodal_px``."""
+
+    normal: NDArray[np.float32] | None = None
+    """(H, W, 3), unit, camera frame, if asked for: the normal of the first triangle hit, turned
+    to the camera's side; 0 where there is background."""
 
     @property
     def window_px(self) -> tuple[int, int, int, int]:
@@ -96,56 +107,78 @@ class SceneGeometry:
         return len(self._alone)
 
     def cast_view(
-        self, world_to_camera: Floats, intrinsics: Floats, width: int, height: int
+        self,
+        world_to_camera: Floats,
+        intrinsics: Floats,
+        width: int,
+        height: int,
+        *,
+        amodal_masks: bool = False,
+        normals: bool = False,
     ) -> VisibleView:
-        """Cast one ray through every pixel centre of a camera and tell what it meets."""
+        """Cast one ray through every pixel centre of a camera and tell what it meets.
+
+        Args:
+            world_to_camera: (4, 4).
+            intrinsics: (3, 3), pixels.
+            width: image width, pixels.
+            height: image height, pixels.
+            amodal_masks: whether the view gets its ``amodal_masks``.
+            normals: whether the view gets its ``normal``.
+        """
         rays = _Rays(world_to_camera, intrinsics, width, height, self.center_m)
-        rectangles = [rays.rectangle(box) for box in self._boxes]
+        rectangles = rays.rectangles(self._boxes)
+        pixels, hits = _first_hits(self._whole, rays, _pixels_of(rectangles, width, height))
+        placement = hits["geomID"]
+
         number_type: type[np.unsignedinteger[Any]] = (
             np.uint8 if self.num_placements < 256 else np.uint16
         )
         instance_map: InstanceMap = np.zeros((height, width), number_type)
-        depth_z = np.full((height, width), np.inf, np.float32)
-        transparent_map = np.zeros((height, width), bool)
-
-        window = _around(rectangles)
-        pixels = _pixels_of(window, width)
-        hits = self._whole.run(*rays.through(pixels), query="INTERSECT", output=True)
-        hit = hits["geomID"] >= 0
-        pixels, placement = pixels[hit], hits["geomID"][hit]
         instance_map.ravel()[pixels] = placement + 1
-        depth_z.ravel()[pixels] = hits["tfar"][hit]
+        depth_z = np.full((height, width), np.inf, np.float32)
+        depth_z.ravel()[pixels] = hits["tfar"]
+        transparent_map = np.zeros((height, width), bool)
         if self._face_is_transparent is not None:
-            faces = self._first_face[placement] + hits["primID"][hit]
+            faces = self._first_face[placement] + hits["primID"]
             transparent_map.ravel()[pixels] = self._face_is_transparent[faces]
 
-        visible_px = np.bincount(placement, minlength=self.num_placements).astype(np.int32)
-        hidden_px = [
-            self._count_hidden(index, rectangle, instance_map, rays)
+        hidden = [
+            self._hidden_pixels(index, rectangle, instance_map, rays)
             for index, rectangle in enumerate(rectangles)
         ]
-        amodal_px = visible_px + np.array(hidden_px, np.int32)
-        return VisibleView(instance_map, depth_z, transparent_map, visible_px, amodal_px)
+        visible_px = np.bincount(placement, minlength=self.num_placements).astype(np.int32)
+        return VisibleView(
+            instance_map,
+            depth_z,
+            transparent_map,
+            visible_px,
+            amodal_px=visible_px + np.array([len(pixels) for pixels in hidden], np.int32),
+            amodal_masks=_amodal_masks(instance_map, hidden) if amodal_masks else None,
+            normal=rays.normal_map(pixels, hits["Ng"]) if normals else None,
+        )
 
-    def _count_hidden(
+    def _hidden_pixels(
         self,
         index: int,
         rectangle: Rectangle,
         instance_map: InstanceMap,
         rays: "_Rays",
-    ) -> int:
-        """Count the pixels where a placement lies behind another.
+    ) -> Pixels:
+        """Return the pixels where a placement lies behind another, row-major.
 
         Only there can its visible and amodal pixels differ: where the whole scene is missed, so
         is each of its parts.
         """
         part = instance_map[rectangle]
         rows, columns = np.nonzero((part != 0) & (part != index + 1))
-        if not len(rows):
-            return 0
-        pixels = (rows + rectangle[0].start) * instance_map.shape[1] + columns + rectangle[1].start
+        pixels: Pixels = (
+            (rows + rectangle[0].start) * instance_map.shape[1] + columns + rectangle[1].start
+        )
+        if not len(pixels):
+            return pixels
         found = self._alone[index].run(*rays.through(pixels), query="OCCLUDED")
-        return int((found >= 0).sum())
+        return np.asarray(pixels[found >= 0])
 
 
 class _Rays:
@@ -164,45 +197,65 @@ class _Rays:
         (fx, fy), (cx, cy) = np.diag(intrinsics)[:2], intrinsics[:2, 2]
         right, down, forward = world_to_camera[:3, :3]
         corner = (0.5 - cx) / fx * right + (0.5 - cy) / fy * down + forward
-        x = np.arange(width)[None, :, None] / fx * right
-        y = np.arange(height)[:, None, None] / fy * down
-        self._directions = (x + (y + corner)).astype(np.float32).reshape(-1, 3)
+        self._of_column = np.arange(width)[:, None] / fx * right
+        self._of_row = np.arange(height)[:, None] / fy * down + corner
 
     def through(self, pixels: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return origins and directions (N, 3) of the rays through some pixels, row-major."""
         origins = np.empty((len(pixels), 3), np.float32)
         origins[:] = self._origin
-        return origins, self._directions[pixels]
+        rows, columns = np.divmod(pixels, self._size[0])
+        directions = self._of_column[columns] + self._of_row[rows]
+        return origins, directions.astype(np.float32)
 
-    def rectangle(self, box: Floats) -> Rectangle:
-        """Return rows and columns that hold every pixel in which a box (2, 3) can be seen."""
+    def rectangles(self, boxes: Floats) -> list[Rectangle]:
+        """Return for each box (N, 2, 3) the pixels among which are all that can show it."""
+        corners = boxes[:, BOX_CORNERS, np.arange(3)].reshape(-1, 3)
+        uvz = project(corners, self._world_to_camera, self._intrinsics).reshape(len(boxes), 8, 3)
+        with np.errstate(invalid="ignore"):
+            low, high = np.floor(uvz.min(axis=1)) - 1, np.ceil(uvz.max(axis=1)) + 1
+        beside = uvz[..., 2].min(axis=1) <= 0  # the camera is beside or inside the box
+        low[beside, :2], high[beside, :2] = 0, self._size
+        left, top = np.clip(low[:, :2], 0, self._size).astype(int).T.tolist()
+        right, bottom = np.clip(high[:, :2], 0, self._size).astype(int).T.tolist()
+        rows, columns = map(slice, top, bottom), map(slice, left, right)
+        return list(zip(rows, columns, strict=True))
+
+    def normal_map(self, pixels: Pixels, normals: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (H, W, 3), camera frame, from world normals (N, 3) of any length and side."""
         width, height = self._size
-        corners = np.stack(np.meshgrid(*box.T), axis=-1).reshape(-1, 3)
-        u, v, depth_z = project(corners, self._world_to_camera, self._intrinsics).T
-        if depth_z.min() <= 0:  # the camera is beside or inside the box
-            return slice(0, height), slice(0, width)
-        return _span(v, height), _span(u, width)
+        away = (normals * self.through(pixels)[1]).sum(axis=1) > 0
+        length = np.linalg.norm(normals, axis=1) * np.where(away, -1, 1)
+        unit = normals / length[:, None]
+        picture = np.zeros((height, width, 3), np.float32)
+        picture.reshape(-1, 3)[pixels] = unit @ self._world_to_camera[:3, :3].T
+        return picture
 
 
-def _span(positions_px: Floats, size: int) -> slice:
-    low = int(np.clip(np.floor(positions_px.min()) - 1, 0, size))
-    high = int(np.clip(np.ceil(positions_px.max()) + 1, 0, size))
-    return slice(low, high)
+def _first_hits(
+    scene: EmbreeScene, rays: _Rays, pixels: Pixels
+) -> tuple[Pixels, dict[str, NDArray[Any]]]:
+    """Return the pixels whose rays meet something, and Embree's answers for them."""
+    hits = scene.run(*rays.through(pixels), query="INTERSECT", output=True)
+    hit = np.flatnonzero(hits["geomID"] >= 0)
+    wanted = ("geomID", "primID", "tfar", "Ng")
+    return pixels[hit], {name: hits[name][hit] for name in wanted}
 
 
-def _around(rectangles: list[Rectangle]) -> Rectangle:
-    rows, columns = zip(*rectangles, strict=True)
-    return _union(rows), _union(columns)
+def _pixels_of(rectangles: list[Rectangle], width: int, height: int) -> Pixels:
+    """Return the pixels of all rectangles, each once, row-major."""
+    inside = np.zeros((height, width), bool)
+    for rectangle in rectangles:
+        inside[rectangle] = True
+    return np.flatnonzero(inside)
 
 
-def _union(spans: tuple[slice, ...]) -> slice:
-    return slice(min(span.start for span in spans), max(span.stop for span in spans))
-
-
-def _pixels_of(window: Rectangle, width: int) -> Pixels:
-    rows, columns = (np.arange(span.start, span.stop) for span in window)
-    pixels: Pixels = (rows[:, None] * width + columns).ravel()
-    return pixels
+def _amodal_masks(instance_map: InstanceMap, hidden: list[Pixels]) -> NDArray[np.uint8]:
+    """Return ``VisibleView.amodal_masks``: what is seen of each placement and what is hidden."""
+    masks = instance_map.ravel() == np.arange(1, len(hidden) + 1)[:, None]
+    for mask, pixels in zip(masks, hidden, strict=True):
+        mask[pixels] = True
+    return np.packbits(masks, axis=1, bitorder="little")
 
 
 def _face_table(

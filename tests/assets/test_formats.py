@@ -1,8 +1,6 @@
 """Every format in, the same known tetrahedron out: axes, units, and the files of one model."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +23,7 @@ THIRD = [extent / 3 for extent in EXTENT]
 
 WRITE = r"""
 import bpy, sys
-path, points, faces = sys.argv[1], eval(sys.argv[2]), eval(sys.argv[3])
+path, points, faces = sys.argv[-3], eval(sys.argv[-2]), eval(sys.argv[-1])
 bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
 mesh = bpy.data.meshes.new("it")
 mesh.from_pydata(points, [], faces)
@@ -41,12 +39,28 @@ elif kind == "fbx":
     bpy.ops.export_scene.fbx(filepath=path)
 elif kind == "abc":
     bpy.ops.wm.alembic_export(filepath=path)
-elif kind == "dae":
-    bpy.ops.wm.collada_export(filepath=path)
 else:
     bpy.ops.wm.usd_export(filepath=path)
 """
 
+COLLADA = """<?xml version="1.0" encoding="utf-8"?>
+<COLLADA xmlns="http://www.collada.org/2005/11/COLLADASchema" version="1.4.1">
+<asset><unit name="centimeter" meter="0.01"/><up_axis>Y_UP</up_axis></asset>
+<library_geometries><geometry id="it" name="it"><mesh>
+<source id="p"><float_array id="a" count="12">0 0 0 100 0 0 0 0 -200 0 300 0</float_array>
+<technique_common><accessor source="#a" count="4" stride="3">
+<param name="X" type="float"/><param name="Y" type="float"/><param name="Z" type="float"/>
+</accessor></technique_common></source>
+<vertices id="v"><input semantic="POSITION" source="#p"/></vertices>
+<triangles count="4"><input semantic="VERTEX" source="#v" offset="0"/>
+<p>0 2 1 0 1 3 0 3 2 1 2 3</p></triangles>
+</mesh></geometry></library_geometries>
+<library_visual_scenes><visual_scene id="s"><node id="n"><instance_geometry url="#it"/></node>
+</visual_scene></library_visual_scenes>
+<scene><instance_visual_scene url="#s"/></scene>
+</COLLADA>
+"""
+"""The tetrahedron in centimetres, Y up."""
 
 WRITE_GROUPS = r"""
 import bpy, sys
@@ -76,7 +90,7 @@ for name in ("picture", "glass"):
     cube.data.materials.append(material)
 cube.data.polygons[0].material_index = 1
 bpy.context.scene.unit_settings.scale_length = 0.01
-bpy.ops.wm.save_as_mainfile(filepath=sys.argv[1])
+bpy.ops.wm.save_as_mainfile(filepath=sys.argv[-1])
 """
 
 
@@ -87,7 +101,7 @@ for cube in range(3):
     bpy.ops.mesh.primitive_cube_add(location=(3 * cube, 0, 0))
     for layer in range(4):
         bpy.context.object.data.uv_layers.new(name=f"layer {cube} {layer}")
-bpy.ops.wm.save_as_mainfile(filepath=sys.argv[1])
+bpy.ops.wm.save_as_mainfile(filepath=sys.argv[-1])
 """
 
 
@@ -95,11 +109,6 @@ bpy.ops.wm.save_as_mainfile(filepath=sys.argv[1])
 def blender(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BlenderProcess]:
     with BlenderProcess(tmp_path_factory.mktemp("log") / "blender.log", threads=1) as process:
         yield process
-
-
-def write_by_blender(path: Path) -> None:
-    arguments = [str(path), str(POINTS.tolist()), str(FACES.tolist())]
-    subprocess.run([sys.executable, "-c", WRITE, *arguments], check=True, capture_output=True)
 
 
 def write_by_trimesh(path: Path, *, y_up: bool) -> None:
@@ -136,18 +145,36 @@ def test_format_of_plain_numbers_stands_up_at_its_size(blender, tmp_path, suffix
 
 @pytest.mark.blender
 @pytest.mark.slow
-@pytest.mark.parametrize("suffix", ["fbx", "dae", "usda", "usdc", "usdz", "blend"])
-def test_format_that_knows_its_axes_and_unit_stands_up_in_metres(blender, tmp_path, suffix):
-    write_by_blender(tmp_path / f"it.{suffix}")
+@pytest.mark.parametrize("suffix", ["fbx", "usda", "usdc", "usdz", "blend"])
+def test_format_that_knows_its_axes_and_unit_stands_up_in_metres(
+    blender, run_in_blender, tmp_path, suffix
+):
+    run_in_blender(WRITE, tmp_path / f"it.{suffix}", str(POINTS.tolist()), str(FACES.tolist()))
     _, vertices, faces = prepared(blender, tmp_path)
     assert_is_the_tetrahedron(vertices, faces, 1)
 
 
 @pytest.mark.blender
-def test_alembic_knows_its_axes_and_no_unit(blender, tmp_path):
-    write_by_blender(tmp_path / "it.abc")
+def test_alembic_knows_its_axes_and_no_unit(blender, run_in_blender, tmp_path):
+    run_in_blender(WRITE, tmp_path / "it.abc", str(POINTS.tolist()), str(FACES.tolist()))
     _, vertices, faces = prepared(blender, tmp_path)
     assert_is_the_tetrahedron(vertices, faces, 1 / 3)
+
+
+@pytest.mark.blender
+def test_collada_file_stands_up_in_metres_or_is_refused_by_a_blender_that_cannot_read_it(
+    blender, tmp_path, caplog
+):
+    (tmp_path / "it.dae").write_text(COLLADA)
+
+    if blender.hello["blender"] < "5":
+        _, vertices, faces = prepared(blender, tmp_path)
+        assert_is_the_tetrahedron(vertices, faces, 1)
+    else:
+        source = FolderSource(tmp_path)
+        row = prepare_asset(source, source.list_objects()[0], blender, tmp_path / "out")
+        assert row["reason"] == "import_failed"
+        assert "reads no Collada files" in caplog.text
 
 
 @pytest.mark.blender
@@ -186,18 +213,20 @@ def test_object_of_too_many_faces_is_decimated_and_says_so(blender, tmp_path, ca
 
 @pytest.mark.blender
 @pytest.mark.slow
-def test_more_uv_layers_than_a_mesh_can_have_do_not_stop_an_object(blender, tmp_path):
-    command = [sys.executable, "-c", WRITE_UV_LAYERS, str(tmp_path / "it.blend")]
-    subprocess.run(command, check=True, capture_output=True)
+def test_more_uv_layers_than_a_mesh_can_have_do_not_stop_an_object(
+    blender, run_in_blender, tmp_path
+):
+    run_in_blender(WRITE_UV_LAYERS, tmp_path / "it.blend")
     row, _, _ = prepared(blender, tmp_path)
     assert row["num_bodies"] == 3
 
 
 @pytest.mark.blender
 @pytest.mark.slow
-def test_blend_file_with_lost_pictures_and_glass_inside_node_groups(blender, tmp_path):
-    command = [sys.executable, "-c", WRITE_GROUPS, str(tmp_path / "it.blend")]
-    subprocess.run(command, check=True, capture_output=True)
+def test_blend_file_with_lost_pictures_and_glass_inside_node_groups(
+    blender, run_in_blender, tmp_path
+):
+    run_in_blender(WRITE_GROUPS, tmp_path / "it.blend")
     row, _, faces = prepared(blender, tmp_path)
     assert row["textures_missing"] == ["wood.png"]
     assert row["has_texture"] is False

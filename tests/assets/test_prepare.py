@@ -1,8 +1,6 @@
 """Preparation in Blender: known models in, canonical triangles out, bad ones set aside."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +23,7 @@ pytestmark = pytest.mark.blender
 
 DUMP = r"""
 import bpy, json, numpy, sys
-with bpy.data.libraries.load(sys.argv[1]) as (found, wanted):
+with bpy.data.libraries.load(sys.argv[-2]) as (found, wanted):
     wanted.meshes = found.meshes
     names = [*found.meshes, *found.objects, *found.cameras, *found.lights, *found.collections]
     packed = list(found.images)
@@ -39,7 +37,7 @@ for material in mesh.materials:
     socket = material.node_tree.nodes["Principled BSDF"].inputs["Base Color"]
     colors[material.name] = [socket.is_linked, list(socket.default_value)]
 seen = dict(corners=corners, images=images, colors=colors, names=names)
-json.dump(seen, open(sys.argv[2], "w"))
+json.dump(seen, open(sys.argv[-1], "w"))
 """
 # A tetrahedron with three different legs: every rotation of it can be told from every other.
 LEGS = "v 0 0 0\nv 1 0 0\nv 0 2 0\nv 0 0 3\n"
@@ -93,12 +91,14 @@ def geometry(tmp_path):
         return {name: arrays[name] for name in arrays}
 
 
-def dump(tmp_path):
-    out = tmp_path / "dump.json"
-    blend = str(tmp_path / "prepared/it.blend")
-    command = [sys.executable, "-c", DUMP, blend, str(out)]
-    subprocess.run(command, check=True, capture_output=True)
-    return json.loads(out.read_text())
+@pytest.fixture
+def dump(run_in_blender):
+    def run(folder):
+        out = folder / "dump.json"
+        run_in_blender(DUMP, folder / "prepared/it.blend", out)
+        return json.loads(out.read_text())
+
+    return run
 
 
 def canonical(points):
@@ -142,7 +142,7 @@ def test_mirroring_rotation_keeps_the_outside_outside(prepare, tmp_path):
     assert trimesh.Trimesh(arrays["vertices"], arrays["faces"]).volume == pytest.approx(1.0)
 
 
-def test_written_triangles_are_those_in_the_blend_file_and_nothing_else_is(prepare, tmp_path):
+def test_written_triangles_are_those_in_the_blend_file_and_nothing_else_is(prepare, tmp_path, dump):
     junk = TETRAHEDRON + "v 9 9 9\nv 9 9 8\nl 5 6\n"
     prepare({"it.obj": junk})
     arrays, kept = geometry(tmp_path), dump(tmp_path)
@@ -171,7 +171,9 @@ def test_faces_of_see_through_materials_are_marked_and_invisible_ones_dropped(pr
     np.testing.assert_array_equal(arrays["transparent"], is_side)
 
 
-def test_missing_texture_becomes_the_materials_colour_and_never_magenta(prepare, tmp_path, caplog):
+def test_missing_texture_becomes_the_materials_colour_and_never_magenta(
+    prepare, tmp_path, caplog, dump
+):
     mtl = "newmtl m\nKd 0.2 0.4 0.6\nmap_Kd lost.png\nmap_d lost too.png\n"
     mtl += "newmtl black\nKd 0 0 0\nmap_Kd lost.png\n"
     faces = "usemtl m\nf 1 3 2\nf 1 2 4\nusemtl black\nf 1 4 3\nf 2 3 4\n"
@@ -188,7 +190,7 @@ def test_missing_texture_becomes_the_materials_colour_and_never_magenta(prepare,
     assert not geometry(tmp_path)["transparent"].any()
 
 
-def test_large_texture_is_shrunk_and_packed(prepare, tmp_path):
+def test_large_texture_is_shrunk_and_packed(prepare, tmp_path, dump):
     Image.new("RGB", (2048, 512), (200, 10, 10)).save(tmp_path / "red.png")
     coords = "vt 0 0\nvt 1 0\nvt 0 1\n"
     faces = "usemtl m\nf 1/1 3/2 2/3\nf 1/1 2/2 4/3\nf 1/1 4/2 3/3\nf 2/1 3/2 4/3\n"
@@ -217,7 +219,7 @@ def test_glb_instances_are_realised_where_their_nodes_put_them(prepare, tmp_path
     assert trimesh.Trimesh(arrays["vertices"], arrays["faces"]).volume == pytest.approx(2.0)
 
 
-def test_two_surfaces_in_one_place_become_one(prepare, tmp_path):
+def test_two_surfaces_in_one_place_become_one(prepare, tmp_path, dump):
     sphere = trimesh.creation.icosphere(2)
     scene = trimesh.Scene({"one": sphere, "other": sphere.copy()})
     row = prepare({"it.glb": scene.export(file_type="glb", include_normals=True)})

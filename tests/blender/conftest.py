@@ -1,8 +1,6 @@
 """A Blender for the tests of this folder, and prepared objects to render with it."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from datagen.blender import BlenderProcess
 
 WRITE_PREPARED = r"""
 import bpy, json, numpy, sys
-for spec in json.load(open(sys.argv[1])):
+for spec in json.load(open(sys.argv[-1])):
     mesh = bpy.data.meshes.new("asset")
     mesh.from_pydata(spec["vertices"], [], spec["faces"])
     material = bpy.data.materials.new("material")
@@ -36,7 +34,9 @@ Write = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
-def write_prepared(tmp_path_factory: pytest.TempPathFactory) -> Write:
+def write_prepared(
+    tmp_path_factory: pytest.TempPathFactory, run_in_blender: Callable[..., None]
+) -> Write:
     """Return a function that writes prepared .blend files with one plain material each."""
     folder = tmp_path_factory.mktemp("prepared")
 
@@ -61,7 +61,7 @@ def write_prepared(tmp_path_factory: pytest.TempPathFactory) -> Write:
         ]
         jobs = folder / f"{name}.json"
         jobs.write_text(json.dumps([spec | {"path": str(path)} for path in paths]))
-        subprocess.run([sys.executable, "-c", WRITE_PREPARED, str(jobs)], check=True)
+        run_in_blender(WRITE_PREPARED, jobs)
         return paths[0]
 
     return write

@@ -14,6 +14,7 @@ import trimesh
 
 from datagen.blender import BlenderCrashed, BlenderJobFailed, BlenderProcess, BlenderTimedOut
 from datagen.blender.libraries import DEBIAN_PACKAGES, apt_command, missing_libraries, start_advice
+from datagen.blender.scratch import scratch_folder
 from datagen.errors import BlenderError, RowError
 
 pytestmark = pytest.mark.blender
@@ -26,6 +27,12 @@ def is_alive(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return stat.rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process has used."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 60.0) -> bool:
@@ -135,16 +142,17 @@ def assert_ends(pid: int) -> None:
 PARENT = """
 import sys
 from pathlib import Path
-from datagen.blender import BlenderProcess
+import numpy as np
+from datagen.blender import BlenderProcess, PreparedPlacement, RenderJob, RenderView, render_views
 blender = BlenderProcess(Path(sys.argv[1]), threads=1)
-print(blender.hello["pid"], flush=True)
+print(blender.hello["pid"], blender.scratch, flush=True)
 if len(sys.argv) > 2:
-    identity = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
-    view = {"camera_to_world_gl": identity, "fov_rad": 0.7, "seed": 0,
-            "border": [0, 0, 1, 1], "path": sys.argv[3]}
-    placement = {"prepared_path": sys.argv[2], "asset_to_world": identity}
-    blender.call("render", timeout_s=600, placements=[placement], views=[view], width=256,
-                 height=256, samples=8192, denoise=False, threads=1)
+    intrinsics = np.array([[300.0, 0, 128], [0, 300.0, 128], [0, 0, 1]])
+    view = RenderView(world_to_camera=np.eye(4), intrinsics=intrinsics, seed=0)
+    placement = PreparedPlacement(prepared_path=Path(sys.argv[2]), asset_to_world=np.eye(4))
+    job = RenderJob(placements=[placement], views=[view], width=256, height=256, samples=8192,
+                    denoise=False)
+    render_views(blender, job)
 else:
     sys.stdin.read()
 """
@@ -161,23 +169,25 @@ def start_parent(*arguments: Path) -> "subprocess.Popen[str]":
 
 def test_parent_killed_ends_blender(tmp_path):
     with start_parent(tmp_path / "blender.log") as parent:
-        pid = int(parent.stdout.readline())
-        assert is_alive(pid)
+        pid, scratch = parent.stdout.readline().split()
+        assert is_alive(int(pid))
         parent.kill()
 
-    assert_ends(pid)
+    assert_ends(int(pid))
+    with scratch_folder():  # the next one's start
+        assert not Path(scratch).exists()
 
 
 def test_parent_killed_ends_blender_in_the_middle_of_a_render(tmp_path, write_prepared):
     ball = write_prepared("big-ball", trimesh.creation.icosphere(3, 5.0))  # around the camera
-    log_path = tmp_path / "blender.log"
-    with start_parent(log_path, ball, tmp_path / "never.png") as parent:
-        pid = int(parent.stdout.readline())
-        assert wait_until(lambda: "Sample 1" in log_path.read_text())
+    with start_parent(tmp_path / "blender.log", ball) as parent:
+        pid = int(parent.stdout.readline().split()[0])
+        before_s = cpu_seconds(pid)
+        is_at_work = wait_until(lambda: cpu_seconds(pid) > before_s + 3)  # of minutes
         parent.kill()
+        assert is_at_work
 
     assert_ends(pid)
-    assert not (tmp_path / "never.png").exists()
 
 
 def test_python_without_bpy_is_a_blender_error_that_says_what_to_do(tmp_path):
@@ -187,7 +197,7 @@ def test_python_without_bpy_is_a_blender_error_that_says_what_to_do(tmp_path):
 
     with (
         pytest.raises(BlenderError, match=r"(?s)No module named 'bpy'.*make install"),
-        BlenderProcess(tmp_path / "blender.log", python=str(bare)) as blender,
+        BlenderProcess(tmp_path / "blender.log", blender=str(bare)) as blender,
     ):
         blender.call("hello", timeout_s=60)
 
@@ -195,7 +205,7 @@ def test_python_without_bpy_is_a_blender_error_that_says_what_to_do(tmp_path):
 def test_missing_python_is_a_blender_error(tmp_path):
     with (
         pytest.raises(BlenderError, match="nowhere/python"),
-        BlenderProcess(tmp_path / "blender.log", python="nowhere/python") as blender,
+        BlenderProcess(tmp_path / "blender.log", blender="nowhere/python") as blender,
     ):
         blender.call("hello", timeout_s=60)
 

@@ -73,7 +73,7 @@ def test_small_sphere_appears_where_project_says(position, size, spark, blender)
     intrinsics = intrinsics_from_fov(np.radians(55), *size)
     views = [
         (look_at(np.array(eye), np.array([0.0, 0.0, 0.4])), intrinsics)
-        for eye in [(1.8, -2.4, 1.6), (-2.5, 0.3, -0.9), (0.0, 0.0, 3.5)]
+        for eye in [(1.8, -2.4, 1.6), (-2.5, 0.3, -0.9), (0.0, 0.0, 3.5), (0.0, 0.0, -3.0)]
     ]
 
     job = job_of([(spark, at(*position))], views, *size, samples=64, denoise=False)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from datagen.views.agreement import disagreement
+from datagen.views.agreement import disagreement, shadow_map
 
 
 def square_map():
@@ -49,3 +49,23 @@ def test_boundary_between_two_objects_is_no_edge():
     alpha[20, 20] = 0
 
     assert disagreement(alpha, instance_map) == 1
+
+
+def test_shadow_on_the_ground_is_excused_and_a_second_object_is_not():
+    rgba = np.zeros((40, 40, 4), np.uint8)
+    rgba[10:30, 10:30] = 255, 200, 150, 255
+    rgba[20:30, 32:38, 3] = 220  # black, and dense
+    excused = shadow_map(rgba, square_map())
+
+    assert disagreement(rgba[..., 3], square_map()) == 10 * 6
+    assert disagreement(rgba[..., 3], square_map(), excused) == 0
+
+    rgba[20:30, 32:38, 0] = 180
+    excused = shadow_map(rgba, square_map())
+    assert disagreement(rgba[..., 3], square_map(), excused) == 10 * 6
+
+
+def test_object_missing_from_a_shadow_is_found():
+    rgba = np.zeros((40, 40, 4), np.uint8)
+
+    assert disagreement(rgba[..., 3], square_map(), shadow_map(rgba, square_map())) == 18 * 18

@@ -24,3 +24,20 @@ def test_view_is_dropped_with_the_reason_of_each_unseen_placement(
     assert (found is None) == (expected is None)
     if expected is not None:
         assert sorted(found.split("; ")) == sorted(expected.split("; "))
+
+
+@pytest.mark.parametrize(
+    ("visible", "amodal", "fraction", "expected"),
+    [
+        ([50, 3], [100, 10], 0.3, None),
+        ([50, 3], [100, 11], 0.3, "occluded: placements 1"),
+        ([0], [0], 0.5, "too small: placements 0"),
+        ([9], [10], 1.0, "occluded: placements 0"),
+    ],
+)
+def test_view_is_dropped_where_a_placement_shows_too_small_a_share(
+    visible, amodal, fraction, expected
+):
+    found = drop_reason(np.array(visible), np.array(amodal), min_visible_fraction=fraction)
+
+    assert found == expected

@@ -24,8 +24,10 @@ def cube(edge_m, front_face_center):
     return box.vertices + offset, box.faces
 
 
-def cast(placements, transparent=None):
-    return SceneGeometry(placements, transparent).cast_view(CAMERA, INTRINSICS, SIZE, SIZE)
+def cast(placements, transparent=None, **wanted):
+    return SceneGeometry(placements, transparent).cast_view(
+        CAMERA, INTRINSICS, SIZE, SIZE, **wanted
+    )
 
 
 def test_cube_alone_covers_the_pixels_of_its_front_face():
@@ -60,6 +62,48 @@ def test_cube_half_behind_a_cube_shows_the_rest():
     assert view.amodal_px[0] == 12 * 12 + 12
     assert view.visible_px[0] == 12 * 6
     assert view.visible_px[1] == 26 * 26
+
+
+def test_amodal_mask_of_a_cube_is_its_instance_map_when_it_stands_there_alone():
+    front, rear = cube(1.04, (0, -6, 0)), cube(1.0, (1.04, -2, 0))
+
+    masks = unpacked(cast([rear, front], amodal_masks=True))
+
+    np.testing.assert_array_equal(masks[0], cast([rear]).instance_map > 0)
+    np.testing.assert_array_equal(masks[1], cast([front]).instance_map > 0)
+    assert cast([rear, front]).amodal_masks is None
+
+
+def unpacked(view):
+    """Return amodal masks (N, H, W) bool."""
+    bits = np.unpackbits(view.amodal_masks, axis=1, count=view.depth_z.size, bitorder="little")
+    return bits.reshape(-1, *view.depth_z.shape).astype(bool)
+
+
+def test_normal_of_a_front_face_points_at_the_camera_whichever_way_it_winds():
+    vertices, faces = cube(1.04, (0, -6, 0))
+
+    for winding in (faces, faces[:, ::-1]):
+        view = cast([(vertices, winding)], normals=True)
+        expected = np.where(view.instance_map[..., None] == 1, (0, 0, -1), 0)
+        np.testing.assert_allclose(view.normal, expected, atol=1e-6)
+    assert cast([(vertices, faces)]).normal is None
+
+
+def test_normals_of_a_ball_are_its_radii_in_the_camera_frame():
+    center = np.array([0.5, -5, 0.3])
+    ball = trimesh.creation.icosphere(5, 1.0)
+
+    view = cast([(ball.vertices + center, ball.faces)], normals=True)
+
+    rows, columns = np.nonzero(view.instance_map)
+    origin, ways = pixel_rays(CAMERA, INTRINSICS, columns, rows)
+    along = view.depth_z[rows, columns] / (ways @ CAMERA[2, :3])
+    radii = (origin + along[:, None] * ways - center) @ CAMERA[:3, :3].T
+    normals = view.normal[rows, columns]
+    np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1, rtol=1e-5)
+    # The ball is made of triangles 0.03 long, whose normals are 0.03 / 2 off its radii at most.
+    assert np.abs(normals - radii).max() < 0.03
 
 
 def test_nearest_of_three_wins_whatever_their_order():
@@ -130,7 +174,8 @@ def test_views_equal_brute_force_over_all_triangles(seed):
         offset=tuple(rng_for(seed, "offset").uniform(size=2)),
     )
 
-    view = SceneGeometry(placements).cast_view(camera, intrinsics, 40, 28)
+    geometry = SceneGeometry(placements)
+    view = geometry.cast_view(camera, intrinsics, 40, 28, amodal_masks=True)
 
     depths = np.stack([brute_depth(mesh, camera, intrinsics, 40, 28) for mesh in placements])
     nearest = np.where(np.isfinite(depths).any(axis=0), depths.argmin(axis=0) + 1, 0)
@@ -141,6 +186,9 @@ def test_views_equal_brute_force_over_all_triangles(seed):
     same = nearest == view.instance_map
     np.testing.assert_allclose(view.depth_z[same], depths.min(axis=0)[same], rtol=1e-4)
     assert (view.visible_px <= view.amodal_px).all()
+    masks = unpacked(view)
+    assert masks.sum(axis=(1, 2)).tolist() == view.amodal_px.tolist()
+    assert (masks != np.isfinite(depths)).sum(axis=(1, 2)).max() <= 1
 
 
 def random_placements(seed):
