@@ -8,7 +8,7 @@ from typing import Any
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
-from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from datagen.errors import DatagenError, StageError
 from datagen.executors.job import Executor
@@ -50,10 +50,12 @@ def run_together(executor: Executor, training: Training, *, divides: int) -> Non
         executor.num_workers, ray.cluster_resources(), divides, use_gpu=use_gpu
     )
     for _ in range(DEATHS):
+        executor._start()
         failure = _attempt(training, num_workers, use_gpu)
         if failure is None:
             return
         logger.warning(f"train: a process died ({failure}); all start again from the last state")
+        executor.close()  # else what is left of the dead would keep the cores that the new need
     raise StageError(
         f"train: its processes died {DEATHS} times (last: {failure}). The last state is safe; look "
         "for what killed them (often memory), and run the same command again."
@@ -90,8 +92,8 @@ def _attempt(training: Training, num_workers: int, use_gpu: bool) -> str | None:
             trainer.fit()
         except WorkerGroupError as error:
             return _cause(error)
-        except TrainingFailedError as error:
-            return first_line(error)
+        except ControllerError as error:
+            return first_line(error.controller_failure)
     return None
 
 
