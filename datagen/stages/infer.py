@@ -143,7 +143,7 @@ class InferScenes(Stage):
     ) -> NDArray[np.float32]:
         """Return the logits (N + 1, 64, 64, 64) sampled from one view."""
         rgba, instance_map = decode_view(render)
-        size_px = model.image_encoder.size_px
+        size_px = model.conditioner.size_px
         scene_image, instance_images = condition_images(rgba, instance_map, num_instances, size_px)
         seed = seed_for(self.seed, self.name, layout_id, render["view_index"])
         return sample_scene(model, decoder, scene_image, instance_images, self.sampler, seed)

@@ -16,38 +16,11 @@ from datagen.models.dinov2 import (
     load_dinov2,
     translate_hub_keys,
 )
+from tests.published import BLOCKS, CHANNELS, PATCH, REGISTERS, SIDE, SIZE_PX, dinov2_weights
 
 transformers = pytest.importorskip("transformers")
 
-CHANNELS, HEADS, BLOCKS, PATCH, SIDE, REGISTERS = 128, 2, 3, 14, 4, 4
-SIZE_PX = PATCH * SIDE
-
-
-def hub_weights(channels: int = CHANNELS, in_channels: int = 3) -> dict[str, Tensor]:
-    """Random weights under torch.hub's names and shapes."""
-    shapes = {
-        "cls_token": (1, 1, channels),
-        "register_tokens": (1, REGISTERS, channels),
-        "mask_token": (1, channels),
-        "pos_embed": (1, 1 + SIDE**2, channels),
-        "patch_embed.proj.weight": (channels, in_channels, PATCH, PATCH),
-        "patch_embed.proj.bias": (channels,),
-        "norm.weight": (channels,),
-        "norm.bias": (channels,),
-    }
-    for block in (f"blocks.{i}" for i in range(BLOCKS)):
-        for name, rows, columns in (
-            ("attn.qkv", 3 * channels, channels),
-            ("attn.proj", channels, channels),
-            ("mlp.fc1", 4 * channels, channels),
-            ("mlp.fc2", channels, 4 * channels),
-        ):
-            shapes |= {f"{block}.{name}.weight": (rows, columns), f"{block}.{name}.bias": (rows,)}
-        for name in ("norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias"):
-            shapes[f"{block}.{name}"] = (channels,)
-        shapes |= {f"{block}.ls1.gamma": (channels,), f"{block}.ls2.gamma": (channels,)}
-    generator = torch.Generator().manual_seed(5)
-    return {name: 0.1 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+HEADS = 2
 
 
 def plain_x_prenorm(w: dict[str, Tensor], images: Tensor) -> Tensor:
@@ -82,7 +55,7 @@ def random_images(batch: int = 2, grids: int = 3) -> Tensor:
 def published(tmp_path_factory):
     """The same weights in both published layouts: torch.hub's file, transformers' folder."""
     folder = tmp_path_factory.mktemp("weights")
-    torch.save(hub_weights(), folder / "dinov2_vitl14_reg4_pretrain.pth")
+    torch.save(dinov2_weights(), folder / "dinov2_vitl14_reg4_pretrain.pth")
     config = transformers.Dinov2WithRegistersConfig(
         hidden_size=CHANNELS,
         num_hidden_layers=BLOCKS,
@@ -92,7 +65,7 @@ def published(tmp_path_factory):
         num_register_tokens=REGISTERS,
     )
     network = transformers.Dinov2WithRegistersModel.from_pretrained(
-        None, config=config, state_dict=translate_hub_keys(hub_weights())
+        None, config=config, state_dict=translate_hub_keys(dinov2_weights())
     )
     network.save_pretrained(folder / "folder")
     return folder
@@ -102,7 +75,7 @@ def test_both_layouts_give_the_tokens_of_a_plain_network(published):
     images = random_images()
     pixels = images.flatten(0, 1).permute(0, 3, 1, 2) / 255
     mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[:, :, None, None]
-    expected = plain_x_prenorm(hub_weights(), (pixels - mean) / std)
+    expected = plain_x_prenorm(dinov2_weights(), (pixels - mean) / std)
     expected = (expected - expected.mean(-1, keepdim=True)) / (
         expected.var(-1, correction=0, keepdim=True) + 1e-5
     ).sqrt()
@@ -151,11 +124,11 @@ def test_model_that_holds_the_encoder_neither_stores_nor_copies_it(published):
 
 def test_ten_channel_conditioner_is_refused():
     with pytest.raises(DatasetError, match="takes 10 channels, expected 3"):
-        dinov2_from_hub_layout(hub_weights(in_channels=10), "c.pt", "cpu")
+        dinov2_from_hub_layout(dinov2_weights(in_channels=10), "c.pt", "cpu")
 
 
 def test_missing_tensor_is_an_error_not_a_random_number():
-    weights = hub_weights()
+    weights = dinov2_weights()
     del weights["blocks.1.attn.proj.weight"]
     with pytest.raises(DatasetError, match=r"tensors are missing.*encoder\.layer\.1"):
         dinov2_from_hub_layout(weights, "c.pt", "cpu")
