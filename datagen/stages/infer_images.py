@@ -179,6 +179,13 @@ def _pairs_of_folders(pictures: Path, masks: Path) -> list[tuple[Path, Path]]:
             without.append((path, found))
     if without or not pairs:
         raise DatasetError(_unpaired(pictures, masks, without))
+    names = [scene_name(picture) for picture, _ in pairs]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise DatasetError(
+            f"--image {pictures}: {len(twice)} pictures share a name (first: {twice[0]}), and "
+            "every scene's folder has its picture's. Expected different names; rename them."
+        )
     return pairs
 
 

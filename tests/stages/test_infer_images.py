@@ -200,6 +200,13 @@ def test_folder_with_a_picture_without_masks_stops_before_any_work(tmp_path, mod
     assert "1 pictures cannot be paired (first: b.jpg has no masks" in capsys.readouterr().err
 
 
+def test_two_pictures_of_one_name_are_refused(tmp_path, model, capsys):
+    write_pair(tmp_path / "in", "a")
+    Image.open(tmp_path / "in" / "a.jpg").save(tmp_path / "in" / "a_rgb.png")
+    assert infer("--image", "in", "--masks", "in", "--model", model) == 2
+    assert "2 pictures share a name (first: a)" in capsys.readouterr().err
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_ray_workers_give_the_scenes_of_one_process(tmp_path, model):
