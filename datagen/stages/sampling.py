@@ -45,6 +45,7 @@ class SamplingStage(Stage):
     """Fields and networks of a stage that samples scenes."""
 
     reads: ClassVar[tuple[str, ...]] = ("model",)
+    uses_gpu: ClassVar[bool] = True
 
     model: str | None = None
     """A published model instead of the workspace's: NAME of NAME.json and NAME.safetensors (ours,

@@ -1,5 +1,6 @@
 """Published layouts with random weights: what is read is what was written, or an error says why."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -7,9 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from datagen.core.seeding import rng_for
 from datagen.errors import ConfigError, DatasetError
 from datagen.models import MODEL_ARGS, build_model, find_scene_model, load_scene_model, save_model
+from datagen.models.dinov2 import load_dinov2
 from datagen.models.published import ModelFiles
+from datagen.training.flow_matching import FlowMatching, draw, flow_loss
 from tests.published import CHANNELS, dinov2_weights, random_flow, write_iscene_package
 from tests.published import write_trellis_flow as write_trellis
 
@@ -81,6 +85,31 @@ def test_trained_model_with_a_frozen_encoder_comes_back_with_it(tmp_path, dino, 
     loaded = load_scene_model(tmp_path / "model", device="cpu")
     assert loaded.conditioner.channels == CHANNELS
     torch.testing.assert_close(loaded.state_dict(), model.state_dict())
+
+
+def test_step_of_training_under_a_frozen_encoder_moves_the_flow_alone(dino, monkeypatch):
+    flow = MODEL_ARGS["small"]["flow"] | {"cond_channels": CHANNELS}
+    monkeypatch.setitem(MODEL_ARGS, "small", {"flow": flow, "image_encoder": {}})
+    model = build_model("small", 0, image_encoder=dino)
+    model.image_encoder = load_dinov2(dino, "cpu")
+    average = copy.deepcopy(model)
+    assert average.image_encoder is model.image_encoder
+    before = model.image_encoder(torch.zeros(1, 1, 56, 56, 3, dtype=torch.uint8))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    rng = rng_for(0, "step")
+    images = torch.from_numpy(rng.integers(0, 256, (2, 3, 56, 56, 3)).astype("uint8"))
+    x_0 = torch.from_numpy(rng.standard_normal((2, 3, 8, 16, 16, 16)).astype("float32"))
+    drawn = draw(FlowMatching(drop_condition=0.0), rng, x_0.shape)
+    losses = []
+    for _ in range(3):
+        loss = flow_loss(FlowMatching(), model, x_0, images, drawn)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[2] < losses[1] < losses[0]
+    after = model.image_encoder(torch.zeros(1, 1, 56, 56, 3, dtype=torch.uint8))
+    torch.testing.assert_close(after, before, atol=0, rtol=0)
 
 
 def test_encoder_of_its_own_or_of_other_channels_is_said(tmp_path, dino):
