@@ -220,7 +220,7 @@ class SparseGroupNorm(nn.GroupNorm):
 
     def forward(self, feats: Tensor, sites: Sites) -> Tensor:  # type: ignore[override]
         """Map (N, C) to (N, C)."""
-        grouped = feats.float().unflatten(1, (self.num_groups, -1))
+        grouped = torch.unflatten(feats.float(), 1, (self.num_groups, -1))
         per_site = grouped.shape[2]
         count = torch.bincount(sites.sample, minlength=sites.num_samples).clamp(min=1) * per_site
         mean = _sample_sums(grouped.sum(dim=2), sites) / count[:, None]
@@ -228,7 +228,8 @@ class SparseGroupNorm(nn.GroupNorm):
         variance = _sample_sums(centred.square().sum(dim=2), sites) / count[:, None]
         scale = torch.rsqrt(variance + self.eps)[sites.sample][:, :, None]
         normed = (centred * scale).reshape(feats.shape)
-        return (normed * self.weight + self.bias).to(feats.dtype)
+        out: Tensor = (normed * self.weight + self.bias).to(feats.dtype)
+        return out
 
 
 def _sample_sums(values: Tensor, sites: Sites) -> Tensor:

@@ -221,7 +221,7 @@ class SLatGaussianDecoder(SparseTransformer):
         rate, count = self.config["lr"], self.config["num_gaussians"]
         widths = _widths(count)
         xyz, features, scaling, rotation, opacity = (
-            part.unflatten(1, (count, -1)) * rate[name]
+            torch.unflatten(part, 1, (count, -1)) * rate[name]
             for name, part in zip(widths, torch.split(raw, [*widths.values()], 1), strict=True)
         )
         perturbation = self.offset_perturbation if self.config["perturb_offset"] else 0.0
