@@ -59,7 +59,9 @@ class _Grid:
     """(V, 6)."""
 
 
-def extract_mesh(coords: Tensor, feats: Tensor, resolution: int) -> CubeMesh:
+def extract_mesh(
+    coords: Tensor, feats: Tensor, resolution: int, *, closed: bool = False
+) -> CubeMesh:
     """Return the surface of one object.
 
     Args:
@@ -68,12 +70,14 @@ def extract_mesh(coords: Tensor, feats: Tensor, resolution: int) -> CubeMesh:
             (beta 12, alpha 8, gamma 1) and, if any, colours 8·6.
         resolution: cubes along a side of the grid. TRELLIS: four times the voxels. I-Scene: five
             times, with the same cubes, so that its mesh is 0.8·v - 0.1 of true space.
+        closed: look beyond the grid's border too. As published, a surface that meets the border
+            stays open there; beyond it all is outside, so that it can be closed.
 
     Returns:
         The mesh; without vertices where no corner is inside.
     """
     feats = feats.float()
-    grid = _fill_grid(coords, feats, resolution)
+    grid = _fill_grid(coords, feats, resolution, closed=closed)
     case = _case_numbers(grid)
     surface = ((case > 0) & (case < 255)).nonzero().squeeze(1)
     case = _resolve_ambiguous(grid.cubes[surface], case[surface])
@@ -86,12 +90,12 @@ def extract_mesh(coords: Tensor, feats: Tensor, resolution: int) -> CubeMesh:
     return CubeMesh(vertices, faces, colors)
 
 
-def _fill_grid(coords: Tensor, feats: Tensor, resolution: int) -> _Grid:
+def _fill_grid(coords: Tensor, feats: Tensor, resolution: int, *, closed: bool) -> _Grid:
     """Average what cubes say of shared corners, and add the ring of cubes around the listed."""
     device = coords.device
     offsets = torch.tensor(CORNERS, device=device)
     said = pack(_with_zero((coords[:, None] + offsets).reshape(-1, 3)))
-    cubes, listed_row = _with_ring(coords, resolution)
+    cubes, listed_row = _with_ring(coords, -1 if closed else 0, resolution + closed)
     around = pack(_with_zero((cubes[:, None] + offsets).reshape(-1, 3)))
     keys, corner_of = torch.unique(around, return_inverse=True)
     place = torch.searchsorted(keys, said)
@@ -116,11 +120,14 @@ def _fill_grid(coords: Tensor, feats: Tensor, resolution: int) -> _Grid:
     )
 
 
-def _with_ring(coords: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
-    """Return the cubes (K, 3) that share a corner with a listed one, and the listed ones' rows."""
+def _with_ring(coords: Tensor, low: int, high: int) -> tuple[Tensor, Tensor]:
+    """Return the cubes (K, 3) that share a corner with a listed one, and the listed ones' rows.
+
+    Their coordinates are at least ``low`` and less than ``high``.
+    """
     steps = torch.tensor(list(itertools.product((-1, 0, 1), repeat=3)), device=coords.device)
     near = (coords[:, None] + steps).reshape(-1, 3)
-    near = near[((near >= 0) & (near < resolution)).all(dim=1)]
+    near = near[((near >= low) & (near < high)).all(dim=1)]
     keys = torch.unique(pack(_with_zero(near)))
     return unpack(keys)[:, 1:].long(), torch.searchsorted(keys, pack(_with_zero(coords)))
 

@@ -113,3 +113,15 @@ def test_ambiguous_faces_give_a_manifold():
     assert len(mesh.faces) > 1000
     assert mesh.is_watertight
     assert mesh.is_winding_consistent
+
+
+@pytest.mark.parametrize("border", [0, 7])
+def test_surface_at_the_border_is_open_as_published_or_closed(border):
+    cubes = torch.tensor([[border, 3, 3]])
+    feats = torch.zeros(1, 53)
+    feats[:, :8] = -1.0
+    published = as_trimesh(extract_mesh(cubes, feats, 8))
+    assert not published.is_watertight
+    closed = as_trimesh(extract_mesh(cubes, feats, 8, closed=True))
+    assert closed.is_watertight
+    assert closed.volume > 0
