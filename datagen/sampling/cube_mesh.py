@@ -3,9 +3,9 @@
 FlexiCubes (Shen et al. 2023, "Flexible Isosurface Extraction for Gradient-Based Mesh
 Optimization"), as TRELLIS uses it: dual marching cubes whose vertices are placed by weights on
 each cube's edges (beta), corners (alpha) and quads (gamma). The published code fills a dense grid
-of 257³ corners; here only the listed cubes and their 26 neighbours are looked at, which is enough:
-a corner that no listed cube touches lies outside, and so a cube without such a corner is no
-surface cube.
+of 257³ corners; here only the cubes about a corner inside are looked at. Such a corner belongs to a
+listed cube, since one that no listed cube touches lies outside; but more than half of the surface's
+cubes may be unlisted neighbours.
 
 V grid corners, K cubes looked at, S surface cubes, E edges, D dual vertices.
 """
@@ -24,6 +24,9 @@ CORNERS = [(x, y, z) for z in (0, 1) for y in (0, 1) for x in (0, 1)]
 EDGES = [(0, 1), (1, 5), (4, 5), (0, 4), (2, 3), (3, 7), (6, 7), (2, 6)]
 EDGES += [(2, 0), (3, 1), (7, 5), (6, 4)]
 """Of a cube, by corners: the order of beta."""
+
+NUM_CHANNELS = 53
+"""Of a cube, without colours: sdf 8, deform 24, weights 21."""
 
 MAX_DEFORM = 1 - 1e-8
 """How far a corner may move, of half a cell."""
@@ -91,45 +94,49 @@ def extract_mesh(
 
 
 def _fill_grid(coords: Tensor, feats: Tensor, resolution: int, *, closed: bool) -> _Grid:
-    """Average what cubes say of shared corners, and add the ring of cubes around the listed."""
-    device = coords.device
-    offsets = torch.tensor(CORNERS, device=device)
+    """Average what cubes say of shared corners, and take the cubes around those inside."""
+    offsets = torch.tensor(CORNERS, device=coords.device)
     said = pack(_with_zero((coords[:, None] + offsets).reshape(-1, 3)))
-    cubes, listed_row = _with_ring(coords, -1 if closed else 0, resolution + closed)
+    known, place = torch.unique(said, return_inverse=True)
+    channels = [(feats[:, :8] - 1 / resolution).reshape(-1, 1), feats[:, 8:32].reshape(-1, 3)]
+    has_colors = feats.shape[1] > NUM_CHANNELS
+    if has_colors:
+        channels.append(feats[:, NUM_CHANNELS:].reshape(-1, 6))
+    values = torch.cat(channels, dim=1)
+    total = values.new_zeros(len(known), values.shape[1]).index_add(0, place, values)
+    mean = total / torch.bincount(place, minlength=len(known))[:, None]
+
+    inside = unpack(known[mean[:, 0] < 0])[:, 1:]
+    low, high = (-1, resolution + 1) if closed else (0, resolution)
+    cubes = (inside[:, None] - offsets).reshape(-1, 3)
+    cubes = cubes[((cubes >= low) & (cubes < high)).all(dim=1)]
+    cube_keys = torch.unique(pack(_with_zero(cubes)))
+    cubes = unpack(cube_keys)[:, 1:].long()
     around = pack(_with_zero((cubes[:, None] + offsets).reshape(-1, 3)))
     keys, corner_of = torch.unique(around, return_inverse=True)
-    place = torch.searchsorted(keys, said)
-    sdf = feats[:, :8] - 1 / resolution
-    channels = [sdf.reshape(-1, 1), feats[:, 8:32].reshape(-1, 3)]
-    if feats.shape[1] > 53:
-        channels.append(feats[:, 53:101].reshape(-1, 6))
-    values = torch.cat(channels, dim=1)
-    total = values.new_zeros(len(keys), values.shape[1]).index_add(0, place, values)
-    count = torch.bincount(place, minlength=len(keys))
-    mean = total / count.clamp(min=1)[:, None]
-    weights = feats.new_zeros(len(cubes), 21)
-    weights[listed_row] = feats[:, 32:53]
+    mean = _looked_up(known, mean, keys, default=[1.0] + [0.0] * (mean.shape[1] - 1))
+    listed = pack(_with_zero(coords))
+    order = listed.argsort()
+    weights = feats[order, 32:NUM_CHANNELS]
     moved = MAX_DEFORM / (2 * resolution) * torch.tanh(mean[:, 1:4])
     return _Grid(
         cubes=cubes,
-        weights=weights,
+        weights=_looked_up(listed[order], weights, cube_keys, default=[0.0] * 21),
         corner_of=corner_of.reshape(-1, 8),
-        sdf=torch.where(count > 0, mean[:, 0], 1.0),
+        sdf=mean[:, 0],
         positions=unpack(keys)[:, 1:] / resolution - 0.5 + moved,
-        colors=torch.sigmoid(mean[:, 4:]) if feats.shape[1] > 53 else None,
+        colors=torch.sigmoid(mean[:, 4:]) if has_colors else None,
     )
 
 
-def _with_ring(coords: Tensor, low: int, high: int) -> tuple[Tensor, Tensor]:
-    """Return the cubes (K, 3) that share a corner with a listed one, and the listed ones' rows.
-
-    Their coordinates are at least ``low`` and less than ``high``.
-    """
-    steps = torch.tensor(list(itertools.product((-1, 0, 1), repeat=3)), device=coords.device)
-    near = (coords[:, None] + steps).reshape(-1, 3)
-    near = near[((near >= low) & (near < high)).all(dim=1)]
-    keys = torch.unique(pack(_with_zero(near)))
-    return unpack(keys)[:, 1:].long(), torch.searchsorted(keys, pack(_with_zero(coords)))
+def _looked_up(known: Tensor, values: Tensor, wanted: Tensor, default: list[float]) -> Tensor:
+    """Return the values (W, C) of wanted keys, by sorted known ones; the default where unknown."""
+    out = values.new_tensor(default).repeat(len(wanted), 1)
+    if len(known):
+        place = torch.searchsorted(known, wanted).clamp(max=len(known) - 1)
+        found = known[place] == wanted
+        out[found] = values[place[found]]
+    return out
 
 
 def _case_numbers(grid: _Grid) -> Tensor:
