@@ -6,10 +6,15 @@ from datagen.models.scene_context_flow import SparseStructureSceneContextFlowMod
 from datagen.models.scene_model import MODEL_ARGS, ModelSize, SceneModel, build_model
 from datagen.models.sparse_structure_flow import SparseStructureFlowModel
 from datagen.models.sparse_structure_vae import SparseStructureDecoder, SparseStructureEncoder
+from datagen.models.structured_latent_decoders import SLatGaussianDecoder, SLatMeshDecoder
+from datagen.models.structured_latent_flow import SLatFlowModel
 
 __all__ = [
     "MODEL_ARGS",
     "ModelSize",
+    "SLatFlowModel",
+    "SLatGaussianDecoder",
+    "SLatMeshDecoder",
     "SceneModel",
     "SparseStructureDecoder",
     "SparseStructureEncoder",

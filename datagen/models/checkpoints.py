@@ -20,8 +20,14 @@ from datagen.models.small_autoencoder import (
 )
 from datagen.models.sparse_structure_flow import SparseStructureFlowModel
 from datagen.models.sparse_structure_vae import SparseStructureDecoder, SparseStructureEncoder
+from datagen.models.structured_latent_decoders import SLatGaussianDecoder, SLatMeshDecoder
+from datagen.models.structured_latent_flow import SLatFlowModel
 
 MODELS: dict[str, type[nn.Module]] = {
+    "ElasticSLatFlowModel": SLatFlowModel,  # the same weights, trained in another way
+    "SLatFlowModel": SLatFlowModel,
+    "SLatGaussianDecoder": SLatGaussianDecoder,
+    "SLatMeshDecoder": SLatMeshDecoder,
     "SceneModel": SceneModel,
     "SmallSparseStructureDecoder": SmallSparseStructureDecoder,
     "SmallSparseStructureEncoder": SmallSparseStructureEncoder,
