@@ -11,8 +11,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from datagen.core.frames import Floats, transform_points
-from datagen.evaluation.similarity import similarity
-from datagen.evaluation.trimmed import trimmed_mean
+from datagen.evaluation.similarity import scale_of, similarity
 
 DAMPING = 1e-4
 """Of the normal equations, relative to their trace: a plane does not fix where it slides to."""
@@ -21,8 +20,8 @@ STEP_TOLERANCE = 1e-5
 """A step that moves no number by more ends the iterations; normalised units."""
 
 
-NORMAL_NEIGHBOURS = 16
-"""Points a plane is fitted to: of some 8,000 on a surface, as wide as 30 of 20,000 are."""
+NORMAL_NEIGHBOURS = 12
+"""Points a plane is fitted to: of some 5,000 on a surface, as wide as 30 of 20,000 are."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +54,15 @@ def fine_icp(
     tukey: float,
     iterations: int,
     with_scale: bool,
+    stride: int = 1,
 ) -> Floats:
-    """Return a start (4, 4) after Gauss-Newton steps on both directions' plane distances."""
+    """Return a start (4, 4) after Gauss-Newton steps on both directions' plane distances.
+
+    Every ``stride``-th point of each cloud seeks a partner, among all of the other one.
+    """
     transform = start
     for _ in range(iterations):
-        points, partners, normals = _pairs(transform, source, target, distance)
+        points, partners, normals = _pairs(transform, source, target, distance, stride)
         if len(points) < 7:
             break
         step = _step(points, partners, normals, tukey, with_scale)
@@ -71,22 +74,21 @@ def fine_icp(
 
 
 def _pairs(
-    transform: Floats, source: FineSurface, target: FineSurface, distance: float
+    transform: Floats, source: FineSurface, target: FineSurface, distance: float, stride: int
 ) -> tuple[Floats, Floats, Floats]:
     """Return moved source points, their target partners and plane normals, each (K, 3)."""
-    moved = transform_points(transform, source.points)
+    seeking = source.points[::stride], target.points[::stride]
+    moved, back, scale = _both_ways(transform, *seeking)
     gaps, nearest = target.tree.query(moved, distance_upper_bound=distance)
     near = np.isfinite(gaps)
     nearest = nearest[near]
     forward = moved[near], target.points[nearest], target.normals[nearest]
 
-    scale = float(np.cbrt(np.linalg.det(transform[:3, :3])))
-    back = transform_points(np.linalg.inv(transform), target.points)
     gaps, nearest = source.tree.query(back, distance_upper_bound=distance / scale)
     near = np.isfinite(gaps)
     nearest = nearest[near]
     normals = source.normals[nearest] @ (transform[:3, :3].T / scale)
-    backward = transform_points(transform, source.points[nearest]), target.points[near], normals
+    backward = transform_points(transform, source.points[nearest]), seeking[1][near], normals
     points, partners, planes = (
         np.concatenate(both) for both in zip(forward, backward, strict=True)
     )
@@ -106,11 +108,22 @@ def _step(
     return np.asarray(np.linalg.solve(normal_matrix, rows.T @ (weights * residuals)))
 
 
-def symmetric_trimmed(
-    transform: Floats, source: FineSurface, target: FineSurface, trim: float
+def truncated_squares(
+    transform: Floats, source: FineSurface, target: FineSurface, limit: float
 ) -> float:
-    """Return the trimmed symmetric Chamfer distance of the two after a transform (4, 4)."""
-    scale = float(np.cbrt(np.linalg.det(transform[:3, :3])))
-    forward = target.tree.query(transform_points(transform, source.points))[0]
-    back = source.tree.query(transform_points(np.linalg.inv(transform), target.points))[0] * scale
-    return sum(trimmed_mean(gaps, trim, "fraction") for gaps in (forward, back)) / 2
+    """Return both directions' mean squared distances, none counted beyond ``limit``, added.
+
+    A part without a partner costs the same wherever the rest is put, and the rest pays for being
+    off as in least squares. A trimmed mean instead rewards what fits one object perfectly and
+    leaves the others out.
+    """
+    moved, back, scale = _both_ways(transform, source.points, target.points)
+    forward = target.tree.query(moved, distance_upper_bound=limit)[0]
+    backward = source.tree.query(back, distance_upper_bound=limit / scale)[0] * scale
+    return sum(float(np.mean(np.minimum(gaps, limit) ** 2)) for gaps in (forward, backward))
+
+
+def _both_ways(transform: Floats, source: Floats, target: Floats) -> tuple[Floats, Floats, float]:
+    """Return the source moved on, the target moved back, and the factor of the way on."""
+    back = transform_points(np.linalg.inv(transform), target)
+    return transform_points(transform, source), back, scale_of(transform)

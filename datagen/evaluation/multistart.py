@@ -1,5 +1,6 @@
 """Beyond the robust ICP: every turn refined at once, the best chosen, its scale left free."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -8,7 +9,7 @@ import numpy as np
 from datagen.core.frames import Floats, transform_points
 from datagen.errors import ConfigError
 from datagen.evaluation import batched_icp
-from datagen.evaluation.fine_icp import fine_icp, fine_surface, symmetric_trimmed
+from datagen.evaluation.fine_icp import fine_icp, fine_surface, truncated_squares
 from datagen.evaluation.points import Points
 from datagen.evaluation.registration import (
     IcpOptions,
@@ -47,6 +48,10 @@ class MultistartOptions:
     rounds: tuple[tuple[int, int, float], ...] = ((256, 8, 0.25), (256, 12, 0.33), (768, 8, 1.0))
     """Points a cloud, iterations, and the share of starts that goes on, of each refinement."""
 
+    num_fine: int = 6
+    """Different results, by trimmed symmetric Chamfer distance, that reach the fine stage."""
+
+    wide_iterations: int = 8
     fine_iterations: int = 25
 
     keep: float = 0.8
@@ -55,7 +60,7 @@ class MultistartOptions:
     same: float = 0.02
     """Results that move no point farther apart than this, on average, are one result."""
 
-    fine_points: int = 8000
+    fine_points: int = 5000
     """At most so many points of each cloud are in the fine stage."""
 
     with_seed_candidates: bool = True
@@ -100,9 +105,10 @@ def multistart_icp(
     found = _search(*thin, options.starts(up_axis), with_scale, options)
     if options.with_seed_candidates:
         found = np.concatenate([found, coarse_candidates(pair, up_axis, with_scale, options.icp)])
-    valid = [move for move in found if is_valid(move, options.icp)] or [np.eye(4)]
-    scores = _scores(np.array(valid), *thin, options)
-    return _finished(pair, valid[int(np.argmin(scores))], with_scale, options)
+    valid = np.array([move for move in found if is_valid(move, options.icp)] or [np.eye(4)])
+    best_first = valid[np.argsort(_scores(valid, *thin, options), kind="stable")]
+    chosen = _different(best_first, thin[0], options.same, options.num_fine)
+    return _finished(pair, chosen, with_scale, options)
 
 
 def _thinned(points: Floats) -> Floats:
@@ -186,27 +192,37 @@ def _scores(
 def _finished(
     pair: NormalisedPair, chosen: Floats, with_scale: bool, options: MultistartOptions
 ) -> Registration:
-    """Run the fine stage, and keep it where it is valid and fits no worse."""
+    """Run the fine stage, wide on each chosen move and then narrow on the best, and keep the best.
+
+    Wide (2 v) it bears objects that are each a little off; narrow (v, the robust ICP's own width)
+    it is exact. No stage's result is kept that fits worse than the one before, by squared
+    distances truncated at v: a larger limit lets a cut cloud grow over what was cut off.
+    """
     icp = options.icp
-    source, target = (
-        fine_surface(points, most=options.fine_points) for points in (pair.source, pair.target)
+    surfaces = (
+        fine_surface(pair.source, most=options.fine_points),
+        fine_surface(pair.target, most=options.fine_points),
     )
-    fine = fine_icp(
-        chosen,
-        source,
-        target,
-        distance=icp.voxel,
-        tukey=1.5 * icp.voxel,
-        iterations=options.fine_iterations,
-        with_scale=with_scale,
-    )
-    stage: Stage = "coarse"
-    if is_valid(fine, icp):
-        before, after = (
-            symmetric_trimmed(move, source, target, icp.trim) for move in (chosen, fine)
+
+    def finer(move: Floats, distance: float, iterations: int, stride: int) -> Floats:
+        return fine_icp(
+            move,
+            *surfaces,
+            distance=distance,
+            tukey=1.5 * distance,
+            iterations=iterations,
+            with_scale=with_scale,
+            stride=stride,
         )
-        if after <= before:
-            chosen, stage = fine, "fine"
-    chosen = project_similarity(chosen)
-    fitness, rmse = fit_of(transform_points(chosen, pair.source), pair.target, icp.voxel)
-    return Registration(pair.in_input_units(chosen), fitness, rmse, stage)
+
+    def best(moves: Sequence[Floats]) -> Floats:
+        valid = [move for move in moves if is_valid(move, icp)] or [np.eye(4)]
+        return min(valid, key=lambda move: truncated_squares(move, *surfaces, icp.voxel))
+
+    wide = [finer(move, 2 * icp.voxel, options.wide_iterations, 4) for move in chosen]
+    coarse = best([*chosen, *wide])
+    fine = best([coarse, finer(coarse, icp.voxel, options.fine_iterations, 1)])
+    stage: Stage = "coarse" if fine is coarse and not any(fine is move for move in wide) else "fine"
+    fine = project_similarity(fine)
+    fitness, rmse = fit_of(transform_points(fine, pair.source), pair.target, icp.voxel)
+    return Registration(pair.in_input_units(fine), fitness, rmse, stage)

@@ -65,7 +65,7 @@ class Benchmark:
     """One line a pair; pairs in it are not made again."""
 
     threads: int = 2
-    """Of torch."""
+    """Of torch. More than are free make it wait for them."""
 
 
 @dataclass(frozen=True)
