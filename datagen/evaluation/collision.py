@@ -17,16 +17,17 @@ Others mean other things by these names (vertices inside remeshed objects, boxes
 objects against the room): state this definition and the tolerance beside a rate.
 """
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import fcl
 import numpy as np
 from numpy.typing import NDArray
 
 from datagen.core.frames import Floats
 from datagen.core.seeding import rng_for
-from datagen.errors import ConfigError
+from datagen.errors import ConfigError, StageError
 from datagen.evaluation.points import Mesh, sample_surface, triangles_of
 from datagen.evaluation.winding import winding_numbers
 
@@ -124,6 +125,21 @@ def collision_rates(
     )
 
 
+def require_fcl() -> Any:
+    """Return the module ``fcl``.
+
+    Raises:
+        StageError: it is not installed.
+    """
+    try:
+        return importlib.import_module("fcl")
+    except ImportError as error:
+        raise StageError(
+            f"collisions: fcl cannot be imported ({error}); it decides whether triangles cross. "
+            "Install the extra `evaluate` (pip install 'datagen[evaluate]')."
+        ) from error
+
+
 @dataclass(frozen=True)
 class _Solid:
     """One object, ready to be asked about."""
@@ -133,11 +149,12 @@ class _Solid:
     high: Floats
     probes: Floats
     """(CONTAINMENT_POINTS, 3), on its surface."""
-    collider: fcl.CollisionObject
+    collider: Any
+    """FCL's, of its triangles."""
 
     @staticmethod
     def of(mesh: Mesh, index: int) -> "_Solid":
-        triangles = triangles_of(mesh)
+        fcl, triangles = require_fcl(), triangles_of(mesh)
         corners = triangles.reshape(-1, 3)
         model = fcl.BVHModel()
         model.beginModel(len(corners), len(triangles))
@@ -178,6 +195,7 @@ def _apart(first: _Solid, second: _Solid, move: Floats) -> bool:
     low, high = first.low + move, first.high + move
     if np.any(low > second.high) or np.any(high < second.low):
         return True
+    fcl = require_fcl()
     first.collider.setTransform(fcl.Transform(np.eye(3), move))
     if fcl.collide(first.collider, second.collider, fcl.CollisionRequest(), fcl.CollisionResult()):
         return False
