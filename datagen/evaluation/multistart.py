@@ -195,8 +195,7 @@ def _finished(
     """Run the fine stage, wide on each chosen move and then narrow on the best, and keep the best.
 
     Wide (2 v) it bears objects that are each a little off; narrow (v, the robust ICP's own width)
-    it is exact. No stage's result is kept that fits worse than the one before, by squared
-    distances truncated at v: a larger limit lets a cut cloud grow over what was cut off.
+    it is exact. No stage's result is kept that fits worse than the one before.
     """
     icp = options.icp
     surfaces = (
@@ -217,7 +216,13 @@ def _finished(
 
     def best(moves: Sequence[Floats]) -> Floats:
         valid = [move for move in moves if is_valid(move, icp)] or [np.eye(4)]
-        return min(valid, key=lambda move: truncated_squares(move, *surfaces, icp.voxel))
+        return min(valid, key=misfit)
+
+    def misfit(move: Floats) -> float:
+        # At v alone one object that fits perfectly outweighs others that are all a little off; at
+        # 2 v alone a cut cloud grows over what was cut off. The product weighs ratios; v twice.
+        near, far = (truncated_squares(move, *surfaces, k * icp.voxel) for k in (1, 2))
+        return near**2 * far
 
     wide = [finer(move, 2 * icp.voxel, options.wide_iterations, 4) for move in chosen]
     coarse = best([*chosen, *wide])

@@ -116,10 +116,12 @@ class ProtocolScores:
     chamfer: str
     """The formula behind ``scene_cd`` and ``object_cd``."""
     scene: dict[str, float]
-    """``scene_cd``, ``scene_cd_floor`` (truth against other samples of it), ``scene_f_<tau>`` with
-    ``scene_precision_`` and ``scene_recall_``, and the overlaps that the protocol has."""
+    """``scene_cd`` by the protocol's formula, and ``scene_cd_floor``, the truth's against other
+    samples of it; ``scene_cd_sq_sum`` and ``scene_cd_l2_mean`` whatever it is; ``scene_f_<tau>`` with
+    ``scene_precision_`` and ``scene_recall_``; and the overlaps that the protocol has."""
     objects: tuple[dict[str, float], ...]
-    """``object_cd``, ``object_f_<tau>``, ``box_iou``, ``voxel_iou`` of each true object."""
+    """Of each true object the same with ``object_``, and IoU-O: ``box_iou`` of the boxes,
+    ``voxel_iou`` of the surfaces' voxels."""
     matching: Matching
     transform: Floats = field(repr=False)
     """(4, 4), the alignment, prediction to truth, in the space of the scores."""
@@ -273,11 +275,13 @@ def _cloud_scores(
     what: str, predicted: Floats, true: Floats, protocol: Protocol
 ) -> dict[str, float]:
     """Return CD, F-scores, precisions and recalls; without points the worst, and no CD."""
-    scores = {f"{what}_cd": float("nan")}
+    scores = {f"{what}_{name}": float("nan") for name in ("cd", "cd_sq_sum", "cd_l2_mean")}
     forward, backward = np.full(1, np.inf), np.full(1, np.inf)
     if len(predicted):
         forward, backward = nearest_distances(predicted, true)
-        scores[f"{what}_cd"] = _chamfer(forward, backward, protocol)
+        scores[f"{what}_cd"] = _chamfer(forward, backward, protocol.chamfer)
+        for name in ("cd_sq_sum", "cd_l2_mean"):
+            scores[f"{what}_{name}"] = _chamfer(forward, backward, name)
     for tau in protocol.taus:
         precision, recall = float(np.mean(forward < tau)), float(np.mean(backward < tau))
         scores[f"{what}_f_{tau:g}"] = 2 * precision * recall / max(precision + recall, 1e-8)
@@ -286,16 +290,16 @@ def _cloud_scores(
     return scores
 
 
-def _chamfer(forward: Floats, backward: Floats, protocol: Protocol) -> float:
-    if protocol.chamfer == "cd_sq_sum":
+def _chamfer(forward: Floats, backward: Floats, name: str) -> float:
+    if name == "cd_sq_sum":
         return float(np.mean(forward**2) + np.mean(backward**2))
     total = float(np.mean(forward) + np.mean(backward))
-    return total if protocol.chamfer == "cd_l2_sum" else total / 2
+    return total if name == "cd_l2_sum" else total / 2
 
 
 def _floor(true: Sequence[Mesh], true_cloud: Floats, protocol: Protocol, seed: int) -> float:
     again = _whole_cloud(true, protocol, seed, "floor")
-    return _chamfer(*nearest_distances(again, true_cloud), protocol)
+    return _chamfer(*nearest_distances(again, true_cloud), protocol.chamfer)
 
 
 def _scene_overlaps(

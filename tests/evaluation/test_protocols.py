@@ -83,6 +83,8 @@ def test_each_chamfer_distance_is_its_formula_by_brute_force(name, formula):
     shifted = moved(TRUE, similarity(1.0, np.eye(3), np.array([0.03, 0.02, 0.01])))
     scores = score_protocol(shifted, TRUE, replace(IN_PLACE, chamfer=name))
     assert scores.chamfer == name
+    other = score_protocol(shifted, TRUE, replace(IN_PLACE, chamfer="cd_sq_sum"))
+    assert scores.scene["scene_cd_sq_sum"] == other.scene["scene_cd"]
     distances = cdist(2 * cloud(shifted, "predicted"), 2 * cloud(TRUE, "true"))
     assert scores.scene["scene_cd"] == pytest.approx(formula(distances))
     precision, recall = (distances.min(1) < 0.05).mean(), (distances.min(0) < 0.05).mean()

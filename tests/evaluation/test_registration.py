@@ -1,6 +1,10 @@
 """Robust ICP: one test a clause, on clouds whose pose is known."""
 
+import json
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -151,3 +155,26 @@ def test_missing_open3d_names_the_system_library(monkeypatch):
     monkeypatch.setitem(sys.modules, "open3d", None)
     with pytest.raises(StageError, match=r"libusb-1\.0-0"):
         robust_icp(SOURCE, TARGET)
+
+
+@pytest.mark.slow
+def test_result_agrees_to_a_millionth_whatever_the_number_of_threads():
+    code = (
+        "import json, numpy as np\n"
+        "from tests.evaluation.test_registration import SOURCE, TARGET, turned\n"
+        "from datagen.evaluation import robust_icp\n"
+        "found = robust_icp(turned(SOURCE, 70, 0.9)[0], TARGET)\n"
+        "print(json.dumps(found.transform.tolist()))\n"
+    )
+    results = []
+    for threads in ("1", "2"):
+        result = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "OMP_NUM_THREADS": threads},
+            cwd=Path(__file__).parents[2],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        results.append(np.array(json.loads(result.stdout)))
+    np.testing.assert_allclose(*results, atol=1e-6)
