@@ -4,6 +4,7 @@ The robust ICP's fine stage is rigid, so that it keeps whatever scale the coarse
 Here seven numbers are solved for: a small turn ω, a shift t and log-scale s.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,18 +110,27 @@ def _step(
 
 
 def truncated_squares(
-    transform: Floats, source: FineSurface, target: FineSurface, limit: float
-) -> float:
-    """Return both directions' mean squared distances, none counted beyond ``limit``, added.
+    transform: Floats,
+    source: FineSurface,
+    target: FineSurface,
+    limits: Sequence[float],
+    *,
+    stride: int = 1,
+) -> list[float]:
+    """Return, for each limit, both directions' mean squared distances, none counted beyond it.
 
     A part without a partner costs the same wherever the rest is put, and the rest pays for being
     off as in least squares. A trimmed mean instead rewards what fits one object perfectly and
     leaves the others out.
     """
-    moved, back, scale = _both_ways(transform, source.points, target.points)
-    forward = target.tree.query(moved, distance_upper_bound=limit)[0]
-    backward = source.tree.query(back, distance_upper_bound=limit / scale)[0] * scale
-    return sum(float(np.mean(np.minimum(gaps, limit) ** 2)) for gaps in (forward, backward))
+    most = max(limits)
+    moved, back, scale = _both_ways(transform, source.points[::stride], target.points[::stride])
+    forward = target.tree.query(moved, distance_upper_bound=most)[0]
+    backward = source.tree.query(back, distance_upper_bound=most / scale)[0] * scale
+    return [
+        sum(float(np.mean(np.minimum(gaps, limit) ** 2)) for gaps in (forward, backward))
+        for limit in limits
+    ]
 
 
 def _both_ways(transform: Floats, source: Floats, target: Floats) -> tuple[Floats, Floats, float]:

@@ -214,19 +214,20 @@ def _finished(
             stride=stride,
         )
 
-    def best(moves: Sequence[Floats]) -> Floats:
+    def best(moves: Sequence[Floats], stride: int) -> Floats:
         valid = [move for move in moves if is_valid(move, icp)] or [np.eye(4)]
-        return min(valid, key=misfit)
+        return min(valid, key=lambda move: misfit(move, stride))
 
-    def misfit(move: Floats) -> float:
+    def misfit(move: Floats, stride: int) -> float:
         # At v alone one object that fits perfectly outweighs others that are all a little off; at
         # 2 v alone a cut cloud grows over what was cut off. The product weighs ratios; v twice.
-        near, far = (truncated_squares(move, *surfaces, k * icp.voxel) for k in (1, 2))
+        limits = (icp.voxel, 2 * icp.voxel)
+        near, far = truncated_squares(move, *surfaces, limits, stride=stride)
         return near**2 * far
 
     wide = [finer(move, 2 * icp.voxel, options.wide_iterations, 4) for move in chosen]
-    coarse = best([*chosen, *wide])
-    fine = best([coarse, finer(coarse, icp.voxel, options.fine_iterations, 1)])
+    coarse = best([*chosen, *wide], 4)
+    fine = best([coarse, finer(coarse, icp.voxel, options.fine_iterations, 1)], 1)
     stage: Stage = "coarse" if fine is coarse and not any(fine is move for move in wide) else "fine"
     fine = project_similarity(fine)
     fitness, rmse = fit_of(transform_points(fine, pair.source), pair.target, icp.voxel)

@@ -117,8 +117,8 @@ class ProtocolScores:
     """The formula behind ``scene_cd`` and ``object_cd``."""
     scene: dict[str, float]
     """``scene_cd`` by the protocol's formula, and ``scene_cd_floor``, the truth's against other
-    samples of it; ``scene_cd_sq_sum`` and ``scene_cd_l2_mean`` whatever it is; ``scene_f_<tau>`` with
-    ``scene_precision_`` and ``scene_recall_``; and the overlaps that the protocol has."""
+    samples of it; ``scene_cd_sq_sum`` and ``scene_cd_l2_mean`` whatever it is; ``scene_f_<tau>``
+    with ``scene_precision_`` and ``scene_recall_``; and the overlaps that the protocol has."""
     objects: tuple[dict[str, float], ...]
     """Of each true object the same with ``object_``, and IoU-O: ``box_iou`` of the boxes,
     ``voxel_iou`` of the surfaces' voxels."""
