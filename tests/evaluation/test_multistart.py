@@ -6,7 +6,7 @@ from scipy.spatial.transform import Rotation
 from datagen.core.frames import transform_points
 from datagen.errors import ConfigError
 from datagen.evaluation import MultistartOptions, batched_icp, multistart_icp
-from datagen.evaluation.fine_icp import fine_icp, fine_surface
+from datagen.evaluation.fine_icp import fine_icp, fine_surface, truncated_squares
 from datagen.evaluation.similarity import scale_of, similarity
 from datagen.evaluation.trimmed import trimmed_chamfer
 from tests.evaluation.test_registration import SOURCE, TARGET, chair, turned
@@ -110,3 +110,14 @@ def test_gpu_finds_the_same_pose():
     np.testing.assert_allclose(
         multistart_icp(moved, TARGET, options=options).transform, back, atol=0.01
     )
+
+
+def test_truncated_squares_count_no_distance_beyond_a_limit():
+    line = np.column_stack([np.arange(20.0), np.zeros(20), np.zeros(20)])
+    off = line.copy()
+    off[:10] += [0, 0.1, 0]
+    off[10:] += [0, 5.0, 0]  # 0.1 off, and far off
+    surfaces = [fine_surface(points, most=100) for points in (line, off)]
+    near, far = truncated_squares(np.eye(4), *surfaces, (0.2, 0.05))
+    assert near == pytest.approx(2 * (0.1**2 + 0.2**2) / 2)
+    assert far == pytest.approx(2 * 0.05**2)
