@@ -45,6 +45,7 @@ class SLatFlowModel(nn.Module):
         """Build with the published arguments. Only one pooling by 2 is defined."""
         super().__init__()
         self.resolution, self.in_channels = resolution, in_channels
+        self.cond_channels = cond_channels
         widths = io_block_channels or []
         if patch_size != 2 or len(widths) != 1:
             raise TypeError(f"patch_size {patch_size} with {len(widths)} widths; expected 2 with 1")

@@ -94,7 +94,10 @@ class InferScenes(SamplingStage):
                         "path": folder.name,
                     }
                     truth = unpack_occupancy(latent["occupancy"].tobytes())
-                    write_prediction(folder, logits, *decode_view(render), truth[1:], row)
+                    picture = decode_view(render)
+                    seed = self.seed_of(layout_id, view_index)
+                    appearances = self.appearances(networks, *picture, logits, seed)
+                    write_prediction(folder, logits, *picture, truth[1:], row, appearances)
                     rows.append({**row, "seconds": time.monotonic() - started})
                 return rows
 
@@ -114,5 +117,9 @@ class InferScenes(SamplingStage):
         self, networks: Networks, layout_id: int, render: Row, num_instances: int
     ) -> NDArray[np.float32]:
         """Return the logits (N + 1, 64, 64, 64) sampled from one view."""
-        seed = seed_for(self.seed, self.name, layout_id, render["view_index"])
+        seed = self.seed_of(layout_id, render["view_index"])
         return self.logits(networks, *decode_view(render), num_instances, seed)
+
+    def seed_of(self, layout_id: int, view_index: int) -> int:
+        """Return the seed of a view's noise."""
+        return seed_for(self.seed, self.name, layout_id, view_index)

@@ -135,7 +135,12 @@ class InferImages(SamplingStage):
                     "warnings": warnings,
                     "path": folder.name,
                 }
-                empty = write_prediction(folder, logits, read.rgba, read.instance_map, None, row)
+                appearances = self.appearances(
+                    networks, read.rgba, read.instance_map, logits, self.seed
+                )
+                empty = write_prediction(
+                    folder, logits, read.rgba, read.instance_map, None, row, appearances
+                )
                 if empty:
                     logger.warning(
                         f"infer: {picture.name}: {len(empty)} of {num_instances} instances came "
