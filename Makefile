@@ -74,7 +74,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	  "Install it (Debian 12: apt-get install python3.11-venv; anywhere: https://docs.astral.sh/uv)," \
 	  "or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; fi
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[evaluate,dinov2,readers,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[evaluate,dinov2,readers,textures,dev]'
 	@touch $@
 
 clean:

@@ -25,8 +25,10 @@ from datagen.report import write_report
 from datagen.shards import Folder, open_dataset
 from datagen.stages.attribution import write_attribution
 from datagen.stages.given_layouts import TakeLayouts
+from datagen.stages.infer_images import InferImages
 from datagen.stages.plan import plan_stage
 from datagen.stages.recipe import Recipe, load_recipe
+from datagen.stages.sampling import SamplingStage
 from datagen.stages.stage import RunOptions, Stage, funnel
 from datagen.stages.verify_workspace import verify_path
 from datagen.training import ISCENE_L
@@ -152,12 +154,16 @@ def run_verb(verb: str, arguments: list[str]) -> None:
 
 
 def default_stage(verb: str, recipe: Recipe, arguments: list[str]) -> Stage:
-    """Return the stage whose fields the flags then change: two flags choose another one."""
+    """Return the stage whose fields the flags then change: three flags choose another one."""
     stage: Stage = getattr(recipe, verb)
     if verb == "train" and _flag(arguments, "--model") == "iscene-L":
         return dataclasses.replace(recipe.train, config=ISCENE_L)
     if verb == "layouts" and _flag(arguments, "--source") and not isinstance(stage, TakeLayouts):
         return TakeLayouts()
+    if verb == "infer" and (image := _flag(arguments, "--image")):
+        masks = _flag(arguments, "--masks")
+        shared = {f.name: getattr(stage, f.name) for f in dataclasses.fields(SamplingStage)}
+        return InferImages(image=Path(image), masks=Path(masks) if masks else None, **shared)
     return stage
 
 
@@ -335,7 +341,7 @@ HELP = """usage: datagen VERB [flags]      (datagen VERB --help lists a verb's f
   render     views of every scene; views with a fully occluded object dropped
   encode     view-centric voxels and their latents
   train      the flow transformer with scene-context attention
-  infer      sample scenes from views with the trained model
+  infer      sample scenes from views with the trained model, or from --image and --masks
   evaluate   score sampled scenes against the truth
 
   run        a whole recipe: datagen run demo --root demo

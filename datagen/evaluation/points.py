@@ -25,7 +25,7 @@ def sample_surface(mesh: Mesh, num_points: int, rng: np.random.Generator) -> Flo
         RowError: the mesh has no faces, no area, a coordinate that is not finite, or a face that
             names a vertex it does not have.
     """
-    triangles = _triangles(mesh)
+    triangles = triangles_of(mesh)
     edge_u, edge_v = triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
     areas = np.linalg.norm(np.cross(edge_u, edge_v), axis=1) / 2
     cumulative = np.cumsum(areas)
@@ -43,7 +43,13 @@ def sample_surface(mesh: Mesh, num_points: int, rng: np.random.Generator) -> Flo
     return np.asarray(triangles[faces, 0] + u * edge_u[faces] + v * edge_v[faces])
 
 
-def _triangles(mesh: Mesh) -> Floats:
+def triangles_of(mesh: Mesh) -> Floats:
+    """Return the corners (F, 3, 3) of a mesh's faces, in its own frame.
+
+    Raises:
+        RowError: there are no faces, one names a vertex that is not there, or a vertex that a face
+            names is not finite.
+    """
     vertices, faces = np.asarray(mesh[0], np.float64), np.asarray(mesh[1])
     if len(faces) == 0:
         raise RowError(

@@ -1,14 +1,20 @@
 """Networks: tensors in, tensors out; and their checkpoints."""
 
 from datagen.models.checkpoints import find_checkpoint, load_model, save_model
+from datagen.models.published import find_scene_model, load_scene_model
 from datagen.models.scene_context_flow import SparseStructureSceneContextFlowModel
 from datagen.models.scene_model import MODEL_ARGS, ModelSize, SceneModel, build_model
 from datagen.models.sparse_structure_flow import SparseStructureFlowModel
 from datagen.models.sparse_structure_vae import SparseStructureDecoder, SparseStructureEncoder
+from datagen.models.structured_latent_decoders import SLatGaussianDecoder, SLatMeshDecoder
+from datagen.models.structured_latent_flow import SLatFlowModel
 
 __all__ = [
     "MODEL_ARGS",
     "ModelSize",
+    "SLatFlowModel",
+    "SLatGaussianDecoder",
+    "SLatMeshDecoder",
     "SceneModel",
     "SparseStructureDecoder",
     "SparseStructureEncoder",
@@ -16,6 +22,8 @@ __all__ = [
     "SparseStructureSceneContextFlowModel",
     "build_model",
     "find_checkpoint",
+    "find_scene_model",
     "load_model",
+    "load_scene_model",
     "save_model",
 ]

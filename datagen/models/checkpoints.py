@@ -20,8 +20,14 @@ from datagen.models.small_autoencoder import (
 )
 from datagen.models.sparse_structure_flow import SparseStructureFlowModel
 from datagen.models.sparse_structure_vae import SparseStructureDecoder, SparseStructureEncoder
+from datagen.models.structured_latent_decoders import SLatGaussianDecoder, SLatMeshDecoder
+from datagen.models.structured_latent_flow import SLatFlowModel
 
 MODELS: dict[str, type[nn.Module]] = {
+    "ElasticSLatFlowModel": SLatFlowModel,  # the same weights, trained in another way
+    "SLatFlowModel": SLatFlowModel,
+    "SLatGaussianDecoder": SLatGaussianDecoder,
+    "SLatMeshDecoder": SLatMeshDecoder,
     "SceneModel": SceneModel,
     "SmallSparseStructureDecoder": SmallSparseStructureDecoder,
     "SmallSparseStructureEncoder": SmallSparseStructureEncoder,
@@ -51,8 +57,8 @@ def load_model(
         DatasetError: there are no such files, or they hold another architecture.
     """
     config_path, weights_path = find_checkpoint(path_or_hf_id)
-    model = _build(_read_config(config_path), config_path)
-    _load_strictly(model, _read_weights(weights_path), weights_path)
+    model = build_described(read_config(config_path), config_path)
+    load_strictly(model, read_weights(weights_path), weights_path)
     if dtype is None and torch.device(device).type == "cpu":
         dtype = torch.float32
     return model.to(device=device, dtype=dtype).eval()
@@ -77,7 +83,7 @@ def save_model(model: nn.Module, path: Path, args: dict[str, Any]) -> None:
     partial.replace(config_path)
 
 
-def _build(config: dict[str, Any], where: Path) -> nn.Module:
+def build_described(config: dict[str, Any], where: Path) -> nn.Module:
     """Build the network of {"name", "args"} without memory for its weights."""
     name, args = config.get("name"), config.get("args")
     if name not in MODELS or not isinstance(args, dict):
@@ -95,7 +101,7 @@ def _build(config: dict[str, Any], where: Path) -> nn.Module:
         ) from None
 
 
-def _load_strictly(model: nn.Module, tensors: dict[str, Tensor], where: Path) -> None:
+def load_strictly(model: nn.Module, tensors: dict[str, Tensor], where: Path) -> None:
     """Give an unallocated model the tensors, each in the precision that the model has for it."""
     expected = model.state_dict()
     assert {key for key, _ in model.named_buffers()} <= expected.keys(), "a buffer is not stored"
@@ -152,21 +158,26 @@ def find_checkpoint(path_or_hf_id: str | Path) -> tuple[Path, Path]:
 
 def _fetch(repository: str, name: str) -> tuple[Path, Path]:
     """Return the pair from the hub's cache, downloading what is missing there."""
+    return fetch_file(repository, f"{name}.json"), fetch_file(repository, f"{name}.safetensors")
+
+
+def fetch_file(repository: str, name: str) -> Path:
+    """Return a file of the Hugging Face hub from its cache, downloading it if it is not there.
+
+    Raises:
+        DatasetError: it is not to be had.
+    """
     try:
-        config, weights = (
-            Path(hf_hub_download(repository, f"{name}{suffix}"))
-            for suffix in (".json", ".safetensors")
-        )
+        return Path(hf_hub_download(repository, name))
     except (OSError, EntryNotFoundError, HFValidationError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DatasetError(
             f"{repository}/{name}: neither a local path nor to be had from the Hugging Face hub "
             f"({reason}). Check the name and the network, or give the path of downloaded files."
         ) from error
-    return config, weights
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text())
     except ValueError as error:
@@ -179,7 +190,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except SafetensorError as error:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datagen.models.attention import FeedForward, SelfAttention
+from datagen.views.conditioning import resize_smoothly
 
 PATCH_PX = 16
 STEM_CHANNELS = 32
@@ -17,6 +18,9 @@ class ImageEncoder(nn.Module):
 
     Shape suffixes: B batch, G images of one sample, T tokens, C channels.
     """
+
+    resize = staticmethod(resize_smoothly)
+    """Brings crops to ``size_px``, which may be a quarter of their side."""
 
     def __init__(self, size_px: int, channels: int, num_blocks: int, num_heads: int) -> None:
         super().__init__()

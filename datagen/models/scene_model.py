@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from datagen.core.seeding import seed_for
+from datagen.errors import ConfigError
+from datagen.models.dinov2 import DinoV2
 from datagen.models.image_encoder import ImageEncoder
 from datagen.models.scene_context_flow import SparseStructureSceneContextFlowModel
 
@@ -88,14 +90,32 @@ class SceneModel(nn.Module):
     """
 
     def __init__(
-        self, flow: dict[str, Any], image_encoder: dict[str, Any], mean_rank: int | None = None
+        self,
+        flow: dict[str, Any],
+        image_encoder: dict[str, Any] | str,
+        mean_rank: int | None = None,
+        local_slot: bool = False,
     ) -> None:
-        """Build the parts; ``mean_rank`` adds an ImageToMean about which the flow is run."""
+        """Build the parts.
+
+        Args:
+            flow: arguments of the flow model.
+            image_encoder: arguments of one that is trained along; or the name of a frozen one,
+                which whoever loads the model puts into ``image_encoder``.
+            mean_rank: adds an ImageToMean about which the flow is run.
+            local_slot: every instance also has a slot of its own frame (I-Scene's "global local"):
+                the stack is [scene, N instances, N instances in crops of their own].
+        """
         super().__init__()
         self.flow = SparseStructureSceneContextFlowModel(**flow)
-        self.image_encoder = ImageEncoder(**image_encoder)
+        self.local_slot = local_slot
+        self.image_encoder: ImageEncoder | DinoV2 | None = None
+        self.image_encoder_name = image_encoder if isinstance(image_encoder, str) else None
+        if not isinstance(image_encoder, str):
+            self.image_encoder = ImageEncoder(**image_encoder)
         self.image_to_mean: ImageToMean | None = None
         if mean_rank is not None:
+            assert isinstance(self.image_encoder, ImageEncoder) and isinstance(image_encoder, dict)
             grid = (flow["out_channels"], *[flow["resolution"]] * 3)
             tokens = self.image_encoder.num_tokens
             self.image_to_mean = ImageToMean(tokens, image_encoder["channels"], mean_rank, grid)
@@ -107,8 +127,22 @@ class SceneModel(nn.Module):
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Turn uint8 images (B, N + 1, S, S, 3), scene first, into tokens (B, N + 1, T, C)."""
-        tokens: Tensor = self.image_encoder(images)
+        tokens: Tensor = self.conditioner(images)
         return tokens
+
+    @property
+    def conditioner(self) -> ImageEncoder | DinoV2:
+        """The image encoder, trained along or frozen.
+
+        Raises:
+            ConfigError: it is a frozen one that has not been loaded.
+        """
+        if self.image_encoder is None:
+            raise ConfigError(
+                f"this model is conditioned by {self.image_encoder_name}, which is not loaded. "
+                "Expected `load_scene_model`, which loads it; give --image-encoder."
+            )
+        return self.image_encoder
 
     def forward(self, x: Tensor, t_times_1000: Tensor, cond: Tensor) -> Tensor:
         """Return the velocities (B, N + 1, 8, R, R, R) of a stack of grids at t (B,)."""
@@ -122,10 +156,25 @@ class SceneModel(nn.Module):
         return self._flow_velocity(residual, t_times_1000, cond) - mean
 
     def _flow_velocity(self, x: Tensor, t_times_1000: Tensor, cond: Tensor) -> Tensor:
+        if self.local_slot:
+            return self._slots_velocity(x, t_times_1000, cond)
         v_instances, v_scene = self.flow.forward_scene(
             x[:, 1:], x[:, 0], t_times_1000, cond[:, 1:], cond[:, 0]
         )
         return torch.cat([v_scene[:, None], v_instances], dim=1)
+
+    def _slots_velocity(self, x: Tensor, t_times_1000: Tensor, cond: Tensor) -> Tensor:
+        """Run the published slots [instance, scene, local], the scene again for each instance."""
+        num_instances = (x.shape[1] - 1) // 2
+
+        def slots(stack: Tensor) -> Tensor:
+            scene, instances = stack[:, :1], stack[:, 1 : 1 + num_instances]
+            local = stack[:, 1 + num_instances :]
+            return torch.stack([instances, scene.expand_as(instances), local], dim=2).flatten(0, 1)
+
+        t = t_times_1000.repeat_interleave(num_instances)
+        v = self.flow(slots(x), t, slots(cond)).reshape(len(x), num_instances, 3, *x.shape[2:])
+        return torch.cat([v[:, :1, 1], v[:, :, 0], v[:, :, 2]], dim=1)
 
     def normalize(self, latent: Tensor) -> Tensor:
         """Turn the encoder's latents (…, 8, R, R, R) into what the flow model works on."""
@@ -136,8 +185,17 @@ class SceneModel(nn.Module):
         return x_0 * self.latent_std + self.latent_mean
 
 
-def build_model(size: ModelSize, seed: int) -> SceneModel:
-    """Return a freshly initialised model; the same seed gives the same weights."""
+def model_args(size: ModelSize, image_encoder: str | None = None) -> dict[str, Any]:
+    """Return the arguments of a SceneModel; a frozen encoder's name takes the place of our own."""
+    return MODEL_ARGS[size] | ({"image_encoder": image_encoder} if image_encoder else {})
+
+
+def build_model(size: ModelSize, seed: int, image_encoder: str | None = None) -> SceneModel:
+    """Return a freshly initialised model; the same seed gives the same weights.
+
+    With ``image_encoder`` (a name for ``load_dinov2``) its own encoder is left out, and the caller
+    puts the loaded one into the model's ``image_encoder``.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(seed, "model"))
-        return SceneModel(**MODEL_ARGS[size])
+        return SceneModel(**model_args(size, image_encoder))

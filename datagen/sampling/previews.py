@@ -103,9 +103,21 @@ def draw_voxels(instances: Grids) -> Pixels:
     return _finish(color.reshape(height, width, 3), depth.reshape(height, width), origin, lattice)
 
 
-def write_preview(path: Path, rgba: Pixels, predicted: Grids, true: Grids | None) -> None:
-    """Write a PNG: the input picture (H, W, 4), the sampled voxels and, if given, the true ones."""
-    panels = [("input", rgba), ("sampled", draw_voxels(predicted))]
+def write_preview(
+    path: Path,
+    rgba: Pixels,
+    predicted: Grids,
+    true: Grids | None,
+    instance_map: NDArray[np.integer[Any]] | None = None,
+) -> None:
+    """Write a PNG: the input picture (H, W, 4), its masks, the sampled voxels and the true ones.
+
+    Masks and truth are left out where they are None.
+    """
+    panels = [("input", rgba)]
+    if instance_map is not None:
+        panels.append(("masks", color_instances(instance_map)))
+    panels.append(("sampled", draw_voxels(predicted)))
     if true is not None:
         panels.append(("true", draw_voxels(true)))
     _side_by_side(panels).save(path)
@@ -185,7 +197,9 @@ def _touches_far(corner: NDArray[np.int64], axis: int, far: NDArray[np.int64]) -
 def _side_by_side(panels: Sequence[tuple[str, Pixels]], height: int = 384) -> Image.Image:
     gap, caption = 16, 28
     images = [Image.fromarray(pixels).convert("RGBA") for _, pixels in panels]
-    images = [image.resize((image.width * height // image.height, height)) for image in images]
+    images = [
+        image.resize((max(image.width * height // image.height, 1), height)) for image in images
+    ]
     total = sum(image.width for image in images) + gap * (len(images) + 1)
     canvas = Image.new("RGBA", (total, height + caption + gap), (250, 250, 250, 255))
     pen, left = ImageDraw.Draw(canvas), gap

@@ -67,7 +67,7 @@ COLUMNS = {
         "depth_z": "PNG, 16 bit: planar depth in steps of depth_unit_m; 0 is background.",
         "depth_unit_m": "Metres that a step of depth_z stands for.",
         "normal": "PNG, RGB: the first hit's normal in the camera's frame.",
-        "amodal_masks": "A PNG of one bit a pixel for each placement: where it would be seen alone.",
+        "amodal_masks": "A one-bit PNG for each placement: where it would be seen alone.",
         "fallback": "What less it was rendered with after failures: cpu, or fewer samples.",
     },
     "latents": {

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,7 +26,8 @@ from datagen.shards import Dataset, Output, Row
 from datagen.shards.schemas import SCORES
 from datagen.stages.checkpoints import load_autoencoder, torch_device, torch_threads
 from datagen.stages.encode import check_stored
-from datagen.stages.infer import InferScenes, read_scene_model
+from datagen.stages.infer import InferScenes
+from datagen.stages.sampling import Networks, read_scene_model
 from datagen.stages.scenes import SceneReader
 from datagen.stages.splits import validation_layouts
 from datagen.stages.stage import Inputs, Process, Stage, WorkerContext
@@ -134,18 +136,20 @@ class _UntrainedModel:
     def __init__(self, inputs: Inputs, device: torch.device) -> None:
         trained = read_scene_model(inputs["model"], device)
         fields = inputs["model"].fields
-        self._model = build_model(fields["model"], fields["seed"]).to(device).eval()
-        self._model.latent_mean.copy_(trained.latent_mean)
-        self._model.latent_std.copy_(trained.latent_std)
+        model = build_model(fields["model"], fields["seed"], trained.image_encoder_name)
+        model.image_encoder = model.image_encoder or trained.image_encoder
+        model.latent_mean.copy_(trained.latent_mean)
+        model.latent_std.copy_(trained.latent_std)
         self._stage = _infer_stage(inputs["predictions"])
-        self._decoder = load_autoencoder(self._stage.decoder, "decoder", device)
+        decoder = load_autoencoder(self._stage.decoder, "decoder", device)
+        self._networks = Networks(model.to(device).eval(), decoder)
         self._inputs = inputs
 
     def predict(self, layout_id: int, view_index: int, num_instances: int) -> SceneGeometry:
         columns = ["view_index", "rgb", "instance_map"]
         views = self._inputs["renders"].rows_of(layout_id, columns)
         [render] = [row for row in views if row["view_index"] == view_index]
-        logits = self._stage.sample(self._model, self._decoder, layout_id, render, num_instances)
+        logits = self._stage.sample(self._networks, layout_id, render, num_instances)
         surfaces = [surface_from_logits(grid) for grid in logits[1:]]
         return SceneGeometry(surfaces, logits[1:] > 0)
 
@@ -153,8 +157,7 @@ class _UntrainedModel:
 def _infer_stage(predictions: Dataset) -> InferScenes:
     """Return the stage that made the predictions, from its fields."""
     fields = predictions.fields
-    names = ("steps", "cfg_strength", "cfg_interval", "rescale_t")
-    sampler = {name: fields.pop(name) for name in names}
+    sampler = {f.name: fields.pop(f.name) for f in dataclass_fields(SamplerConfig)}
     sampler["cfg_interval"] = tuple(sampler["cfg_interval"])
     return InferScenes(sampler=SamplerConfig(**sampler), **fields)
 

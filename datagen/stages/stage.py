@@ -97,6 +97,10 @@ class Stage:
         """Set up a worker and give its ``process`` function; tear down at the end."""
         raise NotImplementedError
 
+    def input_names(self) -> tuple[str, ...]:
+        """Return the folders that are read: ``reads``, less those that a field replaces."""
+        return self.reads
+
     def identity(self, inputs: Inputs) -> Identity:
         """Return what decides the bytes: name, revision, fields and the inputs' fingerprints."""
         fields = stable_fields(self)
@@ -327,7 +331,7 @@ def open_inputs(stage: Stage, root: Folder) -> Inputs:
         DatasetError: one is missing; the message names the command that makes it.
     """
     inputs = {}
-    for name in stage.reads:
+    for name in stage.input_names():
         folder = root / name
         if not folder.exists("manifest.json"):
             raise DatasetError(

@@ -1,5 +1,7 @@
 """The images that a model is conditioned on: one square crop of the scene, masked per instance."""
 
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,12 +13,35 @@ from datagen.errors import RowError
 CROP_MARGIN = 1.2
 """Side of the crop over the longest side of the visible scene's box, as I-Scene released it."""
 
+Resize = Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
+"""Takes a square (S, S, 3) and a side in pixels."""
+
+
+def resize_smoothly(image: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
+    """Resize with Pillow's Lanczos filter, which averages what it shrinks."""
+    picture = Image.fromarray(image)
+    return np.asarray(picture.resize((size_px, size_px), Image.Resampling.LANCZOS))
+
+
+def resize_lanczos4(image: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
+    """Resize as I-Scene's release does: OpenCV's INTER_LANCZOS4, 8 taps at any scale."""
+    taps, weights = _lanczos4_taps(image.shape[0], size_px)
+    pixels = image.astype(np.float32)
+    rows = np.zeros((size_px, *pixels.shape[1:]), np.float32)
+    for k in range(taps.shape[1]):
+        rows += weights[:, k, None, None] * pixels[taps[:, k]]
+    both = np.zeros((size_px, size_px, 3), np.float32)
+    for k in range(taps.shape[1]):
+        both += weights[None, :, k, None] * rows[:, taps[:, k]]
+    return np.asarray(np.rint(both).clip(0, 255), np.uint8)
+
 
 def condition_images(
     rgba: NDArray[np.uint8],
     instance_map: NDArray[np.integer[Any]],
     num_instances: int,
     size_px: int,
+    resize: Resize = resize_smoothly,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Return the scene's image and every instance's, background removed (black).
 
@@ -28,6 +53,7 @@ def condition_images(
         instance_map: (H, W), 0 is background, i + 1 is placement i.
         num_instances: N; one that is not visible gets a black image.
         size_px: side S of the returned images.
+        resize: what brings the crops to that size, last of all.
 
     Returns:
         The scene (S, S, 3) and the instances (N, S, S, 3), uint8.
@@ -42,12 +68,12 @@ def condition_images(
         )
     left, top, side = _crop_box(instance_map > 0)
     labels = _cut(instance_map, left, top, side)
-    colour = _cut(rgba[..., :3], left, top, side).astype(np.float32)
-    alpha = _cut(rgba[..., 3:], left, top, side).astype(np.float32) / 255
-    on_black = np.rint(colour * alpha).astype(np.uint8)
+    on_black = _cut_on_black(rgba, left, top, side)
 
-    scene = _masked(on_black, labels > 0, size_px)
-    instances = [_masked(on_black, labels == i + 1, size_px) for i in range(num_instances)]
+    scene = resize(on_black * (labels > 0)[..., None], size_px)
+    instances = [
+        resize(on_black * (labels == i + 1)[..., None], size_px) for i in range(num_instances)
+    ]
     return scene, np.stack(instances) if instances else np.empty((0, *scene.shape), np.uint8)
 
 
@@ -65,6 +91,26 @@ def crop_instance_map(
     return nearest
 
 
+def canonical_images(
+    rgba: NDArray[np.uint8],
+    instance_map: NDArray[np.integer[Any]],
+    num_instances: int,
+    size_px: int,
+    resize: Resize = resize_smoothly,
+) -> NDArray[np.uint8]:
+    """Return every instance in a crop of its own, (N, S, S, 3): the slot "local" of I-Scene.
+
+    Arguments are those of ``condition_images``.
+    """
+    images = np.zeros((num_instances, size_px, size_px, 3), np.uint8)
+    for index in range(num_instances):
+        mask = instance_map == index + 1
+        if mask.any():
+            box = _crop_box(mask)
+            images[index] = resize(_cut_on_black(rgba, *box) * _cut(mask, *box)[..., None], size_px)
+    return images
+
+
 def _crop_box(mask: NDArray[np.bool_]) -> tuple[int, int, int]:
     """Return left, top and side, pixels, of the square about the mask's box."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -72,13 +118,13 @@ def _crop_box(mask: NDArray[np.bool_]) -> tuple[int, int, int]:
         raise RowError("no instance is visible in the instance map; drop the view.")
     height, width = rows[-1] - rows[0], columns[-1] - columns[0]
     half = max(int(CROP_MARGIN * max(width, height)) // 2, 1)
-    center_x, center_y = (columns[0] + columns[-1]) // 2, (rows[0] + rows[-1]) // 2
-    return int(center_x - half), int(center_y - half), 2 * half
+    # As released: Pillow rounds the corners, halves to the even side.
+    left = round((columns[0] + columns[-1]) / 2 - half)
+    top = round((rows[0] + rows[-1]) / 2 - half)
+    return left, top, 2 * half
 
 
-def _cut(
-    image: NDArray[np.integer[Any]], left: int, top: int, side: int
-) -> NDArray[np.integer[Any]]:
+def _cut(image: NDArray[Any], left: int, top: int, side: int) -> NDArray[Any]:
     """Return the (side, side, ...) window, zero where it leaves the image."""
     height, width = image.shape[:2]
     window = np.zeros((side, side, *image.shape[2:]), image.dtype)
@@ -88,6 +134,20 @@ def _cut(
     return window
 
 
-def _masked(image: NDArray[np.uint8], mask: NDArray[np.bool_], size_px: int) -> NDArray[np.uint8]:
-    picture = Image.fromarray(image * mask[..., None])
-    return np.asarray(picture.resize((size_px, size_px), Image.Resampling.LANCZOS))
+def _cut_on_black(rgba: NDArray[np.uint8], left: int, top: int, side: int) -> NDArray[np.uint8]:
+    """Return the window of a straight-alpha picture laid on black, (side, side, 3)."""
+    colour = _cut(rgba[..., :3], left, top, side).astype(np.float32)
+    alpha = _cut(rgba[..., 3:], left, top, side).astype(np.float32) / 255
+    return np.rint(colour * alpha).astype(np.uint8)
+
+
+@lru_cache(maxsize=32)
+def _lanczos4_taps(side: int, size_px: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Return which 8 pixels make each of the new ones, and their weights, (size_px, 8) each."""
+    position = (np.arange(size_px) + 0.5) * side / size_px - 0.5
+    first = np.floor(position).astype(np.intp) - 3
+    taps = first[:, None] + np.arange(8)
+    distance = position[:, None] - taps
+    weights = np.sinc(distance) * np.sinc(distance / 4)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return taps.clip(0, side - 1), weights.astype(np.float32)

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.spatial.transform import Rotation
 
 from datagen.core.seeding import rng_for
 from datagen.errors import RowError
@@ -147,3 +148,22 @@ def test_cloud_that_is_none_is_refused_in_words(metric, bad):
         metric(bad, np.zeros((1, 3)))
     with pytest.raises(RowError, match="the second cloud"):
         metric(np.zeros((1, 3)), bad)
+
+
+@given(CLOUDS, CLOUDS, st.integers(0, 1000), st.floats(0.1, 10))
+@settings(max_examples=30, deadline=None)
+def test_moving_both_clouds_changes_nothing_and_growing_both_scales_the_distances(a, b, seed, grow):
+    turn, shift = Rotation.random(random_state=seed).as_matrix(), np.array([3.0, -2.0, 1.0])
+    moved_a, moved_b = grow * a @ turn.T + shift, grow * b @ turn.T + shift
+    assert cd_l2_mean(moved_a, moved_b) == pytest.approx(grow * cd_l2_mean(a, b), abs=1e-9)
+    assert cd_sq_sum(moved_a, moved_b) == pytest.approx(grow**2 * cd_sq_sum(a, b), abs=1e-9)
+
+
+@given(CLOUDS, CLOUDS)
+@settings(max_examples=30, deadline=None)
+def test_box_iou_is_symmetric_and_bears_shift_and_growth(a, b):
+    expected = box_iou(a, b)
+    assert box_iou(b, a) == pytest.approx(expected)
+    sides = np.ptp(a, axis=0).min(), np.ptp(b, axis=0).min()
+    if min(sides) > 1e-3:  # thinner boxes are widened to a fixed side
+        assert box_iou(2 * a + 1, 2 * b + 1) == pytest.approx(expected, abs=1e-6)

@@ -151,7 +151,8 @@ def render_rows(layout: Row) -> list[Row]:
         kept = index % 4 != 3
         labels = splat(meshes, world_to_camera, intrinsics)
         rows.append(
-            {
+            dict.fromkeys(schemas.RENDERS.names)
+            | {
                 "layout_id": layout["layout_id"],
                 "view_index": index,
                 "kept": kept,

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datagen.errors import RowError
-from datagen.views.conditioning import condition_images
+from datagen.views.conditioning import canonical_images, condition_images, resize_lanczos4
 
 RED, GREEN = (250, 0, 0), (0, 250, 0)
 
@@ -44,11 +44,12 @@ def test_instance_stays_at_its_place_in_the_scene_crop():
 def test_crop_beyond_the_picture_is_black():
     rgba = np.full((50, 50, 4), 255, np.uint8)
     scene, _ = condition_images(rgba, np.ones((50, 50), np.uint8), 1, size_px=58)
-    # Side int(1.2 · 49) = 58 about (24, 24): 5 px of nothing before, 3 after.
-    assert (scene[5:55, 5:55] == 255).all()
-    assert not scene[:5].any()
-    assert not scene[:, :5].any()
-    assert not scene[55:].any()
+    # Side int(1.2 · 49) = 58 about (24.5, 24.5); −4.5 is rounded to the even −4: 4 px of nothing
+    # before, 4 after.
+    assert (scene[4:54, 4:54] == 255).all()
+    assert not scene[:4].any()
+    assert not scene[:, :4].any()
+    assert not scene[54:].any()
 
 
 def test_straight_alpha_is_composited_on_black():
@@ -72,6 +73,47 @@ def test_sixteen_bit_map_with_label_above_255_is_read():
     assert instances[299].any()
     assert instances[149].any()
     assert not instances[43].any()  # 300 - 256 - 1: where a narrow type would have put it
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "expected_left"),
+    [(10, 20, 9), (10, 21, 10), (11, 22, 10), (20, 29, 20)],  # centres 15, 15.5, 16.5, 24.5
+)
+def test_crop_corner_is_rounded_as_pillow_rounds_it(first, last, expected_left):
+    instance_map = np.zeros((40, 40), np.uint8)
+    instance_map[5, first : last + 1] = 1
+    side = 2 * (int(1.2 * (last - first)) // 2)
+    scene, _ = condition_images(np.full((40, 40, 4), 255, np.uint8), instance_map, 1, side)
+    assert np.flatnonzero(scene.any(axis=(0, 2)))[0] == first - expected_left
+
+
+def test_canonical_image_is_the_instance_alone_in_its_own_crop():
+    rgba, instance_map = two_squares()
+    first, second, hidden = canonical_images(rgba, instance_map, 3, size_px=24)
+    # Columns 20–40: centre 30, side int(1.2 · 20) = 24; the other one stands outside.
+    for image, colour in ((first, RED), (second, GREEN)):
+        np.testing.assert_array_equal(image[2:23, 2:23], np.broadcast_to(colour, (21, 21, 3)))
+        assert image.any(axis=2).sum() == 21 * 21
+    assert not hidden.any()
+
+
+def test_lanczos4_gives_what_opencv_gives():
+    image = np.zeros((6, 6, 3), np.uint8)
+    image[2, 3, 1], image[4, 1, 1] = 128, 255
+    opencv = [  # cv2.resize(…, (9, 9), interpolation=cv2.INTER_LANCZOS4) of 4.10, clipped
+        [0, 0, 0, 0, 3, 5, 1, 0, 0],
+        [1, 0, 0, 2, 0, 0, 0, 4, 0],
+        [0, 5, 3, 0, 13, 22, 4, 0, 1],
+        [0, 14, 3, 0, 74, 116, 22, 0, 5],
+        [4, 0, 0, 0, 56, 74, 13, 0, 3],
+        [0, 27, 44, 10, 0, 0, 0, 2, 0],
+        [0, 150, 231, 44, 0, 3, 3, 0, 0],
+        [0, 98, 150, 27, 0, 14, 5, 0, 0],
+        [4, 0, 0, 0, 4, 0, 0, 1, 0],
+    ]
+    resized = resize_lanczos4(image, 9)
+    np.testing.assert_array_equal(resized[..., 1], opencv)
+    assert not resized[..., [0, 2]].any()
 
 
 def test_empty_map_is_a_row_error():

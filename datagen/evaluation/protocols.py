@@ -1,0 +1,375 @@
+"""Scores as each method's own paper or code takes them, to be held against its published numbers.
+
+What is published differs in points, squares, normalisation, and in what is aligned when; the same
+weights have been printed with scene F-scores from 50 to 90. ``PROTOCOLS`` states every such choice.
+Inputs stand in their declared ranges (±0.5 unless said), Z up.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from scipy.ndimage import binary_fill_holes
+
+from datagen.core.frames import Floats, transform_points
+from datagen.core.seeding import rng_for
+from datagen.errors import ConfigError, RowError
+from datagen.evaluation.align import AlignOptions, align_clouds
+from datagen.evaluation.matching import (
+    Matching,
+    match_by_order,
+    match_by_overlap,
+    surface_voxel_iou,
+)
+from datagen.evaluation.metrics import box_iou, nearest_distances
+from datagen.evaluation.points import Mesh, sample_surface
+from datagen.evaluation.published_icp import filterreg, midi_icp
+from datagen.evaluation.similarity import own_box_to_unit, range_to_unit
+from datagen.voxels import voxelize_surface
+
+Aligner = Literal["none", "midi", "filterreg", "robust", "multistart"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """Every choice that a published score depends on."""
+
+    points: int
+    """Surface samples."""
+    points_of: Literal["object", "scene"] = "object"
+    """Of each object, whatever its size, or of the whole scene by area."""
+    chamfer: Literal["cd_sq_sum", "cd_l2_sum", "cd_l2_mean"] = "cd_sq_sum"
+    """What the method calls CD: squared or not, both directions added or averaged."""
+    taus: tuple[float, ...] = (0.1,)
+    scene_space: Literal["range", "own_box", "as_is"] = "range"
+    """The declared range made [−1, 1], each side's own box, or the units it comes in."""
+    side: float = 1.0
+    """Of an own box, in place of 1."""
+    scene_aligner: Aligner = "none"
+    object_space: Literal["stretched", "true_box"] | None = None
+    """Each cloud's own box stretched axis by axis to ±0.95, before the scene is aligned; or both
+    clouds by the true object's box to ±1, after it; None where no object is scored."""
+    object_aligner: Aligner = "none"
+    boxes: Literal["before", "after"] | None = None
+    """Whether the objects' boxes overlap before or after the scene is aligned."""
+    scene_box: bool = False
+    """Whether the overlap of the whole scenes' boxes is scored."""
+    self_overlap: bool = False
+    """Whether the predicted parts' overlap with each other is scored: less is better."""
+    match: Literal["order", "overlap"] = "order"
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    # Robust ICP in two spaces. Points and squares are not published: MIDI's are taken.
+    "iscene": Protocol(
+        points=20_480,
+        taus=(0.1, 0.05, 0.01),
+        scene_aligner="robust",
+        object_space="true_box",
+        object_aligner="robust",
+        boxes="after",
+        scene_box=True,
+    ),
+    # Code: boxes are compared as they come although the clouds are aligned.
+    "midi": Protocol(
+        points=20_480,
+        scene_aligner="midi",
+        object_space="stretched",
+        object_aligner="midi",
+        boxes="before",
+    ),
+    "scenegen": Protocol(
+        points=10_240,
+        scene_space="own_box",
+        side=0.98,
+        scene_aligner="filterreg",
+        object_space="stretched",
+        object_aligner="filterreg",
+        boxes="after",
+    ),
+    "partcrafter": Protocol(
+        points=204_800,
+        points_of="scene",
+        chamfer="cd_l2_sum",
+        scene_space="own_box",
+        self_overlap=True,
+        match="overlap",
+    ),
+    # Metres of the camera frame, thresholds too.
+    "gen3dsr": Protocol(
+        points=1_000_000,
+        points_of="scene",
+        chamfer="cd_l2_mean",
+        taus=(0.1, 0.01, 0.001),
+        scene_space="as_is",
+        match="overlap",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ProtocolScores:
+    """What a protocol says about one scene."""
+
+    protocol: str
+    chamfer: str
+    """The formula behind ``scene_cd`` and ``object_cd``."""
+    scene: dict[str, float]
+    """``scene_cd`` by the protocol's formula, and ``scene_cd_floor``, the truth's against other
+    samples of it; ``scene_cd_sq_sum`` and ``scene_cd_l2_mean`` whatever it is; ``scene_f_<tau>``
+    with ``scene_precision_`` and ``scene_recall_``; and the overlaps that the protocol has."""
+    objects: tuple[dict[str, float], ...]
+    """Of each true object the same with ``object_``, and IoU-O: ``box_iou`` of the boxes,
+    ``voxel_iou`` of the surfaces' voxels."""
+    matching: Matching
+    transform: Floats = field(repr=False)
+    """(4, 4), the alignment, prediction to truth, in the space of the scores."""
+
+    def mean(self, name: str) -> float:
+        """Return the mean of an object's score over all true objects.
+
+        A missing object has the F-score and overlap 0, and no Chamfer distance: it is left out of
+        that one mean, so look at ``matching.missing`` beside it.
+        """
+        values = np.array([scores[name] for scores in self.objects])
+        return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+
+
+def score_protocol(
+    prediction: Sequence[Mesh | None],
+    truth: Sequence[Mesh],
+    protocol: str | Protocol = "iscene",
+    *,
+    align: AlignOptions | None = None,
+    seed: int = 0,
+) -> ProtocolScores:
+    """Score predicted instances against the true ones by a published protocol.
+
+    Args:
+        prediction: vertices (V, 3), faces (F, 3) an instance; None, or no faces, where missing.
+        truth: the same, all present.
+        protocol: a name of PROTOCOLS, or one's own.
+        align: ranges, up axis and numbers of the robust ICP or multistart, where the protocol
+            aligns with one of them. Its ``align`` takes the place of "robust".
+        seed: of the surface samples.
+
+    Raises:
+        ConfigError: the protocol is unknown.
+        RowError: there is no true instance, or a surface that cannot be sampled.
+    """
+    name = protocol if isinstance(protocol, str) else "custom"
+    chosen, align = _protocol(protocol), align or AlignOptions()
+    if not truth:
+        raise RowError("a scene of 0 true instances cannot be scored; leave it out.")
+    predicted = [None if mesh is None or len(mesh[1]) == 0 else mesh for mesh in prediction]
+    before = _in_space(predicted, chosen, align.source_range)
+    true = _present(_in_space(truth, chosen, align.target_range))
+    cloud, true_cloud = (
+        _whole_cloud(_present(meshes), chosen, seed, side)
+        for meshes, side in ((before, "predicted"), (true, "true"))
+    )
+    transform = np.eye(4)
+    if len(cloud):
+        transform = _aligned(chosen.scene_aligner, cloud, true_cloud, align)
+    after = [None if mesh is None else _moved(mesh, transform) for mesh in before]
+    matching = _matched(after, true, chosen)
+    scene = {"scene_cd_floor": _floor(true, true_cloud, chosen, seed)}
+    scene |= _cloud_scores("scene", transform_points(transform, cloud), true_cloud, chosen)
+    scene |= _scene_overlaps(_present(after), true, chosen)
+    objects: list[dict[str, float]] = []
+    for index, partner in enumerate(matching.partners):
+        scores: dict[str, float] = {}
+        if chosen.boxes is not None:
+            boxes = before if chosen.boxes == "before" else after
+            scores |= _overlaps(None if partner is None else boxes[partner], true[index])
+        if chosen.object_space is not None:
+            things = before if chosen.object_space == "stretched" else after
+            thing = None if partner is None else things[partner]
+            scores |= _object_scores(thing, true[index], index, chosen, align, seed)
+        objects.append(scores)
+    return ProtocolScores(name, chosen.chamfer, scene, tuple(objects), matching, transform)
+
+
+def _protocol(protocol: str | Protocol) -> Protocol:
+    if isinstance(protocol, Protocol):
+        return protocol
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"protocol is {protocol!r}; expected one of {', '.join(PROTOCOLS)}.")
+    return PROTOCOLS[protocol]
+
+
+def _in_space(
+    meshes: Sequence[Mesh | None], protocol: Protocol, declared: tuple[float, float]
+) -> list[Mesh | None]:
+    """Return the meshes in the space that the protocol scores in."""
+    to_space = np.eye(4)
+    if protocol.scene_space == "range":
+        to_space = range_to_unit(*declared)
+    elif protocol.scene_space == "own_box" and _present(meshes):
+        corners = np.concatenate([_used(mesh) for mesh in _present(meshes)])
+        to_space = np.diag([protocol.side] * 3 + [1.0]) @ own_box_to_unit(corners)
+    return [None if mesh is None else _moved(mesh, to_space) for mesh in meshes]
+
+
+def _present(meshes: Sequence[Mesh | None]) -> list[Mesh]:
+    return [mesh for mesh in meshes if mesh is not None]
+
+
+def _moved(mesh: Mesh, transform: Floats) -> Mesh:
+    return transform_points(transform, mesh[0]), mesh[1]
+
+
+def _used(mesh: Mesh) -> Floats:
+    return np.asarray(np.asarray(mesh[0], np.float64)[np.unique(mesh[1])])
+
+
+def _whole_cloud(meshes: Sequence[Mesh], protocol: Protocol, seed: int, side: str) -> Floats:
+    """Return the scene's points (N, 3): equally many an object, or spread by area over all."""
+    if not meshes:
+        return np.zeros((0, 3))
+    if protocol.points_of == "scene":
+        starts = np.cumsum([0, *(len(vertices) for vertices, _ in meshes[:-1])])
+        vertices = np.concatenate([vertices for vertices, _ in meshes])
+        faces = np.concatenate(
+            [faces + start for (_, faces), start in zip(meshes, starts, strict=True)]
+        )
+        return sample_surface((vertices, faces), protocol.points, rng_for(seed, "protocol", side))
+    return np.concatenate(
+        [_object_cloud(mesh, protocol, seed, side, index) for index, mesh in enumerate(meshes)]
+    )
+
+
+def _object_cloud(mesh: Mesh, protocol: Protocol, seed: int, side: str, index: int) -> Floats:
+    return sample_surface(mesh, protocol.points, rng_for(seed, "protocol", side, index))
+
+
+def _aligned(aligner: Aligner, source: Floats, target: Floats, align: AlignOptions) -> Floats:
+    """Return the alignment (4, 4) of clouds that stand in the space of the scores already."""
+    if aligner == "midi":
+        return midi_icp(source, target)
+    if aligner == "filterreg":
+        return filterreg(source, target)
+    if aligner == "none":
+        return np.eye(4)
+    unit = (-1.0, 1.0)
+    return align_clouds(
+        source, target, replace(align, source_range=unit, target_range=unit)
+    ).transform
+
+
+def _matched(
+    predicted: Sequence[Mesh | None], true: Sequence[Mesh], protocol: Protocol
+) -> Matching:
+    if protocol.match == "overlap":
+        return match_by_overlap(predicted, true)
+    matching = match_by_order(len(predicted), len(true))
+    partners = tuple(
+        None if partner is None or predicted[partner] is None else partner
+        for partner in matching.partners
+    )
+    return Matching(partners, matching.superfluous)
+
+
+def _cloud_scores(
+    what: str, predicted: Floats, true: Floats, protocol: Protocol
+) -> dict[str, float]:
+    """Return CD, F-scores, precisions and recalls; without points the worst, and no CD."""
+    scores = {f"{what}_{name}": float("nan") for name in ("cd", "cd_sq_sum", "cd_l2_mean")}
+    forward, backward = np.full(1, np.inf), np.full(1, np.inf)
+    if len(predicted):
+        forward, backward = nearest_distances(predicted, true)
+        scores[f"{what}_cd"] = _chamfer(forward, backward, protocol.chamfer)
+        for name in ("cd_sq_sum", "cd_l2_mean"):
+            scores[f"{what}_{name}"] = _chamfer(forward, backward, name)
+    for tau in protocol.taus:
+        precision, recall = float(np.mean(forward < tau)), float(np.mean(backward < tau))
+        scores[f"{what}_f_{tau:g}"] = 2 * precision * recall / max(precision + recall, 1e-8)
+        scores[f"{what}_precision_{tau:g}"] = precision
+        scores[f"{what}_recall_{tau:g}"] = recall
+    return scores
+
+
+def _chamfer(forward: Floats, backward: Floats, name: str) -> float:
+    if name == "cd_sq_sum":
+        return float(np.mean(forward**2) + np.mean(backward**2))
+    total = float(np.mean(forward) + np.mean(backward))
+    return total if name == "cd_l2_sum" else total / 2
+
+
+def _floor(true: Sequence[Mesh], true_cloud: Floats, protocol: Protocol, seed: int) -> float:
+    again = _whole_cloud(true, protocol, seed, "floor")
+    return _chamfer(*nearest_distances(again, true_cloud), protocol.chamfer)
+
+
+def _scene_overlaps(
+    predicted: Sequence[Mesh], true: Sequence[Mesh], protocol: Protocol
+) -> dict[str, float]:
+    scores: dict[str, float] = {}
+    if protocol.scene_box:
+        scores["scene_box_iou"] = 0.0
+        if predicted:
+            boxes = [np.concatenate([_used(mesh) for mesh in side]) for side in (predicted, true)]
+            scores["scene_box_iou"] = box_iou(*boxes)
+    if protocol.self_overlap:
+        scores["self_overlap"] = self_overlap(predicted)
+    return scores
+
+
+def self_overlap(parts: Sequence[Mesh]) -> float:
+    """Return the mean voxel IoU of all pairs of parts in [−1, 1]³, filled, 64 voxels a side.
+
+    What PartCrafter calls IoU: how much the prediction's own parts lie in one another. 0 is best,
+    and what a single part has.
+    """
+    grids = [
+        binary_fill_holes(
+            voxelize_surface(
+                np.clip(np.asarray(vertices, np.float64) / 2, -0.5 + 1e-9, 0.5 - 1e-9),
+                np.asarray(faces, np.int32),
+                64,
+            )
+        )
+        for vertices, faces in parts
+    ]
+    overlaps = [
+        float((first & second).sum() / max((first | second).sum(), 1))
+        for index, first in enumerate(grids)
+        for second in grids[index + 1 :]
+    ]
+    return float(np.mean(overlaps)) if overlaps else 0.0
+
+
+def _overlaps(predicted: Mesh | None, true: Mesh) -> dict[str, float]:
+    """Return IoU-O, of boxes and of surface voxels; 0 for a missing object."""
+    if predicted is None:
+        return {"box_iou": 0.0, "voxel_iou": 0.0}
+    return {
+        "box_iou": box_iou(_used(predicted), _used(true)),
+        "voxel_iou": surface_voxel_iou(predicted, true),
+    }
+
+
+def _object_scores(
+    predicted: Mesh | None,
+    true: Mesh,
+    index: int,
+    protocol: Protocol,
+    align: AlignOptions,
+    seed: int,
+) -> dict[str, float]:
+    true_cloud = _object_cloud(true, protocol, seed, "true", index)
+    if predicted is None:
+        return _cloud_scores("object", np.zeros((0, 3)), true_cloud, protocol)
+    cloud = _object_cloud(predicted, protocol, seed, "predicted", index)
+    if protocol.object_space == "stretched":
+        cloud, true_cloud = (_stretched(points) for points in (cloud, true_cloud))
+    else:
+        to_unit = own_box_to_unit(_used(true))
+        cloud, true_cloud = (transform_points(to_unit, points) for points in (cloud, true_cloud))
+    transform = _aligned(protocol.object_aligner, cloud, true_cloud, align)
+    return _cloud_scores("object", transform_points(transform, cloud), true_cloud, protocol)
+
+
+def _stretched(points: Floats) -> Floats:
+    return 0.95 * transform_points(own_box_to_unit(points, per_axis=True), points)

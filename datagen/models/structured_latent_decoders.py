@@ -1,0 +1,276 @@
+"""TRELLIS's decoders of structured latents: to a mesh's cubes, and to Gaussians.
+
+Shape suffixes: N sites, C channels, H heads, D head channels. Parameter names are those of the
+published checkpoints.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from datagen.models.attention import FeedForward
+from datagen.models.sparse import (
+    Sites,
+    SparseConv3d,
+    SparseGroupNorm,
+    attend_in_groups,
+    position_embedding,
+    subdivide,
+)
+from datagen.models.structured_latent_flow import (
+    SparseSelfAttention,
+    convert_to_fp16,
+    layer_norm,
+    torso_dtype,
+)
+
+
+class SparseTransformer(nn.Module):
+    """What all decoders begin with: a transformer that attends in windows, shifted in turn."""
+
+    def __init__(
+        self,
+        latent_channels: int,
+        model_channels: int,
+        num_blocks: int,
+        num_heads: int,
+        mlp_ratio: float,
+        window_size: int,
+    ) -> None:
+        super().__init__()
+        self.window_size = window_size
+        self.input_layer = nn.Linear(latent_channels, model_channels)
+        self.blocks = nn.ModuleList(
+            WindowBlock(model_channels, num_heads, mlp_ratio) for _ in range(num_blocks)
+        )
+
+    def transform(self, feats: Tensor, sites: Sites) -> Tensor:
+        """Map latents (N, 8) to features (N, C) in the torso's precision."""
+        h: Tensor = self.input_layer(feats)
+        h = h + position_embedding(sites.coords[:, 1:], h.shape[1])
+        h = h.to(torso_dtype(self.blocks))
+        for index, block in enumerate(self.blocks):
+            shift = self.window_size // 2 * (index % 2)
+            h = block(h, sites, self.window_size, shift)
+        return h
+
+
+class WindowBlock(nn.Module):
+    """Self-attention among the sites of a window, and feed-forward, both normalised before."""
+
+    def __init__(self, channels: int, num_heads: int, mlp_ratio: float) -> None:
+        super().__init__()
+        self.attn = SparseSelfAttention(channels, num_heads)
+        self.mlp = FeedForward(channels, mlp_ratio)
+
+    def forward(self, x: Tensor, sites: Sites, window_size: int, shift: int) -> Tensor:
+        """Map features (N, C) to (N, C)."""
+        q, k, v = self.attn.project(layer_norm(x))
+        attended = attend_in_groups(q, k, v, sites.windows(window_size, shift))
+        x = x + self.attn.to_out(attended.flatten(1))
+        y: Tensor = x + self.mlp(layer_norm(x))
+        return y
+
+
+class SLatMeshDecoder(SparseTransformer):
+    """Latents to the cubes of a mesh: 64 cubes a voxel, at four times the resolution."""
+
+    def __init__(
+        self,
+        resolution: int,
+        model_channels: int,
+        latent_channels: int,
+        num_blocks: int,
+        num_heads: int | None = None,
+        num_head_channels: int = 64,
+        mlp_ratio: float = 4,
+        attn_mode: Literal["swin"] = "swin",
+        window_size: int = 8,
+        pe_mode: Literal["ape"] = "ape",
+        use_fp16: bool = False,
+        qk_rms_norm: bool = False,
+        representation_config: dict[str, Any] | None = None,
+    ) -> None:
+        """Build with the published arguments."""
+        num_heads = num_heads or model_channels // num_head_channels
+        super().__init__(
+            latent_channels, model_channels, num_blocks, num_heads, mlp_ratio, window_size
+        )
+        self.resolution = resolution
+        self.use_color = bool((representation_config or {}).get("use_color", False))
+        quarter, eighth = model_channels // 4, model_channels // 8
+        self.upsample = nn.ModuleList(
+            [SubdivideBlock(model_channels, quarter), SubdivideBlock(quarter, eighth)]
+        )
+        self.out_layer = nn.Linear(eighth, 101 if self.use_color else 53)
+        if use_fp16:
+            convert_to_fp16(self.blocks, self.upsample)
+
+    def forward(self, feats: Tensor, sites: Sites) -> tuple[Tensor, Sites]:
+        """Return cube features (64 N, 101) and the cubes, at four times the resolution.
+
+        The channels are sdf 8, deform 8·3, weights 21 and, with colours, 8·6: see ``cube_mesh``.
+        """
+        h = self.transform(feats, sites)
+        for block in self.upsample:
+            h, sites = block(h, sites)
+        return self.out_layer(h.to(feats.dtype)), sites
+
+
+class SubdivideBlock(nn.Module):
+    """Halve the cells: two convolutions on the children beside a skip."""
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        second = SparseConv3d(out_channels, out_channels)
+        nn.init.zeros_(second.conv.weight)
+        self.act_layers = nn.ModuleList([SparseGroupNorm(32, channels), nn.SiLU()])
+        self.out_layers = nn.ModuleList(
+            [
+                SparseConv3d(channels, out_channels),
+                SparseGroupNorm(32, out_channels),
+                nn.SiLU(),
+                second,
+            ]
+        )
+        self.skip_connection: nn.Module = nn.Identity()
+        if channels != out_channels:
+            self.skip_connection = SparseConv3d(channels, out_channels, kernel_size=1)
+
+    def forward(self, x: Tensor, sites: Sites) -> tuple[Tensor, Sites]:
+        """Map features (N, C) to (8 N, C_out) on the children."""
+        first, norm, _, second = self.out_layers
+        assert isinstance(first, SparseConv3d)
+        # Normalised before the cells are cut: eight copies have the same statistics.
+        h = F.silu(self.act_layers[0](x, sites))
+        children = subdivide(sites)
+        h = F.silu(norm(first.on_children(h, sites), children))
+        h = second(h, children)
+        if isinstance(self.skip_connection, SparseConv3d):
+            x = self.skip_connection(x, sites)  # a map of each site alone: before copying
+        out: Tensor = h + x.repeat_interleave(8, dim=0)
+        return out, children
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """Gaussians of one object, activated, in canonical space (z_up, [-0.5, 0.5]³)."""
+
+    xyz: Tensor
+    """(G, 3): centres."""
+    scaling: Tensor
+    """(G, 3): standard deviations along the own axes."""
+    rotation: Tensor
+    """(G, 4): unit quaternions, w x y z."""
+    opacity: Tensor
+    """(G, 1), in [0, 1]."""
+    features: Tensor
+    """(G, 1, 3): spherical harmonics of degree 0; colour = 0.5 + 0.28209479 · feature."""
+
+
+class SLatGaussianDecoder(SparseTransformer):
+    """Latents to a fixed number of Gaussians a voxel."""
+
+    def __init__(
+        self,
+        resolution: int,
+        model_channels: int,
+        latent_channels: int,
+        num_blocks: int,
+        num_heads: int | None = None,
+        num_head_channels: int = 64,
+        mlp_ratio: float = 4,
+        attn_mode: Literal["swin"] = "swin",
+        window_size: int = 8,
+        pe_mode: Literal["ape"] = "ape",
+        use_fp16: bool = False,
+        qk_rms_norm: bool = False,
+        representation_config: dict[str, Any] | None = None,
+    ) -> None:
+        """Build with the published arguments."""
+        num_heads = num_heads or model_channels // num_head_channels
+        super().__init__(
+            latent_channels, model_channels, num_blocks, num_heads, mlp_ratio, window_size
+        )
+        self.resolution = resolution
+        self.config = representation_config or {}
+        count = self.config["num_gaussians"]
+        self.offset_perturbation: Tensor
+        self.register_buffer("offset_perturbation", self._perturbation(count))
+        self.out_layer = nn.Linear(model_channels, sum(_widths(count).values()))
+        if use_fp16:
+            convert_to_fp16(self.blocks)
+
+    def forward(self, feats: Tensor, sites: Sites) -> Tensor:
+        """Return the raw channels (N, 14 · num_gaussians); ``gaussians`` reads them."""
+        h = self.transform(feats, sites).to(feats.dtype)
+        out: Tensor = self.out_layer(F.layer_norm(h, h.shape[-1:]))
+        return out
+
+    def gaussians(self, raw: Tensor, sites: Sites) -> list[Gaussians]:
+        """Return the activated Gaussians of each sample from the raw channels (N, 14 · G).
+
+        As TRELLIS's decoder and its Gaussian model write them: centres spread over 1.5 voxels by
+        a tanh, deviations by a softplus with a least size, opacity by a sigmoid.
+        """
+        raw = raw.float()
+        rate, count = self.config["lr"], self.config["num_gaussians"]
+        widths = _widths(count)
+        xyz, features, scaling, rotation, opacity = (
+            torch.unflatten(part, 1, (count, -1)) * rate[name]
+            for name, part in zip(widths, torch.split(raw, [*widths.values()], 1), strict=True)
+        )
+        perturbation = self.offset_perturbation if self.config["perturb_offset"] else 0.0
+        offset = torch.tanh(xyz + perturbation) * 0.5 * self.config["voxel_size"]
+        centre = sites.coords[:, None, 1:].float() + 0.5
+        activated = {
+            "xyz": (centre + offset) / self.resolution - 0.5,
+            "scaling": self._sizes(scaling),
+            "rotation": F.normalize(rotation + rotation.new_tensor([1.0, 0, 0, 0]), dim=-1),
+            "opacity": torch.sigmoid(opacity + _logit(self.config["opacity_bias"])),
+            "features": features,
+        }
+        return [self._of_sample(activated, sites.sample == b) for b in range(sites.num_samples)]
+
+    def _of_sample(self, activated: dict[str, Tensor], chosen: Tensor) -> Gaussians:
+        parts = {name: values[chosen].flatten(0, 1) for name, values in activated.items()}
+        parts["features"] = parts["features"][:, None]
+        return Gaussians(**parts)
+
+    def _sizes(self, scaling: Tensor) -> Tensor:
+        bias = self.config["scaling_bias"]
+        inverse_softplus = bias + math.log(-math.expm1(-bias))
+        least = self.config["3d_filter_kernel_size"]
+        return torch.sqrt(F.softplus(scaling + inverse_softplus).square() + least**2)
+
+    def _perturbation(self, count: int) -> Tensor:
+        """Return atanh of a Hammersley sequence (G, 3) spread over the voxel."""
+        points = [
+            [index / count, _radical_inverse(index, 2), _radical_inverse(index, 3)]
+            for index in range(count)
+        ]
+        return torch.atanh((2 * torch.tensor(points) - 1) / self.config["voxel_size"])
+
+
+def _widths(count: int) -> dict[str, int]:
+    """Return the channels of each property, in their order."""
+    names = {"_xyz": 3, "_features_dc": 3, "_scaling": 3, "_rotation": 4, "_opacity": 1}
+    return {name: count * width for name, width in names.items()}
+
+
+def _radical_inverse(index: int, base: int) -> float:
+    """Return the van der Corput sequence: an index's digits behind the point, reversed."""
+    result, digit = 0.0, 1.0
+    while index:
+        digit /= base
+        result += digit * (index % base)
+        index //= base
+    return result
+
+
+def _logit(probability: float) -> float:
+    return math.log(probability / (1 - probability))

@@ -1,0 +1,241 @@
+"""TRELLIS's flow transformer over structured latents: features on the occupied voxels.
+
+Shape suffixes: N sites, M sites after pooling, C channels, H heads, D head channels, B samples,
+T condition tokens. Parameter names are those of the published checkpoints.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from datagen.models.attention import FeedForward, MultiHeadRMSNorm
+from datagen.models.sparse import (
+    Sites,
+    SparseConv3d,
+    attend_in_groups,
+    attend_to_tokens,
+    downsample,
+    position_embedding,
+)
+from datagen.models.sparse_structure_flow import TimestepEmbedder
+
+
+class SLatFlowModel(nn.Module):
+    """Velocity of noisy features on sites, given their time and the tokens of an image."""
+
+    def __init__(
+        self,
+        resolution: int,
+        in_channels: int,
+        model_channels: int,
+        cond_channels: int,
+        out_channels: int,
+        num_blocks: int,
+        num_heads: int,
+        mlp_ratio: float = 4,
+        patch_size: Literal[2] = 2,
+        num_io_res_blocks: int = 2,
+        io_block_channels: list[int] | None = None,
+        pe_mode: Literal["ape"] = "ape",
+        use_fp16: bool = False,
+        qk_rms_norm: bool = False,
+    ) -> None:
+        """Build with the published arguments. Only one pooling by 2 is defined."""
+        super().__init__()
+        self.resolution, self.in_channels = resolution, in_channels
+        self.cond_channels = cond_channels
+        widths = io_block_channels or []
+        if patch_size != 2 or len(widths) != 1:
+            raise TypeError(f"patch_size {patch_size} with {len(widths)} widths; expected 2 with 1")
+        narrow, wide = widths[0], model_channels
+        self.t_embedder = TimestepEmbedder(wide)
+        self.input_layer = nn.Linear(in_channels, narrow)
+        repeats = num_io_res_blocks - 1
+        self.input_blocks = nn.ModuleList(
+            [SparseResBlock(narrow, narrow, wide) for _ in range(repeats)]
+            + [SparseResBlock(narrow, wide, wide, resample="down")]
+        )
+        self.blocks = nn.ModuleList(
+            SparseCrossBlock(wide, cond_channels, num_heads, mlp_ratio, qk_rms_norm=qk_rms_norm)
+            for _ in range(num_blocks)
+        )
+        self.out_blocks = nn.ModuleList(
+            [SparseResBlock(2 * wide, narrow, wide, resample="up")]
+            + [SparseResBlock(2 * narrow, narrow, wide) for _ in range(repeats)]
+        )
+        self.out_layer = nn.Linear(narrow, out_channels)
+        _initialize(self)
+        if use_fp16:
+            convert_to_fp16(self.input_blocks, self.blocks, self.out_blocks)
+
+    def forward(self, x: Tensor, t_times_1000: Tensor, cond: Tensor, sites: Sites) -> Tensor:
+        """Return the velocity (N, 8) of features (N, 8) at times (B,), given tokens (B, T, C)."""
+        assert len(cond) == len(t_times_1000) == sites.num_samples, (
+            len(cond),
+            len(t_times_1000),
+            sites.num_samples,
+        )
+        dtype = torso_dtype(self.blocks)
+        emb, cond = self.t_embedder(t_times_1000).to(dtype), cond.to(dtype)
+        h = self.input_layer(x).to(dtype)
+        fine, coarse, index = sites, sites, None
+        skips = []
+        for block in self.input_blocks:
+            if block.resample == "down":
+                h, coarse, index = downsample(h, fine)
+            h = block(h, emb, coarse)
+            skips.append(h)
+        h = h + position_embedding(coarse.coords[:, 1:], h.shape[1]).to(dtype)
+        for block in self.blocks:
+            h = block(h, emb, cond, coarse)
+        for block in self.out_blocks:
+            h = torch.cat([h, skips.pop()], dim=1)
+            if block.resample == "up":
+                h = h[index]
+            h = block(h, emb, fine)
+        out: Tensor = self.out_layer(F.layer_norm(h, h.shape[-1:]).to(x.dtype))
+        return out
+
+
+class SparseResBlock(nn.Module):
+    """Two normalised convolutions, the second one modulated by the time, beside a skip.
+
+    Resampling comes first and is the caller's: the skips of other blocks share its sites.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        out_channels: int,
+        emb_channels: int,
+        resample: Literal["down", "up"] | None = None,
+    ) -> None:
+        super().__init__()
+        self.resample = resample
+        self.norm1 = nn.LayerNorm(channels, eps=1e-6)
+        self.conv1 = SparseConv3d(channels, out_channels)
+        self.conv2 = SparseConv3d(out_channels, out_channels)
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(emb_channels, 2 * out_channels))
+        self.skip_connection: nn.Module = nn.Identity()
+        if channels != out_channels:
+            self.skip_connection = nn.Linear(channels, out_channels)
+
+    def forward(self, x: Tensor, emb: Tensor, sites: Sites) -> Tensor:
+        """Map features (N, C) to (N, C_out), given the embedded time (B, E)."""
+        scale, shift = self.emb_layers(emb)[sites.sample].chunk(2, dim=1)
+        h = self.conv1(F.silu(layer_norm(x, self.norm1)), sites)
+        h = self.conv2(F.silu(layer_norm(h) * (1 + scale) + shift), sites)
+        y: Tensor = h + self.skip_connection(x)
+        return y
+
+
+class SparseCrossBlock(nn.Module):
+    """Self-attention in each sample, cross-attention, feed-forward; modulated by the time."""
+
+    def __init__(
+        self,
+        channels: int,
+        cond_channels: int,
+        num_heads: int,
+        mlp_ratio: float,
+        *,
+        qk_rms_norm: bool,
+    ) -> None:
+        super().__init__()
+        self.norm2 = nn.LayerNorm(channels, eps=1e-6)
+        self.self_attn = SparseSelfAttention(channels, num_heads, qk_rms_norm=qk_rms_norm)
+        self.cross_attn = SparseCrossAttention(channels, cond_channels, num_heads)
+        self.mlp = FeedForward(channels, mlp_ratio)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(channels, 6 * channels))
+
+    def forward(self, x: Tensor, emb: Tensor, cond: Tensor, sites: Sites) -> Tensor:
+        """Map features (N, C) to (N, C)."""
+        modulation = self.adaLN_modulation(emb)[sites.sample].chunk(6, dim=1)
+        shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp = modulation
+        h = layer_norm(x) * (1 + scale_msa) + shift_msa
+        q, k, v = self.self_attn.project(h)
+        attended = attend_in_groups(q, k, v, sites.by_sample)
+        x = x + self.self_attn.to_out(attended.flatten(1)) * gate_msa
+        x = x + self.cross_attn(layer_norm(x, self.norm2), cond, sites)
+        h = layer_norm(x) * (1 + scale_mlp) + shift_mlp
+        y: Tensor = x + self.mlp(h) * gate_mlp
+        return y
+
+
+class SparseSelfAttention(nn.Module):
+    """The projections of self-attention; who attends to whom is the caller's."""
+
+    def __init__(self, channels: int, num_heads: int, *, qk_rms_norm: bool = False) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.to_qkv = nn.Linear(channels, 3 * channels)
+        self.q_rms_norm: nn.Module = nn.Identity()
+        self.k_rms_norm: nn.Module = nn.Identity()
+        if qk_rms_norm:
+            self.q_rms_norm = MultiHeadRMSNorm(num_heads, channels // num_heads)
+            self.k_rms_norm = MultiHeadRMSNorm(num_heads, channels // num_heads)
+        self.to_out = nn.Linear(channels, channels)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values (N, H, D) of features (N, C)."""
+        q, k, v = self.to_qkv(x).unflatten(1, (3, self.num_heads, -1)).unbind(1)
+        return self.q_rms_norm(q), self.k_rms_norm(k), v
+
+
+class SparseCrossAttention(nn.Module):
+    """Attention of each sample's sites to its own condition tokens."""
+
+    def __init__(self, channels: int, cond_channels: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.to_q = nn.Linear(channels, channels)
+        self.to_kv = nn.Linear(cond_channels, 2 * channels)
+        self.to_out = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor, cond: Tensor, sites: Sites) -> Tensor:
+        """Map features (N, C) to (N, C), given tokens (B, T, C)."""
+        q = self.to_q(x).unflatten(1, (self.num_heads, -1))
+        kv = self.to_kv(cond).unflatten(2, (2, self.num_heads, -1))
+        k, v = kv.unbind(2)
+        attended = attend_to_tokens(q, k, v, sites.by_sample)
+        out: Tensor = self.to_out(attended.flatten(1))
+        return out
+
+
+def layer_norm(x: Tensor, norm: nn.LayerNorm | None = None) -> Tensor:
+    """Normalise the channels in float32, whatever the torso's precision."""
+    weight, bias = (norm.weight, norm.bias) if norm is not None else (None, None)
+    return F.layer_norm(x.float(), x.shape[-1:], weight, bias, eps=1e-6).to(x.dtype)
+
+
+def torso_dtype(torso: nn.Module) -> torch.dtype:
+    """Return the precision of a torso's linear layers."""
+    return next(m.weight.dtype for m in torso.modules() if isinstance(m, nn.Linear))
+
+
+def convert_to_fp16(*torsos: nn.Module) -> None:
+    """Store linear and convolution weights in half precision, as published; norms stay."""
+    for torso in torsos:
+        for module in torso.modules():
+            if isinstance(module, nn.Linear):
+                module.half()
+            elif isinstance(module, SparseConv3d):
+                module.conv.half()
+
+
+def _initialize(model: SLatFlowModel) -> None:
+    """Xavier weights; modulation, second convolutions and output start at zero."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
+            if name == "out_layer" or "adaLN_modulation" in name:
+                nn.init.zeros_(module.weight)
+            elif name.startswith("t_embedder"):
+                nn.init.normal_(module.weight, std=0.02)
+            else:
+                nn.init.xavier_uniform_(module.weight)
+        elif isinstance(module, SparseResBlock):
+            nn.init.zeros_(module.conv2.conv.weight)
+            nn.init.zeros_(module.conv2.conv.bias)

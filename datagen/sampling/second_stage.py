@@ -1,0 +1,164 @@
+"""TRELLIS's second stage on a sampled scene: textured meshes, and Gaussians, of its instances."""
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datagen.errors import ConfigError
+from datagen.models import SceneModel, SLatFlowModel, SLatGaussianDecoder, SLatMeshDecoder
+from datagen.models.structured_latent_decoders import Gaussians
+from datagen.sampling.cube_mesh import extract_mesh
+from datagen.sampling.scenes import SamplerConfig, SceneImages
+from datagen.sampling.structured_latents import (
+    StructuredLatents,
+    sample_structured_latents,
+    single_sites,
+)
+from datagen.sampling.textured_mesh import TexturedMesh, bake
+
+logger = logging.getLogger(__name__)
+
+CUBES_A_VOXEL = 4
+"""Along a side: the mesh decoder's grid is four times as fine as the voxels."""
+IMAGES_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class SecondStage:
+    """The networks of the second stage, on one device."""
+
+    flow: SLatFlowModel
+    mesh_decoder: SLatMeshDecoder
+    gaussian_decoder: SLatGaussianDecoder | None
+    """None: no Gaussians are wanted."""
+
+    def check(self, resolution: int, cond_channels: int) -> None:
+        """Check that the networks belong to the voxels and to the image tokens.
+
+        Raises:
+            ConfigError: one was made for others.
+        """
+        parts = (self.flow, self.mesh_decoder, self.gaussian_decoder)
+        for part in parts:
+            if part is not None and part.resolution != resolution:
+                raise ConfigError(
+                    f"--stages ss,slat: {type(part).__name__} is for voxels at {part.resolution}³, "
+                    f"the decoder of stage one gives {resolution}³. Expected networks of one "
+                    "publication; give another checkpoint."
+                )
+        if self.flow.cond_channels != cond_channels:
+            raise ConfigError(
+                f"--stages ss,slat: the flow model of structured latents takes image tokens of "
+                f"{self.flow.cond_channels} channels, the model of stage one gives "
+                f"{cond_channels}. Expected both to use the same image encoder."
+            )
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """What the second stage made of one instance."""
+
+    mesh: TexturedMesh
+    gaussians: Gaussians | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppearanceConfig:
+    """How surfaces become files."""
+
+    keep_faces: float = 0.05
+    """Share of the faces that decimation leaves. TRELLIS: 0.05."""
+    texture_px: int = 1024
+    """Side of a texture."""
+    max_voxels: int = 100_000
+    """Voxels in the flow model at once; an instance that has more goes alone."""
+
+
+def image_tokens(model: SceneModel, images: SceneImages) -> Tensor:
+    """Return the tokens (N, T, C) of each instance, those that stage one was conditioned on."""
+    device = model.latent_mean.device
+    parts = []
+    for start in range(0, len(images.instances), IMAGES_AT_ONCE):
+        chosen = torch.from_numpy(images.instances[start : start + IMAGES_AT_ONCE])
+        parts.append(model.encode_images(chosen[None].to(device))[0])
+    return torch.cat(parts)
+
+
+@torch.inference_mode()
+def add_appearance(
+    second: SecondStage,
+    tokens: Tensor,
+    occupied: NDArray[np.bool_],
+    sampler: SamplerConfig,
+    config: AppearanceConfig,
+    seed: int,
+) -> dict[int, Appearance]:
+    """Return the appearance of each instance that has a voxel and a surface.
+
+    Args:
+        second: the networks.
+        tokens: (N, T, C), of the instances' images.
+        occupied: (N, R, R, R), what stage one sampled.
+        sampler: steps and guidance, as in stage one.
+        config: size of meshes and textures.
+        seed: of the noise, drawn on the CPU; the voxels of all instances share one draw.
+    """
+    started = time.monotonic()
+    second.check(occupied.shape[-1], tokens.shape[-1])
+    voxels = [torch.from_numpy(np.argwhere(grid)) for grid in occupied]
+    latents = sample_structured_latents(
+        second.flow,
+        voxels,
+        tokens,
+        sampler,
+        torch.Generator().manual_seed(seed),
+        max_voxels=config.max_voxels,
+    )
+    sampled_s = time.monotonic() - started
+    made = dict(_decode(second, latents, config))
+    logger.info(
+        f"infer: structured latents of {sum(len(one) for one in voxels)} voxels in "
+        f"{sampled_s:.1f} s, {len(made)} surfaces in {time.monotonic() - started - sampled_s:.1f} s"
+        f"{_peak_memory(tokens.device)}"
+    )
+    return made
+
+
+def _decode(
+    second: SecondStage, latents: list[StructuredLatents | None], config: AppearanceConfig
+) -> Iterator[tuple[int, Appearance]]:
+    for index, one in enumerate(latents):
+        if one is None:
+            continue
+        sites = single_sites(one)
+        feats, cubes = second.mesh_decoder(one.feats, sites)
+        resolution = CUBES_A_VOXEL * second.mesh_decoder.resolution
+        mesh = extract_mesh(cubes.coords[:, 1:].long(), feats, resolution, closed=True)
+        if not len(mesh.faces):
+            logger.warning(f"infer: instance {index} has {len(one.coords)} voxels, no surface")
+            continue
+        colors = torch.full_like(mesh.vertices, 0.7) if mesh.colors is None else mesh.colors[:, :3]
+        textured = bake(
+            mesh.vertices.cpu().numpy(),
+            mesh.faces.cpu().numpy(),
+            colors.cpu().numpy(),
+            keep_faces=config.keep_faces,
+            texture_px=config.texture_px,
+        )
+        gaussians = None
+        if second.gaussian_decoder is not None:
+            raw = second.gaussian_decoder(one.feats, sites)
+            [gaussians] = second.gaussian_decoder.gaussians(raw, sites)
+        yield index, Appearance(textured, gaussians)
+
+
+def _peak_memory(device: torch.device) -> str:
+    if device.type != "cuda":
+        return ""
+    return f", at most {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB"

@@ -1,0 +1,210 @@
+"""``datagen infer --image … --masks …``: scenes sampled from image files."""
+
+import hashlib
+import logging
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar
+
+import pyarrow as pa
+from PIL import Image
+
+from datagen.errors import ConfigError, DatasetError, RowError
+from datagen.shards import Folder, Identity, Output, Row
+from datagen.stages.sampling import SamplingStage, write_prediction
+from datagen.stages.stage import Inputs, Process, WorkerContext
+from datagen.views.masks import MaskedPicture, read_masked_picture
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "scenes"
+"""Where a workspace keeps scenes sampled from image files, a dataset an image or folder."""
+
+IMAGE_PREDICTIONS = pa.schema(
+    [
+        ("image_index", pa.int64()),
+        ("image", pa.string()),
+        ("labels", pa.list_(pa.int64())),
+        ("num_instances", pa.int32()),
+        ("empty_instances", pa.list_(pa.int32())),
+        ("warnings", pa.list_(pa.string())),
+        ("path", pa.string()),
+        ("seconds", pa.float64()),
+    ]
+)
+
+_PICTURE_ENDING = re.compile(r"[_-](rgb|image)$")
+_MASKS_ENDING = re.compile(r"[_-](seg|masks?|segmentation)$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferImages(SamplingStage):
+    """Sample a scene from a picture and its masks, or from each of a folder of them."""
+
+    name: ClassVar[str] = "infer"
+    folder: ClassVar[str] = FOLDER
+    revision: ClassVar[int] = 1
+    schema = IMAGE_PREDICTIONS
+    unit_column: ClassVar[str] = "image_index"
+    unit_noun: ClassVar[str] = "images"
+
+    image: Path = Path()
+    """A picture, or a folder of them."""
+    masks: Path | None = None
+    """Its segmentation (ids in one channel, palette or colours; 0 is background), or a folder:
+    NAME.png, NAME_seg.png or NAME_masks.png goes with NAME.jpg or NAME_rgb.jpg."""
+    out: Path | None = field(default=None, metadata={"identity": False})
+    """Where the scenes go, a sub-folder an image. Default: ROOT/scenes/NAME of the image."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.masks is None:
+            raise ConfigError(
+                f"--image {self.image}: no masks given. Expected --masks, an image with one label "
+                "an object, or a folder of them."
+            )
+
+    def identity(self, inputs: Inputs) -> Identity:
+        """Images are known by their names and bytes, wherever they lie."""
+        identity = super().identity(inputs)
+        fields = {k: v for k, v in identity.fields.items() if k not in ("image", "masks")}
+        digest = hashlib.sha256()
+        for picture, masks in self.pairs():
+            for path in (picture, masks):
+                digest.update(f"{path.name}\0".encode())
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return replace(
+            identity, fields=fields, inputs={**identity.inputs, "images": digest.hexdigest()}
+        )
+
+    def output(self, root: Folder, inputs: Inputs) -> Output:
+        name = scene_name(self.image)
+        folder = root / FOLDER / name if self.out is None else Folder.at(str(self.out))
+        return replace(super().output(root, inputs), folder=folder)
+
+    def units(self, inputs: Inputs) -> Sequence[int]:
+        return range(len(self.pairs()))
+
+    def pairs(self) -> list[tuple[Path, Path]]:
+        """Return every picture with its masks, sorted by name.
+
+        Raises:
+            DatasetError: a file is missing, or a picture of the folder has no masks.
+        """
+        assert self.masks is not None
+        for flag, path in (("--image", self.image), ("--masks", self.masks)):
+            if not path.exists():
+                raise DatasetError(f"{flag} {path}: no such file or folder; check the name.")
+        if self.image.is_dir() != self.masks.is_dir():
+            raise DatasetError(
+                f"--image {self.image} and --masks {self.masks}: one is a folder and the other "
+                "not. Expected two files, or two folders (they may be the same)."
+            )
+        if not self.image.is_dir():
+            return [(self.image, self.masks)]
+        return _pairs_of_folders(self.image, self.masks)
+
+    @contextmanager
+    def open(self, inputs: Inputs, context: WorkerContext) -> Iterator[Process]:
+        pairs = self.pairs()
+
+        with self.networks(inputs, context) as networks:
+
+            def process(image_index: int) -> list[Row]:
+                started = time.monotonic()
+                picture, masks = pairs[image_index]
+                read = self._read(picture, masks, alone=len(pairs) == 1)
+                warnings = read.warnings()
+                for warning in warnings:
+                    logger.warning(f"infer: {picture.name}: {warning}")
+                num_instances = len(read.labels)
+                # The seed as it is: as released, all scenes start from the same noise.
+                logits = self.logits(
+                    networks, read.rgba, read.instance_map, num_instances, self.seed
+                )
+                folder = context.folder.path / scene_name(picture)
+                row: Row = {
+                    "image_index": image_index,
+                    "image": picture.name,
+                    "labels": read.labels,
+                    "num_instances": num_instances,
+                    "warnings": warnings,
+                    "path": folder.name,
+                }
+                appearances = self.appearances(
+                    networks, read.rgba, read.instance_map, logits, self.seed
+                )
+                empty = write_prediction(
+                    folder, logits, read.rgba, read.instance_map, None, row, appearances
+                )
+                if empty:
+                    logger.warning(
+                        f"infer: {picture.name}: {len(empty)} of {num_instances} instances came "
+                        f"out empty (first: {empty[0]})"
+                    )
+                seconds = time.monotonic() - started
+                return [{**row, "empty_instances": empty, "seconds": seconds}]
+
+            yield process
+
+    @staticmethod
+    def _read(picture: Path, masks: Path, *, alone: bool) -> MaskedPicture:
+        try:
+            return read_masked_picture(picture, masks)
+        except RowError as error:
+            if alone:  # nothing else to go on with: the message itself is the result
+                raise DatasetError(str(error)) from error
+            raise
+
+
+def scene_name(picture: Path) -> str:
+    """Return what a picture's scene is called: the file's name without suffix and ``_rgb``."""
+    return _PICTURE_ENDING.sub("", picture.stem) if picture.suffix else picture.name or "images"
+
+
+def _pairs_of_folders(pictures: Path, masks: Path) -> list[tuple[Path, Path]]:
+    suffixes = set(Image.registered_extensions())
+    by_name: dict[str, list[Path]] = {}
+    for path in sorted(masks.iterdir()):
+        is_masks = pictures != masks or _MASKS_ENDING.search(path.stem)
+        if path.suffix.lower() in suffixes and is_masks:
+            by_name.setdefault(_MASKS_ENDING.sub("", path.stem), []).append(path)
+    pairs, without = [], []
+    for path in sorted(pictures.iterdir()):
+        if path.suffix.lower() not in suffixes or path in _flat(by_name):
+            continue
+        found = by_name.get(scene_name(path), [])
+        if len(found) == 1:
+            pairs.append((path, found[0]))
+        else:
+            without.append((path, found))
+    if without or not pairs:
+        raise DatasetError(_unpaired(pictures, masks, without))
+    names = [scene_name(picture) for picture, _ in pairs]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise DatasetError(
+            f"--image {pictures}: {len(twice)} pictures share a name (first: {twice[0]}), and "
+            "every scene's folder has its picture's. Expected different names; rename them."
+        )
+    return pairs
+
+
+def _flat(by_name: dict[str, list[Path]]) -> set[Path]:
+    return {path for paths in by_name.values() for path in paths}
+
+
+def _unpaired(pictures: Path, masks: Path, without: list[tuple[Path, list[Path]]]) -> str:
+    expected = "Expected NAME.png, NAME_seg.png or NAME_masks.png for every NAME.jpg."
+    if not without:
+        return f"--image {pictures}: holds no pictures. {expected}"
+    path, found = without[0]
+    count = f"{len(found)} files of masks" if found else "no masks"
+    return (
+        f"--image {pictures}: {len(without)} pictures cannot be paired (first: {path.name} has "
+        f"{count} in {masks}). {expected}"
+    )

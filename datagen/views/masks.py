@@ -1,0 +1,133 @@
+"""A scene's picture and its segmentation, read from image files as I-Scene released it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from datagen.errors import RowError
+
+MAX_LABELS = 255
+"""More are no segmentation: a photograph, or a mask whose labels a lossy format has smeared."""
+
+SMALL_SHARE = 1e-3
+"""Share of the picture's pixels below which an instance is too small to tell what it is (MIDI
+leaves such instances out of its data; I-Scene names them as its failure case)."""
+
+
+@dataclass(frozen=True)
+class MaskedPicture:
+    """A picture with its instances."""
+
+    rgba: NDArray[np.uint8]
+    """(H, W, 4), sRGB; alpha is 255, or 0 where the file is wholly transparent."""
+    instance_map: NDArray[np.uint16]
+    """(H, W): 0 is background, i + 1 belongs to ``labels[i]``."""
+    labels: list[int]
+    """The file's labels, ascending; a colour is r + 256·g + 65536·b."""
+    resized_from: tuple[int, int] | None
+    """The picture's own width and height, if the segmentation has another size."""
+
+    @property
+    def visible_px(self) -> list[int]:
+        """Pixels of every instance."""
+        counts = np.bincount(self.instance_map.ravel(), minlength=len(self.labels) + 1)
+        return [int(count) for count in counts[1:]]
+
+    def warnings(self) -> list[str]:
+        """Say what a user should know before trusting the result."""
+        height, width = self.instance_map.shape
+        found = []
+        if self.resized_from is not None:
+            was = "×".join(map(str, self.resized_from))
+            found.append(f"the picture of {was} px is resized to its masks' {width}×{height}")
+        for index, pixels in enumerate(self.visible_px):
+            if pixels < SMALL_SHARE * height * width:
+                found.append(
+                    f"instance {index} (label {self.labels[index]}) has {pixels} pixels; "
+                    "so little seen is the method's known failure case"
+                )
+        return found
+
+
+def read_masked_picture(picture: Path, masks: Path) -> MaskedPicture:
+    """Read a picture and its segmentation; the segmentation decides the size.
+
+    Args:
+        picture: any image; transparent pixels become black.
+        masks: ids in one channel, palette ids, gray RGB, R + 256·G, or 24-bit colour ids;
+            0 (black) is background. Alpha is ignored.
+
+    Raises:
+        RowError: a file is missing or no image, or no instance or no segmentation is in it.
+    """
+    ids = segmentation_ids(_open_image(masks))
+    labels = [int(label) for label in np.unique(ids) if label > 0]
+    if not labels:
+        raise RowError(
+            f"{masks}: all {ids.size} pixels are 0, the background. Expected a label above 0 for "
+            "every object; draw the masks."
+        )
+    if len(labels) > MAX_LABELS:
+        raise RowError(
+            f"{masks}: holds {len(labels)} labels, expected at most {MAX_LABELS}: one an object. "
+            "Give a segmentation in a lossless format (PNG), without smoothed edges."
+        )
+    opened = _open_image(picture)
+    rgb = _colours(opened)
+    size = ids.shape[1], ids.shape[0]
+    resized = rgb.size != size
+    rgba = np.asarray(
+        (rgb.resize(size, Image.Resampling.BICUBIC) if resized else rgb).convert("RGBA")
+    )
+    instance_map = np.searchsorted(np.array([0, *labels]), ids).astype(np.uint16)
+    return MaskedPicture(rgba, instance_map, labels, opened.size if resized else None)
+
+
+def segmentation_ids(segmentation: Image.Image) -> NDArray[np.uint32]:
+    """Return the label (H, W) of every pixel.
+
+    Colours are packed as r + 256·g, and with 65536·b where blue says anything.
+    """
+    pixels = np.asarray(segmentation)
+    if pixels.ndim == 2:
+        return pixels.astype(np.uint32)
+    if pixels.shape[2] == 2:  # gray and alpha
+        return pixels[..., 0].astype(np.uint32)
+    red, green, blue = (pixels[..., channel].astype(np.uint32) for channel in range(3))
+    if np.array_equal(red, green) and np.array_equal(red, blue):
+        return red
+    return np.asarray(red | green << 8 | blue << 16, np.uint32)
+
+
+def _colours(image: Image.Image) -> Image.Image:
+    """Return RGB; what is wholly transparent is black, other alpha is dropped (as released)."""
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size), rgba).convert("RGB")
+    return _eight_bit(image).convert("RGB")
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Bring a 16-bit gray picture to 8 bits, which Pillow's conversion would clip to white."""
+    if not image.mode.startswith("I"):
+        return image
+    pixels: NDArray[Any] = np.asarray(image)
+    return Image.fromarray((pixels.astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+
+
+def _open_image(path: Path) -> Image.Image:
+    try:
+        image = Image.open(path)
+        image.load()
+    except FileNotFoundError:
+        raise RowError(f"{path}: no such file; expected an image. Check the name.") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise RowError(
+            f"{path}: not a readable image ({error}); expected a PNG, JPEG, WebP or TIFF. "
+            "Save the picture again."
+        ) from error
+    return image
