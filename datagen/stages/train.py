@@ -15,6 +15,7 @@ from datagen.errors import ConfigError, DatasetError
 from datagen.executors.job import Executor
 from datagen.executors.local import available_cores
 from datagen.models import MODEL_ARGS
+from datagen.models.dinov2 import load_dinov2
 from datagen.shards import Dataset, Folder, Identity, Output, open_dataset
 from datagen.stages.checkpoints import load_autoencoder, torch_device, torch_threads
 from datagen.stages.encode import check_stored
@@ -180,8 +181,12 @@ class TrainJob:
         """Train, as one of the processes of ``torch.distributed`` or as the only one."""
         stage, ranks = self.stage, Ranks.current()
         sources, held_out = stage.sources(self.inputs)
+        name = stage.config.image_encoder
+        encoder = None if name is None else load_dinov2(name, device)
+        own_size_px = MODEL_ARGS[stage.config.model]["image_encoder"]["size_px"]
         stream = StreamConfig(
-            size_px=MODEL_ARGS[stage.config.model]["image_encoder"]["size_px"],
+            size_px=encoder.size_px if encoder else own_size_px,
+            resize="lanczos4" if encoder else "smooth",
             seed=stage.config.seed,
             weights=stage.mix_weights,
         )
@@ -204,6 +209,7 @@ class TrainJob:
                 self.folder,
                 device=device,
                 init=stage.init,
+                image_encoder=encoder,
                 decoder=stage.load_decoder(self.inputs["latents"], device),
             )
 

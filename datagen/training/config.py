@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from datagen.errors import ConfigError
 from datagen.models import ModelSize
+from datagen.models.dinov2 import PUBLISHED
 from datagen.training.flow_matching import FlowMatching
 
 HOW = {"identity": False}
@@ -28,6 +29,10 @@ class TrainConfig:
 
     model: ModelSize = "small"
     """The network's size."""
+
+    image_encoder: str | None = None
+    """A frozen image encoder (dinov2_vitl14_reg, a folder, a hub id or torch.hub's .pth file);
+    None: one of our own is trained along."""
 
     max_steps: int = 1000
     """Optimizer steps."""
@@ -111,12 +116,18 @@ class TrainConfig:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if self.micro_batch_size is not None and self.micro_batch_size < 1:
             raise ConfigError(f"micro_batch_size must be at least 1, got {self.micro_batch_size}.")
+        if self.image_encoder is not None and self.model == "small":
+            raise ConfigError(
+                f"--image-encoder {self.image_encoder}: the small model trains its own along. "
+                "Expected --model iscene-L beside it, or None."
+            )
         if min(self.val_views, self.sample_every, self.sampled_views) < 0:
             raise ConfigError("val_views, sample_every and sampled_views must not be negative.")
 
 
 ISCENE_L = TrainConfig(
     model="iscene-L",
+    image_encoder=PUBLISHED,
     max_steps=130_000,
     batch_size=64,
     micro_batch_size=8,

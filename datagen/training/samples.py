@@ -3,7 +3,7 @@
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,7 +13,15 @@ from torch import Tensor
 
 from datagen.errors import RowError
 from datagen.training.sources import RawView, corrupt, decode_latents
-from datagen.views.conditioning import condition_images, crop_instance_map
+from datagen.views.conditioning import (
+    condition_images,
+    crop_instance_map,
+    resize_lanczos4,
+    resize_smoothly,
+)
+
+Resizing = Literal["smooth", "lanczos4"]
+RESIZERS = {"smooth": resize_smoothly, "lanczos4": resize_lanczos4}
 
 
 @dataclass(frozen=True)
@@ -44,12 +52,13 @@ class SceneSample:
         return sum(array.nbytes for array in arrays)
 
 
-def decode_sample(view: RawView, size_px: int) -> SceneSample:
+def decode_sample(view: RawView, size_px: int, resize: Resizing = "smooth") -> SceneSample:
     """Decode a view.
 
     Args:
         view: as it lies on disk.
         size_px: side of the conditioning images.
+        resize: how they get it; frozen encoders want what they were published with.
 
     Raises:
         DatasetError: latents or images are not what they should be; shard and row are named.
@@ -61,7 +70,7 @@ def decode_sample(view: RawView, size_px: int) -> SceneSample:
         if (largest := instance_map.max(initial=0)) > latents.num_instances:
             raise RowError(f"the map shows instance {largest} of {latents.num_instances}")
         scene_image, instance_images = condition_images(
-            rgba, instance_map, latents.num_instances, size_px
+            rgba, instance_map, latents.num_instances, size_px, RESIZERS[resize]
         )
     # Pillow's words for a damaged PNG are SyntaxError, OSError or ValueError, by where it is hit.
     except (OSError, SyntaxError, ValueError, TypeError, RowError) as error:

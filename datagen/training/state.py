@@ -21,8 +21,9 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from datagen.errors import DatasetError, StageError
-from datagen.models import SceneModel, build_model
+from datagen.errors import ConfigError, DatasetError, StageError
+from datagen.models import MODEL_ARGS, SceneModel, build_model
+from datagen.models.dinov2 import PUBLISHED, DinoV2
 from datagen.training.batches import Batch
 from datagen.training.clipping import GradClipper
 from datagen.training.config import TrainConfig, deciding_fields, learning_rate
@@ -80,13 +81,20 @@ class TrainState:
     """
 
     def __init__(
-        self, config: TrainConfig, device: str, ranks: Ranks, init: str | None = None
+        self,
+        config: TrainConfig,
+        device: str,
+        ranks: Ranks,
+        init: str | None = None,
+        image_encoder: DinoV2 | None = None,
     ) -> None:
         self.config, self.device, self.ranks = config, device, ranks
         self.step = self.skipped = self.bad_in_a_row = 0
         self.best_loss: float | None = None
         self._micro = config.micro_batch_size
-        self.model = build_model(config.model, config.seed)
+        self.model = build_model(config.model, config.seed, config.image_encoder)
+        if config.image_encoder is not None:
+            self.model.image_encoder = _checked(image_encoder, config)
         self.has_statistics = load_initial(self.model, init) if init else False
         self.model.to(device)
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
@@ -193,7 +201,9 @@ class TrainState:
         if not self._shared_ema.sharded:
             return self.ema
         tensors = get_model_state_dict(self.ema, options=WHOLE)
-        model = build_model(self.config.model, self.config.seed).requires_grad_(False)
+        model = build_model(self.config.model, self.config.seed, self.config.image_encoder)
+        model.requires_grad_(False)
+        model.image_encoder = model.image_encoder or self.model.image_encoder
         if self.ranks.is_first:
             model.load_state_dict(tensors)
         return model
@@ -235,6 +245,22 @@ class TrainState:
         averages, values = list(self.ema.parameters()), list(self.model.parameters())
         for average, value in zip(averages, values, strict=True):
             average.lerp_(value, 1 - decay)
+
+
+def _checked(encoder: DinoV2 | None, config: TrainConfig) -> DinoV2:
+    """Return a frozen encoder whose tokens the model can take.
+
+    Raises:
+        ConfigError: they have another width.
+    """
+    wanted = MODEL_ARGS[config.model]["flow"]["cond_channels"]
+    if encoder is None or encoder.channels != wanted:
+        raise ConfigError(
+            f"--image-encoder {config.image_encoder}: its tokens have "
+            f"{encoder and encoder.channels} channels, and --model {config.model} takes {wanted}. "
+            f"Expected {PUBLISHED}, or another of that width."
+        )
+    return encoder
 
 
 def smaller_batch(tried: int, world: int, error: torch.OutOfMemoryError) -> int:

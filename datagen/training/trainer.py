@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from datagen.errors import StageError
-from datagen.models import MODEL_ARGS, SceneModel, save_model
+from datagen.models import SceneModel, save_model
 from datagen.models.denormals import denormals_flushed
+from datagen.models.dinov2 import DinoV2
+from datagen.models.scene_model import model_args
 from datagen.training.batches import Batch, make_batch
 from datagen.training.checkpoints import Checkpoints
 from datagen.training.config import TrainConfig
@@ -39,6 +41,7 @@ def train_flow(
     device: str = "cpu",
     init: str | None = None,
     decoder: nn.Module | None = None,
+    image_encoder: DinoV2 | None = None,
 ) -> SceneModel:
     """Train, or go on from the folder's last state, and write the averaged model.
 
@@ -56,6 +59,7 @@ def train_flow(
             ``tensorboard/``, ``previews/`` and, while it trains, ``checkpoints/``.
         device: where the network lives.
         init: weights to start from: see ``initial_weights``.
+        image_encoder: the loaded one, if ``config`` names a frozen one.
         decoder: of the latents, for sampled voxel IoU and pictures. None: no scene is sampled.
 
     Returns:
@@ -66,13 +70,14 @@ def train_flow(
         DatasetError: the folder holds the state of a run with other settings or data, a sample is
             corrupt, or ``init`` is of another architecture.
     """
-    run = _Run(loader, val_samples, config, folder, device, init, decoder)
+    state = TrainState(config, device, Ranks.current(), init, image_encoder)
+    run = _Run(loader, val_samples, state, folder, decoder)
     with run.logging(), denormals_flushed():
         while run.state.step < config.max_steps:
             run.step()
     model = run.state.averaged_model()
     if run.ranks.is_first:
-        save_model(model, folder / MODEL, MODEL_ARGS[config.model])
+        save_model(model, folder / MODEL, model_args(config.model, config.image_encoder))
     run.ranks.wait()
     return model.eval()
 
@@ -84,21 +89,19 @@ class _Run:
         self,
         loader: SceneLoader,
         val_samples: Sequence[SceneSample],
-        config: TrainConfig,
+        state: TrainState,
         folder: Path,
-        device: str,
-        init: str | None,
         decoder: nn.Module | None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        config = state.config
         self._loader, self._config, self._folder = loader, config, folder
-        self.ranks = Ranks.current()
+        self.state, self.ranks = state, state.ranks
         self._places = self.ranks.places(config.batch_size)
         self._val_samples = val_samples[: config.val_views]
         self._val_batch = self._batch(self._val_samples, "val") if self._val_samples else None
         self._decoder = decoder
         self._checkpoints = Checkpoints(folder, config.keep_last)
-        self.state = TrainState(config, device, self.ranks, init)
         self._resume()
         self._log: TrainingLog | None = None
 
@@ -152,7 +155,8 @@ class _Run:
             self.state.best_loss = loss
             model = self.state.averaged_model()
             if self.ranks.is_first:
-                save_model(model, self._folder / BEST, MODEL_ARGS[self._config.model])
+                args = model_args(self._config.model, self._config.image_encoder)
+                save_model(model, self._folder / BEST, args)
 
     def _sample(self) -> None:
         """Sample held-out views in the first process; the others wait at the next step."""

@@ -14,6 +14,7 @@ def test_published_training_has_the_papers_numbers():
     assert ISCENE_L.lr_schedule == "constant" and ISCENE_L.warmup_steps == 0
     assert ISCENE_L.ema_decay == 0.9999 and not ISCENE_L.ema_warmup
     assert ISCENE_L.adaptive_clip and ISCENE_L.grad_clip == 1.0
+    assert ISCENE_L.image_encoder == "dinov2_vitl14_reg"
     assert ISCENE_L.precision == "bfloat16" and not ISCENE_L.normalize_latents
     assert ISCENE_L.flow == FlowMatching(
         t_mean=1.0, t_std=1.0, sigma_min=1e-5, t_floor=0.0, drop_condition=0.1
@@ -43,6 +44,7 @@ def test_how_a_training_is_run_is_no_part_of_what_it_is():
         ({"keep_last": 0}, "keep_last must be at least 1"),
         ({"micro_batch_size": 0}, "micro_batch_size must be at least 1"),
         ({"sample_every": -1}, "must not be negative"),
+        ({"image_encoder": "dinov2_vitl14_reg"}, "the small model trains its own along"),
     ],
 )
 def test_numbers_that_cannot_work_are_refused(fields, words):

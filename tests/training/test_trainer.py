@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from datagen.errors import DatasetError, StageError
-from datagen.models import MODEL_ARGS, load_model
+from datagen.errors import ConfigError, DatasetError, StageError
+from datagen.models import MODEL_ARGS, load_model, load_scene_model
+from datagen.models.dinov2 import load_dinov2
 from datagen.models.small_autoencoder import SmallSparseStructureDecoder
 from datagen.training import SceneLoader, StreamConfig, TrainConfig, clipping, state, train_flow
 from datagen.training.config import learning_rate
 from datagen.training.distributed import Ranks
 from datagen.training.sampled import SampledView, sampled_iou
+from tests.published import dinov2_weights
 from tests.training.scenes import source_of, write_scenes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -366,3 +368,27 @@ def test_learning_rate_rises_then_stays_or_falls_to_zero():
     assert learning_rate(constant, 99) == 1.0
     assert learning_rate(cosine, 50) == pytest.approx(0.5)
     assert learning_rate(cosine, 99) < 1e-3
+
+
+def test_frozen_image_encoder_conditions_a_training_and_stays_as_it_is(
+    tmp_path, scenes, monkeypatch
+):
+    pytest.importorskip("transformers")
+    path = tmp_path / "dinov2.pth"
+    torch.save(dinov2_weights(), path)
+    encoder = load_dinov2(str(path), "cpu")
+    tiny = {"flow": {**TINY["flow"], "cond_channels": encoder.channels}, "image_encoder": {}}
+    monkeypatch.setitem(MODEL_ARGS, "iscene-L", tiny)
+    fields = {**vars(CONFIG), "model": "iscene-L", "image_encoder": str(path), "max_steps": 3}
+    source, stream = source_of(scenes), StreamConfig(size_px=encoder.size_px, resize="lanczos4")
+    loader = SceneLoader([source], stream)
+    folder = tmp_path / "model"
+    model = train_flow(loader, [], TrainConfig(**fields), folder, image_encoder=encoder)
+    assert not any(name.startswith("image_encoder") for name in model.state_dict())
+    loaded = load_scene_model(folder / "model", device="cpu")
+    images = torch.zeros(1, 2, encoder.size_px, encoder.size_px, 3, dtype=torch.uint8)
+    assert torch.equal(loaded.encode_images(images), encoder(images))
+
+    with pytest.raises(ConfigError, match="channels, and --model iscene-L takes 5"):
+        monkeypatch.setitem(MODEL_ARGS["iscene-L"]["flow"], "cond_channels", 5)
+        train_flow(loader, [], TrainConfig(**fields), folder, image_encoder=encoder)
