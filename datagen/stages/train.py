@@ -3,6 +3,8 @@
 import hashlib
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
@@ -24,7 +26,7 @@ from datagen.stages.splits import validation_layouts
 from datagen.stages.stage import Inputs, Stage
 from datagen.training.checkpoints import Checkpoints
 from datagen.training.config import TrainConfig
-from datagen.training.distributed import Ranks
+from datagen.training.distributed import Ranks, is_distributed
 from datagen.training.initial_weights import initial_files
 from datagen.training.loader import SceneLoader, StreamConfig
 from datagen.training.sources import SceneSource, open_source
@@ -33,6 +35,7 @@ from datagen.training.trainer import train_flow
 logger = logging.getLogger(__name__)
 
 MODEL_FILES = ("model.json", "model.safetensors")
+LOGS = "logs"
 BEST_FILES = ("best.json", "best.safetensors")
 
 
@@ -102,6 +105,7 @@ class TrainFlow(Stage):
         if hasattr(executor, "num_workers"):
             from datagen.executors.ray_train import run_together  # takes a second to import
 
+            logger.info(f"train: Ray trains; its lines go to {folder / LOGS}/")
             run_together(executor, job, divides=self.config.batch_size)
         else:
             job(str(torch_device(getattr(executor, "device", "auto"))), available_cores())
@@ -179,7 +183,12 @@ class TrainJob:
 
     def __call__(self, device: str, threads: int) -> None:
         """Train, as one of the processes of ``torch.distributed`` or as the only one."""
-        stage, ranks = self.stage, Ranks.current()
+        ranks = Ranks.current()
+        with logged_to(self.folder / LOGS, ranks) if is_distributed() else nullcontext():
+            self._train(ranks, device, threads)
+
+    def _train(self, ranks: Ranks, device: str, threads: int) -> None:
+        stage = self.stage
         sources, held_out = stage.sources(self.inputs)
         name = stage.config.image_encoder
         encoder = None if name is None else load_dinov2(name, device)
@@ -212,6 +221,22 @@ class TrainJob:
                 image_encoder=encoder,
                 decoder=stage.load_decoder(self.inputs["latents"], device),
             )
+
+
+@contextmanager
+def logged_to(folder: Path, ranks: Ranks) -> Iterator[None]:
+    """Write this process's log lines to a file of its own: nobody sees its terminal."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(folder / f"train-{ranks.rank}.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    package = logging.getLogger("datagen")
+    package.addHandler(handler)
+    package.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)
+        handler.close()
 
 
 def sha256_of(path: Path) -> str:

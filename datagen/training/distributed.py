@@ -17,6 +17,11 @@ from datagen.errors import ConfigError, StageError
 from datagen.models import SceneModel
 
 
+def is_distributed() -> bool:
+    """Say whether somebody has started ``torch.distributed`` in this process."""
+    return dist.is_available() and dist.is_initialized()
+
+
 @dataclass(frozen=True)
 class Ranks:
     """Which process this is, of how many."""
@@ -27,9 +32,7 @@ class Ranks:
     @classmethod
     def current(cls) -> "Ranks":
         """Return this process's place."""
-        if dist.is_available() and dist.is_initialized():
-            return cls(dist.get_rank(), dist.get_world_size())
-        return cls()
+        return cls(dist.get_rank(), dist.get_world_size()) if is_distributed() else cls()
 
     @property
     def is_first(self) -> bool:

@@ -142,6 +142,7 @@ def test_two_workers_train_what_one_does(root, tmp_path, monkeypatch):
     finally:
         executor.close()
     assert losses(other) == pytest.approx(losses(root), rel=1e-5)
+    assert "step 2 of 2" in (other / "model" / "logs" / "train-0.log").read_text()
 
 
 class TinyFlow(TrainFlow):
