@@ -9,7 +9,7 @@ from datagen.stages.layouts import SampleLayouts
 from datagen.stages.recipe import Recipe
 from datagen.stages.render import RenderViews
 from datagen.stages.train import TrainFlow
-from datagen.training.trainer import TrainConfig
+from datagen.training import TrainConfig
 
 RECIPE = Recipe(
     assets=PrepareAssets(),

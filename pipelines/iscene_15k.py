@@ -13,7 +13,7 @@ from datagen.stages.layouts import SampleLayouts
 from datagen.stages.recipe import Recipe
 from datagen.stages.render import RenderViews
 from datagen.stages.train import TrainFlow
-from datagen.training.trainer import ISCENE_L
+from datagen.training import ISCENE_L
 
 TRELLIS = "microsoft/TRELLIS-image-large/ckpts"
 

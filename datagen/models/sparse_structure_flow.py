@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from datagen.models.attention import BlockShape, ModulatedTransformerCrossBlock
 from datagen.models.sparse_structure_vae import convert_torso_to_fp16
@@ -49,6 +50,8 @@ class SparseStructureFlowModel(nn.Module):
         self.resolution, self.patch_size = resolution, patch_size
         self.predicts, self.data_std = predicts, data_std
         self.scene_context_blocks = range(0)
+        self.use_checkpoint = False
+        """Compute blocks again in the backward pass instead of keeping what is in them."""
         self.t_embedder = TimestepEmbedder(model_channels)
         self.pos_emb: Tensor
         self.register_buffer(
@@ -111,7 +114,11 @@ class SparseStructureFlowModel(nn.Module):
         dtype = next(m.weight.dtype for m in self.blocks.modules() if isinstance(m, nn.Linear))
         h, t, cond = h_BGLC.to(dtype), t_BC.to(dtype), cond_BGTC.to(dtype)
         for index, block in enumerate(self.blocks):
-            h = block(h, t, cond, num_targets if index in self.scene_context_blocks else 0)
+            arguments = (h, t, cond, num_targets if index in self.scene_context_blocks else 0)
+            if self.use_checkpoint and torch.is_grad_enabled():
+                h = checkpoint(block, *arguments, use_reentrant=False)
+            else:
+                h = block(*arguments)
         return h.to(h_BGLC.dtype)
 
 

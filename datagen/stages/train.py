@@ -1,28 +1,42 @@
 """``datagen train``: the flow transformer with scene-context attention, on the latents."""
 
 import hashlib
+import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from datagen.errors import ConfigError, DatasetError
 from datagen.executors.job import Executor
 from datagen.executors.local import available_cores
 from datagen.models import MODEL_ARGS
+from datagen.models.dinov2 import load_dinov2
 from datagen.shards import Dataset, Folder, Identity, Output, open_dataset
-from datagen.stages.checkpoints import torch_device, torch_threads
+from datagen.stages.checkpoints import load_autoencoder, torch_device, torch_threads
+from datagen.stages.encode import check_stored
 from datagen.stages.provenance import provenance
 from datagen.stages.splits import validation_layouts
 from datagen.stages.stage import Inputs, Stage
+from datagen.training.checkpoints import Checkpoints
+from datagen.training.config import TrainConfig
+from datagen.training.distributed import Ranks, is_distributed
+from datagen.training.initial_weights import initial_files
 from datagen.training.loader import SceneLoader, StreamConfig
-from datagen.training.samples import SceneSample
 from datagen.training.sources import SceneSource, open_source
-from datagen.training.trainer import VALIDATION_BATCHES, TrainConfig, train_flow
+from datagen.training.trainer import train_flow
+
+logger = logging.getLogger(__name__)
 
 MODEL_FILES = ("model.json", "model.safetensors")
+LOGS = "logs"
+BEST_FILES = ("best.json", "best.safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +48,7 @@ class TrainFlow(Stage):
 
     name: ClassVar[str] = "train"
     folder: ClassVar[str] = "model"
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     schema: ClassVar[pa.Schema] = pa.schema([])
     reads: ClassVar[tuple[str, ...]] = ("renders", "latents")
     uses_gpu: ClassVar[bool] = True
@@ -49,17 +63,17 @@ class TrainFlow(Stage):
     """How often the own workspace, then each of ``also``, is met; none: all alike."""
     loader_workers: int = field(default=0, metadata={"identity": False})
     """Processes that read and decode samples ahead; 0: none, as suits data that the cache holds."""
+    init: str | None = field(default=None, metadata={"identity": False})
+    """Weights to start from: NAME of NAME.json and NAME.safetensors (a trained model's, TRELLIS's
+    flow model's; a path or a hub id), a .pt file, or I-Scene's package. Known by their content."""
+    decoder: str | None = field(default=None, metadata={"identity": False})
+    """Shows sampled scenes while training. Default: the small one, if the latents are its own."""
     cache_gib: float = field(default=2.0, metadata={"identity": False})
     """Memory for decoded samples, in all; what does not fit is decoded every time."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.val_fraction < 1:
             raise ConfigError(f"val_fraction must lie in [0, 1), got {self.val_fraction}.")
-        if self.config.max_steps < 1 or self.config.batch_size < 1:
-            raise ConfigError(
-                f"max_steps and batch_size must be at least 1, "
-                f"got {self.config.max_steps} and {self.config.batch_size}."
-            )
         if self.loader_workers < 0 or self.cache_gib < 0:
             raise ConfigError(
                 f"loader_workers and cache_gib must be at least 0, "
@@ -72,10 +86,12 @@ class TrainFlow(Stage):
             )
 
     def identity(self, inputs: Inputs) -> Identity:
-        """The workspaces mixed in are known by their latents."""
+        """The workspaces mixed in are known by their latents, first weights by their bytes."""
         identity = super().identity(inputs)
-        others = {f"also_{i}": pair[0].fingerprint for i, pair in enumerate(self._others(inputs))}
-        return replace(identity, inputs={**identity.inputs, **others})
+        more = {f"also_{i}": pair[0].fingerprint for i, pair in enumerate(self._others(inputs))}
+        if self.init is not None:
+            more["init"] = sha256_of(initial_files(self.init)[0])
+        return replace(identity, inputs={**identity.inputs, **more})
 
     def units(self, inputs: Inputs) -> list[int]:
         """One model is one unit; it is made by ``_make``."""
@@ -85,42 +101,47 @@ class TrainFlow(Stage):
         started = time.monotonic()
         folder = output.folder.path
         output.begin()
-        device = torch_device(getattr(executor, "device", "auto"))
-        loader, held_out = self._samples(inputs)
-        with torch_threads(available_cores()):
-            train_flow(loader, held_out, self.config, folder, device=str(device))
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
+        job = TrainJob(self, inputs, folder)
+        if hasattr(executor, "num_workers"):
+            from datagen.executors.ray_train import run_together  # takes a second to import
+
+            logger.info(f"train: Ray trains; its lines go to {folder / LOGS}/")
+            run_together(executor, job, divides=self.config.batch_size)
+        else:
+            job(str(torch_device(getattr(executor, "device", "auto"))), available_cores())
+        Checkpoints(folder, 1).delete()
         seconds = time.monotonic() - started
         files = {
-            name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in MODEL_FILES
+            name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+            for name in (*MODEL_FILES, *BEST_FILES)
+            if (folder / name).is_file()
         }
+        sources, held_out = self.sources(inputs)
         counts = {
             "steps": self.config.max_steps,
-            "training_views": loader.num_views,
-            "validation_views": len(held_out),
+            "training_views": sum(len(source) for source in sources),
+            "validation_views": min(self.config.val_views, len(held_out)),
         }
         made_by = provenance(seconds, executor.describe())
         return output.seal({"counts": counts, "files": files, "provenance": made_by})
 
-    def _samples(self, inputs: Inputs) -> tuple[SceneLoader, list[SceneSample]]:
-        """Return the loader of training views, and views enough for a validation loss."""
+    def sources(self, inputs: Inputs) -> tuple[list[SceneSource], SceneSource]:
+        """Return the training views of every workspace, and the own one's held-out views."""
         pairs = [(inputs["latents"], inputs["renders"]), *self._others(inputs)]
-        sources, held_out = zip(*(self._split(open_source(*pair)) for pair in pairs), strict=True)
-        config = StreamConfig(
-            size_px=MODEL_ARGS[self.config.model]["image_encoder"]["size_px"],
-            seed=self.config.seed,
-            weights=self.mix_weights,
-        )
-        loader = SceneLoader(
-            sources,
-            config,
-            num_workers=self.loader_workers,
-            cache_bytes=int(self.cache_gib * 2**30) // max(self.loader_workers, 1),
-        )
-        count = min(VALIDATION_BATCHES * self.config.batch_size, len(held_out[0]))
-        if not count:
-            return loader, []
-        return loader, list(SceneLoader(held_out[:1], replace(config, weights=()), stop=count))
+        for latents, _ in pairs:
+            check_stored(latents, "latents", self.name)
+        split = [self._split(open_source(*pair)) for pair in pairs]
+        return [training for training, _ in split], split[0][1]
+
+    def load_decoder(self, latents: Dataset, device: str) -> torch.nn.Module | None:
+        """Return the network that shows what is sampled; None if it is not known."""
+        name = self.decoder
+        if name is None and latents.fields.get("encoder") == "small":
+            name = "small"
+        if not self.config.sample_every or name is None:
+            logger.info("train: no scene is sampled on the way; --decoder and --sample-every do it")
+            return None
+        return load_autoencoder(name, "decoder", torch.device(device))
 
     def _split(self, source: SceneSource) -> tuple[SceneSource, SceneSource]:
         """Return the views of the training scenes and those of the held-out ones."""
@@ -149,3 +170,76 @@ class TrainFlow(Stage):
                     )
             pairs.append((latents, renders))
         return pairs
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """What is carried to every process that trains. Picklable."""
+
+    stage: TrainFlow
+    inputs: Inputs
+    folder: Path
+    """Where all processes write and find the state: on a disk that they share."""
+
+    def __call__(self, device: str, threads: int) -> None:
+        """Train, as one of the processes of ``torch.distributed`` or as the only one."""
+        ranks = Ranks.current()
+        with logged_to(self.folder / LOGS, ranks) if is_distributed() else nullcontext():
+            self._train(ranks, device, threads)
+
+    def _train(self, ranks: Ranks, device: str, threads: int) -> None:
+        stage = self.stage
+        sources, held_out = stage.sources(self.inputs)
+        name = stage.config.image_encoder
+        encoder = None if name is None else load_dinov2(name, device)
+        own_size_px = MODEL_ARGS[stage.config.model]["image_encoder"]["size_px"]
+        stream = StreamConfig(
+            size_px=encoder.size_px if encoder else own_size_px,
+            resize="lanczos4" if encoder else "smooth",
+            seed=stage.config.seed,
+            weights=stage.mix_weights,
+        )
+        loader = SceneLoader(
+            sources,
+            stream,
+            rank=ranks.rank,
+            world=ranks.world,
+            num_workers=stage.loader_workers,
+            cache_bytes=int(stage.cache_gib * 2**30) // max(stage.loader_workers, 1),
+        )
+        count = min(stage.config.val_views, len(held_out))
+        unmixed = replace(stream, weights=())
+        val_samples = list(SceneLoader([held_out], unmixed, stop=count)) if count else []
+        with torch_threads(threads):
+            train_flow(
+                loader,
+                val_samples,
+                stage.config,
+                self.folder,
+                device=device,
+                init=stage.init,
+                image_encoder=encoder,
+                decoder=stage.load_decoder(self.inputs["latents"], device),
+            )
+
+
+@contextmanager
+def logged_to(folder: Path, ranks: Ranks) -> Iterator[None]:
+    """Write this process's log lines to a file of its own: nobody sees its terminal."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(folder / f"train-{ranks.rank}.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    package = logging.getLogger("datagen")
+    package.addHandler(handler)
+    package.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)
+        handler.close()
+
+
+def sha256_of(path: Path) -> str:
+    """Return the checksum of a file that may be large."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

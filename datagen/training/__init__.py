@@ -1,10 +1,11 @@
 """Training: the loader of samples, the flow-matching loss, and loops that resume."""
 
+from datagen.training.config import ISCENE_L, TrainConfig
 from datagen.training.flow_matching import FlowMatching
 from datagen.training.loader import SceneLoader, SceneStream, StreamConfig
 from datagen.training.samples import SceneSample
 from datagen.training.sources import SceneSource, open_source
-from datagen.training.trainer import ISCENE_L, TrainConfig, train_flow
+from datagen.training.trainer import train_flow
 
 __all__ = [
     "ISCENE_L",

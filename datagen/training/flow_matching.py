@@ -1,10 +1,11 @@
-"""Rectified flow with shared time: what a training step draws, and its loss.
+"""Rectified flow with shared time: what a training step draws, and its losses.
 
 x_t = (1 - t)·x_0 + (σ + (1 - σ)·t)·ε,  v = (1 - σ)·ε - x_0,  loss = ‖v_θ(x_t, 1000·t, cond) - v‖²
 
 Shape suffixes: B batch, G grids of one sample (the scene, then instances).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +52,19 @@ class FlowDraw:
             self.t_B.to(device), self.noise.to(device), self.keep_condition_B.to(device)
         )
 
+    def __getitem__(self, chosen: slice) -> "FlowDraw":
+        """Return the draws of some samples."""
+        return FlowDraw(self.t_B[chosen], self.noise[chosen], self.keep_condition_B[chosen])
+
+    @classmethod
+    def join(cls, draws: Sequence["FlowDraw"]) -> "FlowDraw":
+        """Return the draws of all samples as one."""
+        return cls(
+            torch.cat([one.t_B for one in draws]),
+            torch.cat([one.noise for one in draws]),
+            torch.cat([one.keep_condition_B for one in draws]),
+        )
+
 
 def draw(flow: FlowMatching, rng: np.random.Generator, shape: torch.Size) -> FlowDraw:
     """Draw for latents of shape (B, G, 8, R, R, R).
@@ -72,10 +86,10 @@ def noisy_latent(x_0: Tensor, noise: Tensor, t_B: Tensor, sigma_min: float) -> T
     return (1 - t) * x_0 + (sigma_min + (1 - sigma_min) * t) * noise
 
 
-def flow_loss(
+def flow_losses(
     flow: FlowMatching, model: SceneModel, x_0: Tensor, images: Tensor, drawn: FlowDraw
 ) -> Tensor:
-    """Return the loss, a scalar.
+    """Return the loss of every grid (B, G); the loss of the batch is their mean.
 
     Args:
         flow: σ and the weight of small t.
@@ -88,8 +102,7 @@ def flow_loss(
     cond = model.encode_images(images) * drawn.keep_condition_B.reshape(-1, 1, 1, 1)
     v = model(x_t, 1000 * drawn.t_B, cond)
     target = (1 - flow.sigma_min) * drawn.noise - x_0
-    loss_B = (v.float() - target).square().flatten(1).mean(dim=1)
+    loss_BG: Tensor = (v.float() - target).square().flatten(2).mean(dim=2)
     if flow.t_floor:
-        loss_B = loss_B * (drawn.t_B / flow.t_floor).clamp(max=1).square()
-    loss: Tensor = loss_B.mean()
-    return loss
+        loss_BG = loss_BG * (drawn.t_B / flow.t_floor).clamp(max=1).square()[:, None]
+    return loss_BG

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from datagen.core.seeding import rng_for
 from datagen.errors import ConfigError, DatasetError
 from datagen.training.order import LANES, WINDOW, Mix, epoch_order
-from datagen.training.samples import SceneSample, decode_sample
+from datagen.training.samples import Resizing, SceneSample, decode_sample
 from datagen.training.sources import RawView, SceneSource
 
 PREFETCHED = 8
@@ -28,6 +28,8 @@ class StreamConfig:
 
     size_px: int
     """Side of the conditioning images."""
+    resize: Resizing = "smooth"
+    """How they get it: lanczos4, as published, is what frozen encoders want."""
     seed: int = 0
     weights: tuple[float, ...] = ()
     """How often each source is met, whatever its size; empty: all alike."""
@@ -69,7 +71,7 @@ class SceneStream(IterableDataset[SceneSample | DatasetError]):
         self.rank, self.world, self.start, self.stop = rank, world, start, stop
         self._mix = Mix.of(weights, config.seed)
         self._readers = [
-            _Reader(source, config.seed, index, config.size_px, cache_bytes // len(sources))
+            _Reader(source, config, index, cache_bytes // len(sources))
             for index, source in enumerate(sources)
         ]
 
@@ -207,11 +209,11 @@ class _Reader:
     """The endless stream of one source, for one process."""
 
     def __init__(
-        self, source: SceneSource, seed: int, index: int, size_px: int, cache_bytes: int
+        self, source: SceneSource, config: StreamConfig, index: int, cache_bytes: int
     ) -> None:
         self._source = source
-        self._key = (seed, index)
-        self._size_px = size_px
+        self._key = (config.seed, index)
+        self._images = (config.size_px, config.resize)
         self._room = cache_bytes
         self._cache: dict[int, SceneSample] = {}
         self._blocks: OrderedDict[tuple[int, int], dict[int, RawView]] = OrderedDict()
@@ -223,7 +225,7 @@ class _Reader:
         index = int(self._order(epoch)[place])
         if index in self._cache:
             return self._cache[index]
-        sample = decode_sample(self._view(epoch, index), self._size_px)
+        sample = decode_sample(self._view(epoch, index), *self._images)
         # What is met first stays: in epochs, dropping the least recent would never hit.
         if sample.nbytes <= self._room:
             self._room -= sample.nbytes

@@ -1,9 +1,9 @@
 """Training samples: a view's latents beside the images that condition them."""
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,7 +13,15 @@ from torch import Tensor
 
 from datagen.errors import RowError
 from datagen.training.sources import RawView, corrupt, decode_latents
-from datagen.views.conditioning import condition_images, crop_instance_map
+from datagen.views.conditioning import (
+    condition_images,
+    crop_instance_map,
+    resize_lanczos4,
+    resize_smoothly,
+)
+
+Resizing = Literal["smooth", "lanczos4"]
+RESIZERS = {"smooth": resize_smoothly, "lanczos4": resize_lanczos4}
 
 
 @dataclass(frozen=True)
@@ -44,12 +52,13 @@ class SceneSample:
         return sum(array.nbytes for array in arrays)
 
 
-def decode_sample(view: RawView, size_px: int) -> SceneSample:
+def decode_sample(view: RawView, size_px: int, resize: Resizing = "smooth") -> SceneSample:
     """Decode a view.
 
     Args:
         view: as it lies on disk.
         size_px: side of the conditioning images.
+        resize: how they get it; frozen encoders want what they were published with.
 
     Raises:
         DatasetError: latents or images are not what they should be; shard and row are named.
@@ -61,7 +70,7 @@ def decode_sample(view: RawView, size_px: int) -> SceneSample:
         if (largest := instance_map.max(initial=0)) > latents.num_instances:
             raise RowError(f"the map shows instance {largest} of {latents.num_instances}")
         scene_image, instance_images = condition_images(
-            rgba, instance_map, latents.num_instances, size_px
+            rgba, instance_map, latents.num_instances, size_px, RESIZERS[resize]
         )
     # Pillow's words for a damaged PNG are SyntaxError, OSError or ValueError, by where it is hit.
     except (OSError, SyntaxError, ValueError, TypeError, RowError) as error:
@@ -81,30 +90,6 @@ def decode_view(row: Mapping[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.i
     """Return picture (H, W, 4) and instance map (H, W) of a kept row of ``renders``."""
     rgba = Image.open(io.BytesIO(row["rgb"])).convert("RGBA")
     return np.asarray(rgba), np.asarray(Image.open(io.BytesIO(row["instance_map"])))
-
-
-def training_batch(
-    samples: Sequence[SceneSample], instances_per_view: int, rng: np.random.Generator
-) -> tuple[Tensor, Tensor]:
-    """Draw the same number of instances from each view, so that no batch needs padding.
-
-    A view with fewer instances gives some twice. The scene branch costs the same for one instance
-    as for all of them, and sees none of them: a subset is as good as the whole.
-
-    Returns:
-        Raw latents (B, K + 1, 8, 16, 16, 16) float32 and images (B, K + 1, S, S, 3) uint8, the
-        scene first.
-    """
-    latents, images = [], []
-    for sample in samples:
-        order = rng.permutation(sample.num_instances)
-        chosen = np.resize(order, instances_per_view)  # repeats the order from its start
-        latents.append(np.stack([sample.scene_latent, *sample.instance_latents[chosen]]))
-        images.append(np.stack([sample.scene_image, *sample.instance_images[chosen]]))
-    return (
-        torch.from_numpy(np.stack(latents).astype(np.float32)),
-        torch.from_numpy(np.stack(images)),
-    )
 
 
 def latent_statistics(views: Iterable[NDArray[np.float16]]) -> tuple[Tensor, Tensor]:

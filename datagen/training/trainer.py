@@ -1,106 +1,35 @@
 """The training loop of the flow model: resumable, and the same after a resume."""
 
-import copy
+import contextlib
 import itertools
-import json
 import logging
-import math
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.utils.tensorboard import SummaryWriter
 
-from datagen.core.seeding import rng_for
-from datagen.errors import DatasetError, StageError
-from datagen.models import MODEL_ARGS, ModelSize, SceneModel, build_model, save_model
+from datagen.errors import StageError
+from datagen.models import SceneModel, save_model
 from datagen.models.denormals import denormals_flushed
-from datagen.training.flow_matching import FlowMatching, draw, flow_loss
+from datagen.models.dinov2 import DinoV2
+from datagen.models.scene_model import model_args
+from datagen.training.batches import Batch, make_batch
+from datagen.training.checkpoints import Checkpoints
+from datagen.training.config import TrainConfig
+from datagen.training.distributed import Ranks
 from datagen.training.loader import SceneLoader
-from datagen.training.samples import SceneSample, latent_statistics, training_batch
+from datagen.training.log import TrainingLog
+from datagen.training.sampled import sample_view, sampled_iou
+from datagen.training.samples import SceneSample, latent_statistics
+from datagen.training.state import BAD_STEPS, TrainState
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINT = "checkpoint.pt"
-LOG = "log.jsonl"
 MODEL = "model"
-SECONDS_PER_LOG_LINE = 10.0
-VALIDATION_BATCHES = 4
+BEST = "best"
 STATISTICS_VIEWS = 4096
 """Views that mean and spread of the latents are taken from: 65 million numbers a channel."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Everything that decides a trained model, besides the samples."""
-
-    model: ModelSize = "small"
-    """The network's size."""
-
-    max_steps: int = 1000
-    """Optimizer steps."""
-
-    batch_size: int = 4
-    """Views a step."""
-
-    instances_per_view: int = 3
-    """Instances drawn from each of them."""
-
-    lr: float = 2e-3
-    """Highest learning rate."""
-
-    lr_schedule: Literal["constant", "cosine"] = "cosine"
-    """What follows the warm-up: the same rate, or a fall to zero at the last step."""
-
-    warmup_steps: int = 50
-    """Steps over which the learning rate rises."""
-
-    weight_decay: float = 0.0
-
-    grad_clip: float = 1.0
-    """Highest norm of the gradient."""
-
-    ema_decay: float = 0.99
-    """Share of the averaged weights that a step keeps; less in the first steps."""
-
-    normalize_latents: bool = True
-    """Give each latent channel mean 0 and the spread that the model expects (TRELLIS does not)."""
-
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
-    """What matrix products are computed in (weights and their updates stay in float32)."""
-
-    flow: FlowMatching = field(default_factory=lambda: FlowMatching(t_std=2.0, t_floor=1.0))
-    """The objective. Default: wide times, since a short training meets t near 1 too seldom, where
-    sampling starts; and the plain error of x_0, which the small model predicts."""
-
-    checkpoint_every: int = 200
-    """Steps between states to resume from."""
-
-    validate_every: int = 200
-    """Steps between validation losses."""
-
-    seed: int = 0
-
-
-ISCENE_L = TrainConfig(
-    model="iscene-L",
-    max_steps=130_000,
-    batch_size=8,
-    instances_per_view=1,
-    lr=5e-5,
-    lr_schedule="constant",
-    warmup_steps=0,
-    ema_decay=0.9999,
-    normalize_latents=False,
-    flow=FlowMatching(),
-    checkpoint_every=1000,
-    validate_every=1000,
-)
-"""The paper's numbers (batch for one of its eight GPUs); where it is silent, TRELLIS's."""
 
 
 def train_flow(
@@ -110,223 +39,169 @@ def train_flow(
     folder: Path,
     *,
     device: str = "cpu",
+    init: str | None = None,
+    decoder: nn.Module | None = None,
+    image_encoder: DinoV2 | None = None,
 ) -> SceneModel:
     """Train, or go on from the folder's last state, and write the averaged model.
 
-    Step s takes the loader's samples [s·B, (s + 1)·B), B = ``batch_size``. Every draw belongs to
-    its step, so that a run that was killed gives the losses (on one CPU and number of threads: bit
-    for bit) of one that was not.
+    Step s takes the stream's samples [s·B, (s + 1)·B), B = ``batch_size``, shared out over the
+    processes of ``torch.distributed`` if there are several. Every draw belongs to its step and its
+    place in it, so that a run that was killed gives the losses (on one CPU and number of threads:
+    bit for bit) of one that was not, and several processes give those of one up to rounding.
 
     Args:
-        loader: what is trained on, at its start.
-        val_samples: what the validation loss is measured on, ``VALIDATION_BATCHES`` batches at
-            most; may be empty.
+        loader: this process's share of what is trained on, at its start.
+        val_samples: held-out views; may be empty.
         config: all settings.
         folder: gets ``model.json`` and ``model.safetensors`` (averaged weights, last of all),
-            ``log.jsonl`` (a line a step), ``tensorboard/`` and the state ``checkpoint.pt``.
+            ``best.*`` (those of the lowest validation loss), ``log.jsonl`` (a line a step),
+            ``tensorboard/``, ``previews/`` and, while it trains, ``checkpoints/``.
         device: where the network lives.
+        init: weights to start from: see ``initial_weights``.
+        image_encoder: the loaded one, if ``config`` names a frozen one.
+        decoder: of the latents, for sampled voxel IoU and pictures. None: no scene is sampled.
 
     Returns:
         The averaged model, in evaluation mode.
 
     Raises:
-        StageError: the loss is no longer finite.
-        DatasetError: the folder holds the state of a run with other settings or data, or a sample
-            is corrupt.
+        StageError: the loss is not finite three steps in a row, or the GPU's memory is too small.
+        DatasetError: the folder holds the state of a run with other settings or data, a sample is
+            corrupt, or ``init`` is of another architecture.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    state = _TrainState(config, device)
-    if not state.resume(folder / CHECKPOINT, loader):
-        state.fit_normalization(loader)
-    with _Log(folder, state.step) as log, denormals_flushed():
-        while state.step < config.max_steps:
-            waited = time.monotonic()
-            samples = list(itertools.islice(loader, config.batch_size))
-            log.waited += time.monotonic() - waited
-            log.step(state.step + 1, config.max_steps, state.train_step(samples))
-            if _is_due(state.step, config.validate_every, config.max_steps) and val_samples:
-                log.validation(state.step, state.validation_loss(val_samples))
-            if _is_due(state.step, config.checkpoint_every, config.max_steps):
-                log.flush()
-                state.write(folder / CHECKPOINT, loader)
-    save_model(state.ema, folder / MODEL, MODEL_ARGS[config.model])
-    return state.ema.eval()
+    state = TrainState(config, device, Ranks.current(), init, image_encoder)
+    run = _Run(loader, val_samples, state, folder, decoder)
+    with run.logging(), denormals_flushed():
+        while run.state.step < config.max_steps:
+            run.step()
+    model = run.state.averaged_model()
+    if run.ranks.is_first:
+        save_model(model, folder / MODEL, model_args(config.model, config.image_encoder))
+    run.ranks.wait()
+    return model.eval()
 
 
-class _TrainState:
-    """Weights, their average, the optimizer and the step: all that a resume needs."""
+class _Run:
+    """One process's part in a training, from where it goes on to its end."""
 
-    def __init__(self, config: TrainConfig, device: str) -> None:
-        self.config = config
-        self.device = device
-        self.step = 0
-        self.model = build_model(config.model, config.seed).to(device)
-        self.ema = copy.deepcopy(self.model).requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
+    def __init__(
+        self,
+        loader: SceneLoader,
+        val_samples: Sequence[SceneSample],
+        state: TrainState,
+        folder: Path,
+        decoder: nn.Module | None,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        config = state.config
+        self._loader, self._config, self._folder = loader, config, folder
+        self.state, self.ranks = state, state.ranks
+        self._places = self.ranks.places(config.batch_size)
+        self._val_samples = val_samples[: config.val_views]
+        self._val_batch = self._batch(self._val_samples, "val") if self._val_samples else None
+        self._decoder = decoder
+        self._checkpoints = Checkpoints(folder, config.keep_last)
+        self._resume()
+        self._log: TrainingLog | None = None
+
+    @contextlib.contextmanager
+    def logging(self) -> Iterator[None]:
+        """Write the log, in the first process."""
+        if not self.ranks.is_first:
+            yield
+            return
+        config = self._config
+        log = TrainingLog(self._folder, self.state.step, config.max_steps, config.batch_size)
+        with contextlib.closing(log) as self._log:
+            yield
+
+    def step(self) -> None:
+        """Take one step, and do what is due after it."""
+        with self._log.waiting() if self._log else contextlib.nullcontext():
+            samples = list(itertools.islice(self._loader, len(self._places)))
+            batch = make_batch(samples, self._config, "train", self.state.step, self._places)
+        result = self.state.take_step(batch)
+        if self._log:
+            self._log.step(self.state.step, result)
+        if not result.is_finite:
+            self._stop_or_go_on(batch)
+        if self._is_due(self._config.validate_every):
+            self._validate()
+        if self._config.sample_every and self._is_due(self._config.sample_every):
+            self._sample()
+        if self._is_due(self._config.checkpoint_every):
+            self._write_state()
+
+    def _resume(self) -> None:
+        found = self._checkpoints.newest()
+        if found is not None:
+            path, state = found
+            self.state.load_state_dict(state, path)
+            self._loader.load_state_dict(state["loader"])
+            logger.info(f"train: going on from step {self.state.step} of {self._config.max_steps}")
+        self.ranks.check_same(self.state.step, self.state.device)
+        if self._config.normalize_latents and not self.state.has_statistics:
+            views = self._loader.sample_latents(STATISTICS_VIEWS)
+            self.state.set_statistics(*latent_statistics(views))
+
+    def _validate(self) -> None:
+        if self._val_batch is None:
+            return
+        loss = self.state.validation_loss(self._val_batch)
+        if self._log:
+            self._log.record(self.state.step, {"val_loss": loss})
+        if self.state.best_loss is None or loss < self.state.best_loss:
+            self.state.best_loss = loss
+            model = self.state.averaged_model()
+            if self.ranks.is_first:
+                args = model_args(self._config.model, self._config.image_encoder)
+                save_model(model, self._folder / BEST, args)
+
+    def _sample(self) -> None:
+        """Sample held-out views in the first process; the others wait at the next step."""
+        chosen = self._val_samples[: self._config.sampled_views]
+        if self._decoder is None or not chosen:
+            return
+        model = self.state.averaged_model().to(self.state.device)
+        if not self._log:
+            return
+        with self.state.autocast():
+            views = [sample_view(model, self._decoder, sample) for sample in chosen]
+        self._log.record(self.state.step, sampled_iou(views))
+        for view in views:
+            self._log.picture(self.state.step, view.draw(self._folder, self.state.step))
+
+    def _write_state(self) -> None:
+        if self._log:
+            self._log.flush()
+        state = self.state.state_dict() | {"loader": self._loader.state_dict()}
+        if self.ranks.is_first:
+            self._checkpoints.write(self.state.step, state)
+
+    def _stop_or_go_on(self, batch: Batch) -> None:
+        """Say that a step was skipped.
+
+        Raises:
+            StageError: it was the third in a row.
+        """
+        step = self.state.step
+        if self.state.bad_in_a_row < BAD_STEPS:
+            logger.warning(
+                f"train: step {step} is skipped, its loss or gradient is not finite "
+                f"({self.state.skipped} so far); {BAD_STEPS} in a row end the run"
+            )
+            return
+        path = self._folder / f"bad-batch-{self.ranks.rank}.pt"
+        torch.save({"step": step, **batch.plain()}, path)
+        raise StageError(
+            f"train: steps {step - BAD_STEPS + 1} to {step} have no finite loss or gradient. "
+            f"Expected finite numbers; the last batch is in {path}. Look for broken latents in it, "
+            f"or lower --lr (now {self._config.lr:g}) and start again with --overwrite."
         )
 
-    def fit_normalization(self, loader: SceneLoader) -> None:
-        """Take mean and spread of the latents from a look over the data, if they are wanted."""
-        if not self.config.normalize_latents:
-            return
-        mean, std = latent_statistics(loader.sample_latents(STATISTICS_VIEWS))
-        for model in (self.model, self.ema):
-            model.latent_mean.copy_(mean)
-            model.latent_std.copy_(std / model.flow.data_std)
+    def _batch(self, samples: Sequence[SceneSample], split: str) -> Batch:
+        return make_batch(samples, self._config, split, 0, range(len(samples)))
 
-    def train_step(self, samples: Sequence[SceneSample]) -> dict[str, float]:
-        """Take one step; returns loss, gradient norm and learning rate."""
-        lr = learning_rate(self.config, self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        loss = self._loss(self.model, samples, "train", self.step)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise StageError(
-                f"train: the loss of step {self.step + 1} is {value}, expected a finite number. "
-                f"Lower --lr (now {self.config.lr:g}) or look for broken latents, and start again "
-                "with --overwrite."
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
-        self.optimizer.step()
-        self.step += 1
-        self._update_average()
-        return {"loss": value, "grad_norm": norm.item(), "lr": lr}
-
-    @torch.no_grad()
-    def validation_loss(self, samples: Sequence[SceneSample]) -> float:
-        """Return the averaged model's loss on always the same draws."""
-        size = self.config.batch_size
-        batches = [samples[i : i + size] for i in range(0, len(samples), size)]
-        batches = batches[:VALIDATION_BATCHES]
-        losses = [self._loss(self.ema, batch, "val", i).item() for i, batch in enumerate(batches)]
-        return sum(losses) / len(losses)
-
-    def write(self, path: Path, loader: SceneLoader) -> None:
-        """Write the state beside the target and rename: a kill leaves the old or the new one."""
-        partial = path.with_name(f".{path.name}.part")
-        state = {
-            "config": asdict(self.config),
-            "step": self.step,
-            "model": self.model.state_dict(),
-            "ema": self.ema.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "loader": loader.state_dict(),
-        }
-        torch.save(state, partial)
-        partial.replace(path)
-
-    def resume(self, path: Path, loader: SceneLoader) -> bool:
-        """Take over the state, if there is one; say whether there was."""
-        if not path.is_file():
-            return False
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        theirs, ours = state["config"], asdict(self.config)
-        if theirs != ours:
-            names = [name for name in ours if theirs.get(name) != ours[name]]
-            raise DatasetError(
-                f"{path}: was written with another {', '.join(names)}. Expected the settings of "
-                "this run; use --overwrite or another --root."
-            )
-        loader.load_state_dict(state["loader"])
-        self.step = state["step"]
-        self.model.load_state_dict(state["model"])
-        self.ema.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        logger.info("train: going on from step %d of %d", self.step, self.config.max_steps)
-        return True
-
-    def _loss(
-        self, model: SceneModel, samples: Sequence[SceneSample], split: str, index: int
-    ) -> torch.Tensor:
-        config = self.config
-        rng = rng_for(config.seed, split, index)
-        latents, images = training_batch(samples, config.instances_per_view, rng)
-        drawn = draw(config.flow, rng, latents.shape).to(self.device)
-        x_0 = model.normalize(latents.to(self.device))
-        half = config.precision == "bfloat16"
-        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=half):
-            return flow_loss(config.flow, model, x_0, images.to(self.device), drawn)
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        # A short run must not average over its random start.
-        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
-        for average, value in zip(self.ema.parameters(), self.model.parameters(), strict=True):
-            average.lerp_(value, 1 - decay)
-
-
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Return the rate of a step counted from 0."""
-    warmup = min(1.0, (step + 1) / max(config.warmup_steps, 1))
-    if config.lr_schedule == "constant":
-        return config.lr * warmup
-    return config.lr * warmup * 0.5 * (1 + math.cos(math.pi * step / config.max_steps))
-
-
-class _Log:
-    """``log.jsonl``, TensorBoard and a line every ten seconds."""
-
-    def __init__(self, folder: Path, start_step: int) -> None:
-        path = folder / LOG
-        kept = [line for line, record in _records(path) if record["step"] <= start_step]
-        partial = path.with_name(f".{path.name}.part")
-        partial.write_text("".join(kept))
-        partial.replace(path)  # steps after the last state are made again
-        self._file = path.open("a")
-        self._writer = SummaryWriter(folder / "tensorboard", purge_step=start_step + 1)
-        self._started = self._last_line = time.monotonic()
-        self._start_step = start_step
-        self.waited = 0.0
-        """Seconds spent waiting for samples."""
-
-    def __enter__(self) -> "_Log":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._file.close()
-        self._writer.close()
-
-    def step(self, step: int, max_steps: int, values: dict[str, float]) -> None:
-        self._record(step, values)
-        now = time.monotonic()
-        if now - self._last_line >= SECONDS_PER_LOG_LINE or step == max_steps:
-            self._last_line = now
-            seconds = max(now - self._started, 1e-9)
-            rate = (step - self._start_step) / seconds
-            logger.info(
-                "train: step %d of %d, loss %.4f, %.1f steps/s (%.0f %% waiting for data), "
-                "%.1f min left",
-                step,
-                max_steps,
-                values["loss"],
-                rate,
-                100 * self.waited / seconds,
-                (max_steps - step) / rate / 60,
-            )
-
-    def validation(self, step: int, loss: float) -> None:
-        self._record(step, {"val_loss": loss})
-
-    def flush(self) -> None:
-        self._file.flush()
-
-    def _record(self, step: int, values: dict[str, float]) -> None:
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
-
-
-def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the whole lines of a log; the last one of a killed run may be half."""
-    if path.is_file():
-        for line in path.read_text().splitlines(keepends=True):
-            if line.endswith("\n"):
-                yield line, json.loads(line)
-
-
-def _is_due(step: int, every: int, last: int) -> bool:
-    return step % every == 0 or step == last
+    def _is_due(self, every: int) -> bool:
+        return self.state.step % every == 0 or self.state.step == self._config.max_steps

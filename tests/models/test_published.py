@@ -13,7 +13,7 @@ from datagen.errors import ConfigError, DatasetError
 from datagen.models import MODEL_ARGS, build_model, find_scene_model, load_scene_model, save_model
 from datagen.models.dinov2 import load_dinov2
 from datagen.models.published import ModelFiles
-from datagen.training.flow_matching import FlowMatching, draw, flow_loss
+from datagen.training.flow_matching import FlowMatching, draw, flow_losses
 from tests.published import CHANNELS, dinov2_weights, random_flow, write_iscene_package
 from tests.published import write_trellis_flow as write_trellis
 
@@ -102,7 +102,7 @@ def test_step_of_training_under_a_frozen_encoder_moves_the_flow_alone(dino, monk
     drawn = draw(FlowMatching(drop_condition=0.0), rng, x_0.shape)
     losses = []
     for _ in range(3):
-        loss = flow_loss(FlowMatching(), model, x_0, images, drawn)
+        loss = flow_losses(FlowMatching(), model, x_0, images, drawn).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -1,4 +1,6 @@
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,65 @@ def test_workspace_with_latents_of_another_encoder_is_refused(root, objects):
 def test_workspace_that_is_not_there_is_named(root, tmp_path):
     with pytest.raises(DatasetError, match=r"nowhere/latents does not exist"):
         run(TrainFlow(config=CONFIG, also=(str(tmp_path / "nowhere"),)), root)
+
+
+def test_latents_encoded_without_latents_are_refused_with_the_command(root):
+    path = root / "latents" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["fields"]["store"] = "occupancy"
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(DatasetError, match=r"train: .* made with --store occupancy, and latents"):
+        run(TrainFlow(config=CONFIG), root)
+
+
+def test_first_weights_are_known_by_their_content(root, tmp_path):
+    run(TrainFlow(config=CONFIG), root)
+    trained = (root / "model").rename(tmp_path / "trained")
+    stage = TrainFlow(config=CONFIG, init=str(trained / "model"))
+    manifest = run(stage, root)
+    assert len(manifest["inputs"]["init"]) == 64 and "init" not in manifest["fields"]
+    moved = trained.rename(tmp_path / "moved")
+    again = TrainFlow(config=CONFIG, init=str(moved / "model"))
+    assert run(again, root)["fingerprint"] == manifest["fingerprint"]
+    with pytest.raises(DatasetError, match=r"init"):
+        run(TrainFlow(config=CONFIG), root)
+
+
+def test_finished_training_keeps_the_best_model_and_no_state(root):
+    manifest = run(TrainFlow(config=CONFIG, val_fraction=0.3), root)
+    assert manifest["files"].keys() == {
+        "best.json",
+        "best.safetensors",
+        "model.json",
+        "model.safetensors",
+    }
+    assert not (root / "model" / "checkpoints").exists()
+
+
+@pytest.mark.ray
+def test_two_workers_train_what_one_does(root, tmp_path, monkeypatch):
+    """The processes are started by Ray, and build the tiny model from what they are given."""
+    from datagen.executors.ray import RayExecutor
+
+    config = replace(CONFIG, precision="float32", max_steps=2)
+    run(TinyFlow(config=config), root)
+    other = tmp_path / "other"
+    shutil.copytree(root, other, ignore=shutil.ignore_patterns("model"))
+    executor = RayExecutor(2, device="cpu")
+    try:
+        TinyFlow(config=config).run(Folder.at(other), executor, RunOptions())
+    finally:
+        executor.close()
+    assert losses(other) == pytest.approx(losses(root), rel=1e-5)
+    assert "step 2 of 2" in (other / "model" / "logs" / "train-0.log").read_text()
+
+
+class TinyFlow(TrainFlow):
+    """Trains the tiny model also where no fixture has put it."""
+
+    def sources(self, inputs):
+        MODEL_ARGS["small"] = TINY
+        return super().sources(inputs)
 
 
 @pytest.mark.parametrize(

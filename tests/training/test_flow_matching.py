@@ -7,7 +7,7 @@ from datagen.training.flow_matching import (
     FlowDraw,
     FlowMatching,
     draw,
-    flow_loss,
+    flow_losses,
     noisy_latent,
 )
 
@@ -64,8 +64,8 @@ def test_loss_of_the_true_velocity_is_zero_and_of_a_shifted_one_its_square():
     x_0, images = torch.randn(2, 2, 8, 4, 4, 4), torch.zeros(2, 2, 4, 4, 3, dtype=torch.uint8)
     flow = FlowMatching(sigma_min=1e-2)
     true = (1 - 1e-2) * drawn.noise - x_0
-    exact = flow_loss(flow, Velocity(lambda x: true), x_0, images, drawn)
-    shifted = flow_loss(flow, Velocity(lambda x: true + 0.5), x_0, images, drawn)
+    exact = flow_losses(flow, Velocity(lambda x: true), x_0, images, drawn).mean()
+    shifted = flow_losses(flow, Velocity(lambda x: true + 0.5), x_0, images, drawn).mean()
     assert exact == 0
     assert shifted == pytest.approx(0.25)
 
@@ -75,8 +75,8 @@ def test_time_floor_scales_the_loss_of_small_times_alone():
     x_0, images = torch.randn(2, 2, 8, 4, 4, 4), torch.zeros(2, 2, 4, 4, 3, dtype=torch.uint8)
     flow = FlowMatching(t_floor=0.5)
     true = (1 - flow.sigma_min) * drawn.noise - x_0
-    loss = flow_loss(flow, Velocity(lambda x: true + 1), x_0, images, drawn)
-    assert loss == pytest.approx((0.25 + 1.0) / 2)  # (0.25 / 0.5)² and 1
+    loss_BG = flow_losses(flow, Velocity(lambda x: true + 1), x_0, images, drawn)
+    assert loss_BG.tolist() == [pytest.approx([0.25] * 2), pytest.approx([1.0] * 2)]  # (t / 0.5)²
 
 
 def test_dropped_condition_is_zero_for_all_grids_of_the_sample():
@@ -84,7 +84,7 @@ def test_dropped_condition_is_zero_for_all_grids_of_the_sample():
     x_0 = torch.randn(2, 2, 8, 4, 4, 4)
     images = torch.full((2, 2, 4, 4, 3), 9, dtype=torch.uint8)
     model = Velocity(lambda x: x)
-    flow_loss(FlowMatching(), model, x_0, images, drawn)
+    flow_losses(FlowMatching(), model, x_0, images, drawn)
     assert not model.cond[0].any()
     assert (model.cond[1] == 9).all()
     torch.testing.assert_close(model.t_times_1000, torch.tensor([300.0, 900.0]))

@@ -1,12 +1,9 @@
 import numpy as np
-import torch
 
-from datagen.core.seeding import rng_for
 from datagen.training.samples import (
     SceneSample,
     decode_sample,
     latent_statistics,
-    training_batch,
 )
 from tests.training.scenes import source_of, write_scenes
 
@@ -55,30 +52,6 @@ def test_cropped_map_marks_the_pixels_of_each_instance_image(tmp_path):
 def test_sample_knows_its_memory():
     sample = sample_of(2)
     assert sample.nbytes == 3 * (8 * 8 * 2 + 4 * 4 * 3) + 4 * 4
-
-
-def test_batch_pairs_each_latent_with_its_own_image():
-    latents, images = training_batch([sample_of(5), sample_of(2)] * 8, 3, rng_for(0, "batch"))
-    assert latents.shape == (16, 4, 8, 2, 2, 2)
-    assert images.shape == (16, 4, 4, 4, 3)
-    assert latents.dtype == torch.float32
-    assert images.dtype == torch.uint8
-    torch.testing.assert_close(latents[:, :, 0, 0, 0, 0], images[:, :, 0, 0, 0].float())
-    assert not latents[:, 0].any()  # the scene first
-
-
-def test_view_with_fewer_instances_than_asked_gives_all_of_them():
-    latents, _ = training_batch([sample_of(2)] * 4, 5, rng_for(0, "few"))
-    for row in latents[:, 1:, 0, 0, 0, 0]:
-        assert sorted(row.tolist()) in ([1, 1, 1, 2, 2], [1, 1, 2, 2, 2])
-
-
-def test_view_with_more_instances_than_asked_gives_each_about_as_often():
-    latents, _ = training_batch([sample_of(6)] * 1000, 2, rng_for(0, "many"))
-    chosen = latents[:, 1:, 0, 0, 0, 0]
-    assert (chosen[:, 0] != chosen[:, 1]).all()
-    counts = np.bincount(chosen.flatten().int().numpy(), minlength=7)[1:]
-    np.testing.assert_allclose(counts / 2000, 1 / 6, atol=0.03)
 
 
 def test_latent_statistics_are_those_of_all_grids_together():

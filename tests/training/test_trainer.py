@@ -1,4 +1,5 @@
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -10,10 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from datagen.errors import DatasetError, StageError
-from datagen.models import MODEL_ARGS, load_model
-from datagen.training import SceneLoader, StreamConfig, TrainConfig, train_flow
-from datagen.training.trainer import learning_rate
+from datagen.errors import ConfigError, DatasetError, StageError
+from datagen.models import MODEL_ARGS, load_model, load_scene_model
+from datagen.models.dinov2 import load_dinov2
+from datagen.models.small_autoencoder import SmallSparseStructureDecoder
+from datagen.training import SceneLoader, StreamConfig, TrainConfig, clipping, state, train_flow
+from datagen.training.config import learning_rate
+from datagen.training.distributed import Ranks
+from datagen.training.sampled import SampledView, sampled_iou
+from tests.published import dinov2_weights
 from tests.training.scenes import source_of, write_scenes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -59,15 +65,27 @@ def scenes(tmp_path_factory) -> Path:
     return write_scenes(tmp_path_factory.mktemp("scenes"), {0: 1, 1: 2, 2: 1}, noise=True)
 
 
-def train(folder: Path, scenes: Path, config: TrainConfig = CONFIG, num_workers: int = 0):
+def train(
+    folder: Path, scenes: Path, config: TrainConfig = CONFIG, num_workers: int = 0, **arguments
+):
     source = source_of(scenes)
     stream = StreamConfig(size_px=32, seed=config.seed)
-    loader = SceneLoader([source], stream, num_workers=num_workers)
-    return train_flow(loader, list(SceneLoader([source], stream, stop=3)), config, folder)
+    ranks = Ranks.current()
+    loader = SceneLoader(
+        [source], stream, rank=ranks.rank, world=ranks.world, num_workers=num_workers
+    )
+    held_out = list(SceneLoader([source], stream, stop=3))
+    return train_flow(loader, held_out, config, folder, **arguments)
 
 
 def read_log(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    """Return the log's lines but those that say how fast it was."""
+    records = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+    return [record for record in records if "data_wait" not in record]
+
+
+def states(folder: Path) -> list[str]:
+    return [path.name for path in sorted((folder / "checkpoints").glob("*"))]
 
 
 def test_training_writes_a_model_that_loads_and_a_log_of_every_step(tmp_path, scenes):
@@ -80,15 +98,67 @@ def test_training_writes_a_model_that_loads_and_a_log_of_every_step(tmp_path, sc
     assert list((tmp_path / "tensorboard").iterdir())
 
 
-@pytest.mark.parametrize("died_in_step", [2, 6, 8])
+def test_line_of_a_step_splits_its_loss_by_slot_and_by_time(tmp_path, scenes):
+    train(tmp_path, scenes)
+    for record in read_log(tmp_path):
+        if "loss" in record:
+            # Two instances a scene: three grids, equally weighted.
+            mean = (record["loss_scene"] + 2 * record["loss_instances"]) / 3
+            assert record["loss"] == pytest.approx(mean, rel=1e-5)
+            by_time = [value for name, value in record.items() if name.startswith("loss_t_")]
+            assert 1 <= len(by_time) <= 2
+            assert min(by_time) <= record["loss"] * (1 + 1e-5)
+            assert max(by_time) >= record["loss"] * (1 - 1e-5)
+            assert {"grad_norm", "lr"} <= record.keys()
+
+
+def test_speed_is_logged_beside_the_losses(tmp_path, scenes):
+    train(tmp_path, scenes)
+    lines = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
+    [speed] = [record for record in lines if "data_wait" in record]
+    assert speed["step"] == 9 and 0 <= speed["data_wait"] <= 1
+    assert speed["views_per_s"] == pytest.approx(2 * speed["steps_per_s"])
+    assert speed["memory_gib"] > 0
+
+
+def test_last_states_and_the_best_model_are_kept(tmp_path, scenes):
+    model = train(tmp_path, scenes)
+    assert states(tmp_path) == ["step-00000008.pt", "step-00000009.pt"]
+    losses = {r["step"]: r["val_loss"] for r in read_log(tmp_path) if "val_loss" in r}
+    best = load_model(tmp_path / "best", device="cpu").state_dict()
+    is_last = min(losses, key=losses.get) == 9
+    same = all(torch.equal(value, best[name]) for name, value in model.state_dict().items())
+    assert same == is_last
+
+
+def test_state_that_cannot_be_read_gives_way_to_the_one_before(tmp_path, scenes, caplog):
+    train(tmp_path / "whole", scenes)
+    train(tmp_path / "broken", scenes)
+    newest = tmp_path / "broken" / "checkpoints" / "step-00000009.pt"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    train(tmp_path / "broken", scenes)
+    assert "step-00000009.pt cannot be read" in caplog.text
+    assert read_log(tmp_path / "broken") == read_log(tmp_path / "whole")
+
+
+def test_states_that_can_none_be_read_are_an_error(tmp_path, scenes):
+    train(tmp_path, scenes)
+    for path in (tmp_path / "checkpoints").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(DatasetError, match="none of 2 states can be read"):
+        train(tmp_path, scenes)
+
+
+ADAPTIVE = TrainConfig(**{**vars(CONFIG), "adaptive_clip": True, "grad_clip": 0.05})
+
+
+@pytest.mark.parametrize(("died_in_step", "config"), [(2, CONFIG), (6, ADAPTIVE), (8, CONFIG)])
 def test_run_that_died_and_went_on_equals_one_that_did_not(
-    tmp_path, scenes, monkeypatch, died_in_step
+    tmp_path, scenes, monkeypatch, died_in_step, config
 ):
-    whole = train(tmp_path / "whole", scenes)
-
-    from datagen.training import trainer
-
-    real = trainer.flow_loss
+    monkeypatch.setattr(clipping, "BUFFER", 3)
+    whole = train(tmp_path / "whole", scenes, config)
+    real = state.flow_losses
     calls = {"left": died_in_step}
 
     def dying(*args):
@@ -97,12 +167,12 @@ def test_run_that_died_and_went_on_equals_one_that_did_not(
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(trainer, "flow_loss", dying)
+    monkeypatch.setattr(state, "flow_losses", dying)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "broken", scenes)
+        train(tmp_path / "broken", scenes, config)
     assert not (tmp_path / "broken" / "model.json").exists()
-    monkeypatch.setattr(trainer, "flow_loss", real)
-    resumed = train(tmp_path / "broken", scenes)
+    monkeypatch.setattr(state, "flow_losses", real)
+    resumed = train(tmp_path / "broken", scenes, config)
 
     assert read_log(tmp_path / "broken") == read_log(tmp_path / "whole")
     torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
@@ -123,6 +193,7 @@ LONG = TrainConfig(
     max_steps=60,
     batch_size=2,
     instances_per_view=2,
+    adaptive_clip=True,
     checkpoint_every=5,
     validate_every=20,
     seed=1,
@@ -139,7 +210,7 @@ def test_run_killed_by_the_system_goes_on_to_the_same_losses(tmp_path, scenes):
         stdout=subprocess.PIPE,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
     )
-    while process.poll() is None and not (folder / "checkpoint.pt").is_file():
+    while process.poll() is None and not states(folder):
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=0.05)
     os.kill(process.pid, signal.SIGKILL)
@@ -168,13 +239,96 @@ def test_folder_of_other_settings_is_refused_with_the_names_that_differ(tmp_path
         train(tmp_path, scenes, other)
 
 
-def test_loss_that_is_not_finite_ends_the_run(tmp_path, scenes, monkeypatch):
-    from datagen.training import trainer
+def broken_in(steps: set[int]):
+    """Return a ``flow_losses`` that gives NaN in some training steps, counted from 1."""
+    real, count = state.flow_losses, itertools.count(1)
 
-    monkeypatch.setattr(trainer, "flow_loss", lambda *args: torch.tensor(np.nan))
-    with pytest.raises(StageError, match="the loss of step 1 is nan"):
+    def losses(*args):
+        made = real(*args)
+        return made * np.nan if torch.is_grad_enabled() and next(count) in steps else made
+
+    return losses
+
+
+def test_step_without_a_finite_loss_is_skipped_and_counted(tmp_path, scenes, monkeypatch):
+    monkeypatch.setattr(state, "flow_losses", broken_in({2, 3, 6}))
+    model = train(tmp_path, scenes)
+    records = read_log(tmp_path)
+    assert {r["step"]: r["skipped_steps"] for r in records if "skipped_steps" in r} == {
+        2: 1,
+        3: 2,
+        6: 3,
+    }
+    assert [r["step"] for r in records if "loss" in r] == [1, 4, 5, 7, 8, 9]
+    assert all(torch.isfinite(value).all() for value in model.state_dict().values())
+
+
+def test_third_bad_step_in_a_row_ends_the_run_and_leaves_the_batch(tmp_path, scenes, monkeypatch):
+    monkeypatch.setattr(state, "flow_losses", broken_in({2, 4, 5, 6}))
+    with pytest.raises(StageError, match="steps 4 to 6 have no finite loss"):
         train(tmp_path, scenes)
     assert not (tmp_path / "model.json").exists()
+    batch = torch.load(tmp_path / "bad-batch-0.pt", weights_only=True)
+    assert batch["step"] == 6 and len(batch["views"]) == 2
+    assert batch["latents"].shape == batch["noise"].shape == (2, 3, 8, 16, 16, 16)
+
+
+def test_micro_batches_and_recomputed_blocks_train_the_same(tmp_path, scenes):
+    exact = {**vars(CONFIG), "precision": "float32", "batch_size": 4, "max_steps": 4}
+    whole = train(tmp_path / "whole", scenes, TrainConfig(**exact))
+    exact |= {"micro_batch_size": 1, "activation_checkpointing": True}
+    cut = train(tmp_path / "cut", scenes, TrainConfig(**exact))
+    torch.testing.assert_close(cut.state_dict(), whole.state_dict(), rtol=1e-4, atol=1e-5)
+
+
+def test_gpu_out_of_memory_goes_on_with_the_batch_that_fits_and_names_it(
+    tmp_path, scenes, monkeypatch, caplog
+):
+    exact = TrainConfig(**{**vars(CONFIG), "precision": "float32", "batch_size": 4, "max_steps": 3})
+    train(tmp_path / "whole", scenes, exact)
+    monkeypatch.setattr(state, "flow_losses", too_large_above(1))
+    train(tmp_path / "small", scenes, exact)
+    assert "--micro-batch-size 1 spares the attempt" in caplog.text
+    for ours, theirs in zip(
+        read_log(tmp_path / "small"), read_log(tmp_path / "whole"), strict=True
+    ):
+        assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-6)
+
+
+def test_gpu_out_of_memory_with_one_view_is_an_error(tmp_path, scenes, monkeypatch):
+    monkeypatch.setattr(state, "flow_losses", too_large_above(0))
+    with pytest.raises(StageError, match="GPU out of memory with one view at once"):
+        train(tmp_path, scenes)
+
+
+def too_large_above(num_views: int):
+    real = state.flow_losses
+
+    def losses(flow, model, x_0, *rest):
+        if len(x_0) > num_views:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return real(flow, model, x_0, *rest)
+
+    return losses
+
+
+def test_held_out_views_are_sampled_scored_and_drawn(tmp_path, scenes):
+    decoder = SmallSparseStructureDecoder(channels=8, num_blocks=1)
+    config = TrainConfig(**{**vars(CONFIG), "sample_every": 6, "sampled_views": 1})
+    train(tmp_path, scenes, config, decoder=decoder)
+    records = [r for r in read_log(tmp_path) if "sampled_iou_instances" in r]
+    assert [r["step"] for r in records] == [6, 9]
+    assert all(0 <= r["sampled_iou_scene"] <= 1 for r in records)
+    assert len(list((tmp_path / "previews").glob("*_step-00000006.png"))) == 1
+
+
+def test_iou_counts_each_grid_and_is_one_where_both_are_empty():
+    true, predicted = np.zeros((2, 3, 4, 4, 4), bool)
+    true[0, 0], predicted[0, 0, 0] = True, True  # 4 of 16, the rest 0
+    true[1, 0, 0, 0] = predicted[1, 0, 0, 1] = True  # apart
+    view = SampledView(None, predicted=predicted, true=true)
+    assert view.iou_G.tolist() == [0.25, 0.0, 1.0]
+    assert sampled_iou([view]) == {"sampled_iou_instances": 0.5, "sampled_iou_scene": 0.25}
 
 
 def test_state_of_a_run_on_other_data_is_refused(tmp_path, scenes):
@@ -214,3 +368,27 @@ def test_learning_rate_rises_then_stays_or_falls_to_zero():
     assert learning_rate(constant, 99) == 1.0
     assert learning_rate(cosine, 50) == pytest.approx(0.5)
     assert learning_rate(cosine, 99) < 1e-3
+
+
+def test_frozen_image_encoder_conditions_a_training_and_stays_as_it_is(
+    tmp_path, scenes, monkeypatch
+):
+    pytest.importorskip("transformers")
+    path = tmp_path / "dinov2.pth"
+    torch.save(dinov2_weights(), path)
+    encoder = load_dinov2(str(path), "cpu")
+    tiny = {"flow": {**TINY["flow"], "cond_channels": encoder.channels}, "image_encoder": {}}
+    monkeypatch.setitem(MODEL_ARGS, "iscene-L", tiny)
+    fields = {**vars(CONFIG), "model": "iscene-L", "image_encoder": str(path), "max_steps": 3}
+    source, stream = source_of(scenes), StreamConfig(size_px=encoder.size_px, resize="lanczos4")
+    loader = SceneLoader([source], stream)
+    folder = tmp_path / "model"
+    model = train_flow(loader, [], TrainConfig(**fields), folder, image_encoder=encoder)
+    assert not any(name.startswith("image_encoder") for name in model.state_dict())
+    loaded = load_scene_model(folder / "model", device="cpu")
+    images = torch.zeros(1, 2, encoder.size_px, encoder.size_px, 3, dtype=torch.uint8)
+    assert torch.equal(loaded.encode_images(images), encoder(images))
+
+    with pytest.raises(ConfigError, match="channels, and --model iscene-L takes 5"):
+        monkeypatch.setitem(MODEL_ARGS["iscene-L"]["flow"], "cond_channels", 5)
+        train_flow(loader, [], TrainConfig(**fields), folder, image_encoder=encoder)

@@ -1,0 +1,121 @@
+"""Processes that train one model together: Ray Train places them and watches over them."""
+
+import logging
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ray
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
+
+from datagen.errors import DatagenError, StageError
+from datagen.executors.job import Executor
+from datagen.executors.local import available_cores
+from datagen.executors.ray import RayExecutor, first_line
+
+logger = logging.getLogger(__name__)
+
+DEATHS = 3
+"""A training whose processes died so often without an error of ours ends."""
+
+Training = Callable[[str, int], None]
+"""Called with a device and a number of threads in every process; goes on from its own state."""
+
+
+def run_together(executor: Executor, training: Training, *, divides: int) -> None:
+    """Run a function in several processes at once, among which ``torch.distributed`` is up.
+
+    When a process dies, all start again, and the function goes on from the state that it wrote.
+
+    Args:
+        executor: a RayExecutor; says how many, and on what device.
+        training: picklable.
+        divides: the number of processes must divide this.
+
+    Raises:
+        DatagenError: as the function raised it.
+        StageError: the processes died ``DEATHS`` times.
+    """
+    assert isinstance(executor, RayExecutor), executor
+    executor._start()
+    use_gpu = executor.device != "cpu" and ray.cluster_resources().get("GPU", 0) >= 1
+    if executor.device == "cuda" and not use_gpu:
+        raise StageError(
+            "--device cuda: no machine of Ray's has a GPU. Expected one; use --device auto or "
+            "cpu, or start a node with `ray start --num-gpus`."
+        )
+    num_workers = processes_that_fit(
+        executor.num_workers, ray.cluster_resources(), divides, use_gpu=use_gpu
+    )
+    for _ in range(DEATHS):
+        executor._start()
+        failure = _attempt(training, num_workers, use_gpu)
+        if failure is None:
+            return
+        logger.warning(f"train: a process died ({failure}); all start again from the last state")
+        executor.close()  # else what is left of the dead would keep the cores that the new need
+    raise StageError(
+        f"train: its processes died {DEATHS} times (last: {failure}). The last state is safe; look "
+        "for what killed them (often memory), and run the same command again."
+    )
+
+
+def processes_that_fit(
+    wanted: int, resources: Mapping[str, float], divides: int, *, use_gpu: bool
+) -> int:
+    """Return how many processes run: at most what is wanted and there, and a divisor."""
+    fit = min(wanted, int(resources.get("GPU" if use_gpu else "CPU", 0)))
+    if fit < 1:
+        raise StageError(f"Ray has no room for a process of 1 core (it has {resources}). Free one.")
+    num = max(n for n in range(1, fit + 1) if divides % n == 0)
+    if num < wanted:
+        logger.info(
+            f"--workers {wanted}: {num} train together; {fit} fit here, and their number must "
+            f"divide --batch-size {divides}"
+        )
+    return num
+
+
+def _attempt(training: Training, num_workers: int, use_gpu: bool) -> str | None:
+    """Run the processes once; return what killed one, or None when all have finished."""
+    with tempfile.TemporaryDirectory() as notes:  # Ray's own; the training keeps its state itself
+        trainer = TorchTrainer(
+            _run_process,
+            train_loop_config={"training": training, "num_workers": num_workers},
+            torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
+            scaling_config=ScalingConfig(num_workers=num_workers, use_gpu=use_gpu),
+            run_config=RunConfig(storage_path=notes, failure_config=FailureConfig(max_failures=0)),
+        )
+        try:
+            trainer.fit()
+        except WorkerGroupError as error:
+            return _cause(error)
+        except ControllerError as error:
+            return first_line(error.controller_failure)
+    return None
+
+
+def _run_process(arguments: dict[str, Any]) -> None:
+    training: Training = arguments["training"]
+    training(str(get_device()), max(1, available_cores() // arguments["num_workers"]))
+
+
+def _cause(error: WorkerGroupError) -> str:
+    """Return what killed a process.
+
+    Raises:
+        DatagenError: it ended with an error of ours, which starting again would not mend.
+    """
+    failures = [_unwrapped(failure) for failure in error.worker_failures.values()]
+    for failure in failures:
+        if isinstance(failure, DatagenError):
+            raise failure from None
+    return first_line(failures[0]) if failures else first_line(error)
+
+
+def _unwrapped(failure: Exception) -> Exception:
+    while isinstance(cause := getattr(failure, "cause", None) or failure.__cause__, Exception):
+        failure = cause
+    return failure

@@ -1,0 +1,80 @@
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from datagen.errors import ConfigError, StageError
+from datagen.executors.ray import RayExecutor
+from datagen.executors.ray_train import processes_that_fit, run_together
+
+
+@pytest.mark.parametrize(
+    ("wanted", "cores", "divides", "expected"),
+    [(8, 8, 64, 8), (8, 6, 64, 4), (3, 8, 64, 2), (6, 8, 6, 6), (64, 64, 5, 5), (1, 8, 4, 1)],
+)
+def test_processes_are_the_most_that_fit_and_share_the_batch_equally(
+    wanted, cores, divides, expected
+):
+    resources = {"CPU": float(cores), "GPU": 0.0}
+    assert processes_that_fit(wanted, resources, divides, use_gpu=False) == expected
+
+
+def test_gpus_and_not_cores_count_where_they_are_used():
+    assert processes_that_fit(8, {"CPU": 64.0, "GPU": 2.0}, 64, use_gpu=True) == 2
+    with pytest.raises(StageError, match="no room"):
+        processes_that_fit(8, {"CPU": 64.0}, 64, use_gpu=True)
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Adds up all ranks + 1 and writes the result; may be killed, or raise, the first time."""
+
+    folder: Path
+    how: str = ""
+
+    def __call__(self, device: str, threads: int) -> None:
+        import torch
+        import torch.distributed as dist
+
+        rank = dist.get_rank()
+        first = self.folder / "first"
+        if self.how and rank == 1 and not first.exists():
+            first.touch()
+            if self.how == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise ConfigError("one process found a wrong field.")
+        total = torch.tensor(rank + 1)
+        dist.all_reduce(total)
+        (self.folder / str(rank)).write_text(f"{total.item()} {device} {threads >= 1}")
+
+
+def results(folder: Path) -> list[str]:
+    return [path.read_text() for path in sorted(folder.glob("[0-9]"))]
+
+
+@pytest.fixture(scope="module")
+def executor():
+    executor = RayExecutor(2, device="cpu")
+    yield executor
+    executor.close()
+
+
+@pytest.mark.ray
+def test_processes_see_each_other_through_torch_distributed(tmp_path, executor):
+    run_together(executor, Sum(tmp_path), divides=4)
+    assert results(tmp_path) == ["3 cpu True", "3 cpu True"]
+
+
+@pytest.mark.ray
+def test_killed_process_makes_all_start_again(tmp_path, executor):
+    run_together(executor, Sum(tmp_path, "kill"), divides=4)
+    assert results(tmp_path) == ["3 cpu True", "3 cpu True"]
+
+
+@pytest.mark.ray
+def test_error_of_ours_in_one_process_ends_all_with_its_words(tmp_path, executor):
+    with pytest.raises(ConfigError, match=r"^one process found a wrong field\.$"):
+        run_together(executor, Sum(tmp_path, "raise"), divides=4)
+    assert results(tmp_path) == []
