@@ -159,7 +159,9 @@ def _infer_stage(predictions: Dataset) -> InferScenes:
     fields = predictions.fields
     sampler = {f.name: fields.pop(f.name) for f in dataclass_fields(SamplerConfig)}
     sampler["cfg_interval"] = tuple(sampler["cfg_interval"])
-    return InferScenes(sampler=SamplerConfig(**sampler), **fields)
+    own = {f.name for f in dataclass_fields(InferScenes)}  # those of other nested ones stay out
+    known = {name: value for name, value in fields.items() if name in own}
+    return InferScenes(sampler=SamplerConfig(**sampler), **known)
 
 
 def read_prediction(predictions: Dataset, row: Row) -> SceneGeometry:
