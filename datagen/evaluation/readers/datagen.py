@@ -16,13 +16,11 @@ def _find(path: Path) -> dict[str, Path]:
 
 
 def _read(folder: Path) -> ReadScene:
-    """Return one entry a placement: those after the last node are known from ``meta.json``."""
-    nodes = labelled_nodes(folder / "scene.glb")
-    num_instances = max(nodes) + 1
+    """Return one entry a placement; ``meta.json`` knows of those that came out empty."""
     meta = folder / "meta.json"
-    if meta.is_file():
-        stated = json.loads(meta.read_text()).get("num_instances", 0)
-        num_instances = max(num_instances, int(stated))
+    stated = int(json.loads(meta.read_text())["num_instances"]) if meta.is_file() else 0
+    nodes = labelled_nodes(folder / "scene.glb", may_be_empty=stated > 0)
+    num_instances = max([stated - 1, *nodes]) + 1
     return ReadScene(tuple(nodes.get(index) for index in range(num_instances)))
 
 

@@ -26,14 +26,14 @@ def _read(folder: Path) -> ReadScene:
     return by_label(labelled_nodes(folder / "scene_pred.glb"), folder)
 
 
-def labelled_nodes(path: Path) -> dict[int, Mesh | None]:
+def labelled_nodes(path: Path, *, may_be_empty: bool = False) -> dict[int, Mesh | None]:
     """Return the nodes ``instance_XX…`` by XX; several of one number are one instance.
 
     Raises:
         RowError: a node is named otherwise.
     """
     parts: dict[int, list[Mesh | None]] = {}
-    for name, mesh in read_glb(path):
+    for name, mesh in read_glb(path, may_be_empty=may_be_empty):
         matched = _LABEL.match(name)
         if matched is None:
             raise RowError(

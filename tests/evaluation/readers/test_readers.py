@@ -8,6 +8,7 @@ import trimesh
 
 from datagen.errors import DatasetError, RowError
 from datagen.evaluation.readers import PREDICTED, extent, found_scenes, reach
+from datagen.sampling.surfaces import write_scene_glb
 from tests.evaluation.readers.files import box, degenerate, sizes, write
 
 
@@ -57,6 +58,12 @@ def test_datagen_predictions_know_the_missing_last_instance_from_meta(tmp_path):
     write(folder / "scene.glb", box(0.1), box(0.2), names=["instance_00", "instance_01"])
     (folder / "meta.json").write_text(json.dumps({"num_instances": 3}))
     assert sizes(read_all("datagen", tmp_path)["7_3"]) == [0.1, 0.2, None]
+
+
+def test_datagen_prediction_that_is_all_empty_is_all_missing(tmp_path):
+    write_scene_glb(tmp_path / "7_3" / "scene.glb", {})
+    (tmp_path / "7_3" / "meta.json").write_text(json.dumps({"num_instances": 2}))
+    assert sizes(read_all("datagen", tmp_path)["7_3"]) == [None, None]
 
 
 def test_midi_geometry_ten_comes_after_nine_wherever_it_stands_in_the_file(tmp_path):
