@@ -24,6 +24,7 @@ from datagen.log import configure_logging
 from datagen.report import write_report
 from datagen.shards import Folder, open_dataset
 from datagen.stages.attribution import write_attribution
+from datagen.stages.evaluate_files import EvaluateFiles
 from datagen.stages.given_layouts import TakeLayouts
 from datagen.stages.infer_images import InferImages
 from datagen.stages.plan import plan_stage
@@ -126,7 +127,7 @@ def dispatch(arguments: list[str]) -> int:
         return 0 if arguments else 2
     verb, rest = arguments[0], arguments[1:]
     if verb in STAGE_VERBS:
-        run_verb(verb, rest)
+        return run_verb(verb, rest)
     elif verb in others:
         return others[verb](rest) or 0
     else:
@@ -134,8 +135,8 @@ def dispatch(arguments: list[str]) -> int:
     return 0
 
 
-def run_verb(verb: str, arguments: list[str]) -> None:
-    """Run one stage in a workspace."""
+def run_verb(verb: str, arguments: list[str]) -> int:
+    """Run one stage in a workspace; return 1 if a comparison lacks scenes."""
     recipe = load_recipe(name) if (name := _flag(arguments, "--recipe")) else Recipe()
     stage, flags = parse_stage(verb, default_stage(verb, recipe, arguments), arguments)
     root = Folder.at(flags.root)
@@ -150,7 +151,7 @@ def run_verb(verb: str, arguments: list[str]) -> None:
                 )
                 plain = dataclasses.replace(_options(flags), overwrite=False, only=())
                 needed.run(root, executor, plain)
-        make(verb, stage, root, executor, _options(flags))
+        return make(verb, stage, root, executor, _options(flags))
 
 
 def default_stage(verb: str, recipe: Recipe, arguments: list[str]) -> Stage:
@@ -164,20 +165,26 @@ def default_stage(verb: str, recipe: Recipe, arguments: list[str]) -> Stage:
         masks = _flag(arguments, "--masks")
         shared = {f.name: getattr(stage, f.name) for f in dataclasses.fields(SamplingStage)}
         return InferImages(image=Path(image), masks=Path(masks) if masks else None, **shared)
+    if verb == "evaluate" and _flag(arguments, "--pred"):
+        return EvaluateFiles()
     return stage
 
 
-def make(verb: str, stage: Stage, root: Folder, executor: Executor, options: RunOptions) -> None:
-    """Run a stage and say what came of it."""
+def make(verb: str, stage: Stage, root: Folder, executor: Executor, options: RunOptions) -> int:
+    """Run a stage and say what came of it; return 1 if a comparison lacks scenes."""
     if options.only:
         for line in stage.run_only(root, executor, options):
             sys.stdout.write(f"{verb}: {line}\n")
-        return
+        return 0
     dataset = stage.run(root, executor, options)
     if verb == "layouts":
         write_attribution(root)
     write_card(root)
     sys.stdout.write(f"{verb}: {funnel(dataset)} in {dataset.folder}\n")
+    if isinstance(stage, EvaluateFiles):
+        sys.stdout.write(dataset.folder.read_bytes("summary.md").decode())
+        return 0 if stage.complete(dataset) else 1
+    return 0
 
 
 def parse_stage(verb: str, default: Stage, arguments: list[str]) -> tuple[Any, RunFlags]:
@@ -342,7 +349,7 @@ HELP = """usage: datagen VERB [flags]      (datagen VERB --help lists a verb's f
   encode     view-centric voxels and their latents
   train      the flow transformer with scene-context attention
   infer      sample scenes from views with the trained model, or from --image and --masks
-  evaluate   score sampled scenes against the truth
+  evaluate   score sampled scenes against the truth, or any methods' files: --pred and --gt
 
   run        a whole recipe: datagen run demo --root demo
   plan       rows, bytes and hours of a verb, from a few units made on trial

@@ -1,0 +1,173 @@
+"""One predicted scene held against its truth, whatever method made it: the rows of its scores."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from datagen.errors import ConfigError, RowError
+from datagen.evaluation.align import Align, AlignOptions
+from datagen.evaluation.collision import TOLERANCE, SceneCollisions, scene_collisions
+from datagen.evaluation.protocols import PROTOCOLS, Protocol, ProtocolScores, score_protocol
+from datagen.evaluation.readers import Format, ReadScene, extent, reach
+from datagen.evaluation.scene import WHOLE_SCENE
+
+RANGE_SLACK = 1.02
+"""By how much coordinates may pass the declared range before it is not believed."""
+
+SCORE_COLUMNS = {
+    "cd": "cd",
+    "cd_floor": "cd_floor",
+    "cd_sq_sum": "cd_sq_sum",
+    "cd_l2_mean": "cd_l2_mean",
+    **{
+        f"{word}_{tau:g}": f"{column}_{tau:g}".replace("_0.", "_0")
+        for tau in (0.1, 0.05, 0.01, 0.001)
+        for word, column in (("f", "f_score"), ("precision", "precision"), ("recall", "recall"))
+    },
+    "box_iou": "box_iou",
+    "voxel_iou": "voxel_iou",
+    "self_overlap": "self_overlap",
+}
+"""From a protocol's names, less ``scene_`` or ``object_``, to columns; 0.1 is written 01."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """How predictions are scored: what every result depends on beside the files."""
+
+    protocol: str = "iscene"
+    """Whose definitions: iscene (the default), midi, scenegen, partcrafter or gen3dsr."""
+    align: Align = "robust"
+    """Of protocols with robust ICP: that, the stronger multistart, or none."""
+    points: int | None = None
+    """Surface samples, in place of the protocol's."""
+    collision_faces: int = 500_000
+    """Scenes of more predicted faces get no collision rates; 0: none does."""
+    seed: int = 0
+    """Of the surface samples and the bootstrap."""
+
+    def __post_init__(self) -> None:
+        if self.protocol not in PROTOCOLS:
+            raise ConfigError(
+                f"--protocol {self.protocol!r}: unknown. Expected one of {', '.join(PROTOCOLS)}."
+            )
+        if self.points is not None and self.points < 3:
+            raise ConfigError(f"--points must be at least 3, got {self.points}.")
+
+    def definition(self, layout: Format) -> Protocol:
+        """Return the protocol; instances without an order are matched by overlap in any case."""
+        protocol = PROTOCOLS[self.protocol]
+        if layout.match == "overlap":
+            protocol = replace(protocol, match="overlap")
+        return protocol if self.points is None else replace(protocol, points=self.points)
+
+
+def comparison_rows(
+    prediction: ReadScene, layout: Format, truth: ReadScene, true_layout: Format, how: Comparison
+) -> list[dict[str, Any]]:
+    """Return the row of the whole scene, then one a true instance.
+
+    Raises:
+        RowError: a true instance has no surface, or a surface cannot be sampled.
+    """
+    absent = [index for index, mesh in enumerate(truth.meshes) if mesh is None]
+    if absent or not truth.meshes:
+        raise RowError(
+            f"true instances {absent} of {len(truth.meshes)} have no surface; only predicted ones "
+            "may be missing. Repair the truth."
+        )
+    true = [mesh for mesh in truth.meshes if mesh is not None]
+    source_range, source_warning = _range_of(prediction, layout, "predicted")
+    target_range, target_warning = _range_of(truth, true_layout, "true")
+    options = AlignOptions(align=how.align, source_range=source_range, target_range=target_range)
+    definition = how.definition(layout)
+    scores = score_protocol(prediction.meshes, true, definition, align=options, seed=how.seed)
+    collisions = _collisions(prediction, how)
+    warnings = [*source_warning, *target_warning, *_count_warnings(prediction, true, definition)]
+    if collisions is None:
+        warnings.append(f"{num_faces(prediction)} faces: no collisions (--collision-faces)")
+    shared = {
+        "protocol": how.protocol,
+        "align": how.align if definition.scene_aligner == "robust" else definition.scene_aligner,
+        "chamfer": scores.chamfer,
+        "points": definition.points,
+        "matched_by": definition.match,
+    }
+    scene = shared | _scene_row(prediction, scores, collisions) | {"warnings": warnings}
+    return [scene, *(shared | row for row in _object_rows(scores, collisions))]
+
+
+def num_faces(scene: ReadScene) -> int:
+    """Return how many triangles a scene's instances have."""
+    return sum(len(mesh[1]) for mesh in scene.meshes if mesh is not None)
+
+
+def _range_of(scene: ReadScene, layout: Format, side: str) -> tuple[tuple[float, float], list[str]]:
+    """Return the range that becomes [−1, 1]: the declared one, or the scene's extent about 0."""
+    if all(mesh is None for mesh in scene.meshes):
+        return layout.declared_range or (-1.0, 1.0), []
+    half = extent(scene) / 2
+    if layout.declared_range is None:
+        return (-half, half), []
+    low, high = reach(scene)
+    if low >= layout.declared_range[0] * RANGE_SLACK and high <= (
+        layout.declared_range[1] * RANGE_SLACK
+    ):
+        return layout.declared_range, []
+    return (-half, half), [
+        f"{side} coordinates from {low:.3g} to {high:.3g} pass the declared "
+        f"{layout.declared_range}; the scene's extent was taken instead"
+    ]
+
+
+def _count_warnings(prediction: ReadScene, true: Sequence[Any], definition: Protocol) -> list[str]:
+    num = len(prediction.meshes)
+    if num == len(true):
+        return []
+    return [f"{num} predicted and {len(true)} true instances, matched by {definition.match}"]
+
+
+def _collisions(prediction: ReadScene, how: Comparison) -> SceneCollisions | None:
+    if num_faces(prediction) > how.collision_faces:
+        return None
+    return scene_collisions(prediction.meshes, tolerances=(TOLERANCE,))
+
+
+def _scene_row(
+    prediction: ReadScene, scores: ProtocolScores, collisions: SceneCollisions | None
+) -> dict[str, Any]:
+    matching = scores.matching
+    present = [mesh is not None for mesh in prediction.meshes]
+    return {
+        "instance_index": WHOLE_SCENE,
+        "num_true": len(matching.partners),
+        "num_predicted": sum(present),
+        "num_missing": len(matching.missing),
+        "num_superfluous": sum(present[index] for index in matching.superfluous),
+        "num_colliding": None if collisions is None else len(collisions.colliding()),
+        "transform": scores.transform.ravel().tolist(),
+        **_columns(scores.scene, "scene_"),
+    }
+
+
+def _object_rows(
+    scores: ProtocolScores, collisions: SceneCollisions | None
+) -> list[dict[str, Any]]:
+    colliding = () if collisions is None else collisions.colliding()
+    rows = []
+    for index, partner in enumerate(scores.matching.partners):
+        known = collisions is not None and partner is not None
+        rows.append(
+            {
+                "instance_index": index,
+                "partner_index": partner,
+                "num_colliding": int(partner in colliding) if known else None,
+                **_columns(scores.objects[index], "object_"),
+            }
+        )
+    return rows
+
+
+def _columns(scores: dict[str, float], prefix: str) -> dict[str, float]:
+    short = {name.removeprefix(prefix): value for name, value in scores.items()}
+    return {SCORE_COLUMNS[name]: value for name, value in short.items() if name in SCORE_COLUMNS}

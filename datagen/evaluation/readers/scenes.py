@@ -1,0 +1,133 @@
+"""What every reader returns, and what a method's layout is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from datagen.core.frames import Y_UP_TO_Z_UP, Floats
+from datagen.errors import DatasetError, RowError
+from datagen.evaluation.points import Mesh
+from datagen.evaluation.readers.glb import merged, read_glb
+
+MAX_LABEL = 1000
+"""Labels are mask ids, 1, 2, …; larger ones are colours or hashes that name no instance."""
+
+
+@dataclass(frozen=True)
+class ReadScene:
+    """One scene's instances, Z up, in the method's own unit."""
+
+    meshes: tuple[Mesh | None, ...]
+    """vertices (V, 3), faces (F, 3); None for one that is missing or has no surface."""
+
+    left_out: tuple[str, ...] = ()
+    """What the files hold beside instances, and was not read (a background)."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """One method's layout on disk."""
+
+    find: Callable[[Path], dict[str, Path]]
+    """From the path that is given: scene ids, sorted, and where each one lies."""
+
+    read: Callable[[Path], ReadScene]
+
+    declared_range: tuple[float, float] | None
+    """Lowest and highest coordinate that the method's cube has; None: metres, or anything."""
+
+    match: Literal["order", "overlap"] = "order"
+    """Whether instances come in the order of the masks."""
+
+
+def folders_with(path: Path, pattern: str) -> dict[str, Path]:
+    """Return the folder itself, or those below it, that hold a file of that pattern.
+
+    A folder's scene id is its place below the given path with "-" for "/", or its name alone.
+    """
+    if path.is_dir() and any(path.glob(pattern)):
+        return {path.name: path}
+    levels = pattern.count("/") + 1
+    folders = {file.relative_to(path).parts[:-levels] for file in _below(path, pattern)}
+    return {"-".join(parts): path.joinpath(*parts) for parts in sorted(folders)}
+
+
+def glb_files(path: Path) -> dict[str, Path]:
+    """Return a folder's GLB files, or the one file given, by their stems."""
+    if path.is_file():
+        return {path.stem: path}
+    return {file.stem: file for file in sorted(path.glob("*.glb"))}
+
+
+def found_scenes(path: Path, layout: Format, what: str) -> dict[str, Path]:
+    """Return the scenes that a path holds in a layout.
+
+    Raises:
+        DatasetError: the path is not there, or holds none.
+    """
+    if not path.exists():
+        raise DatasetError(f"{what} {path}: no such file or folder; check the name.")
+    scenes = layout.find(path)
+    if not scenes:
+        names = [child.name for child in sorted(path.iterdir())[:3]] if path.is_dir() else []
+        raise DatasetError(
+            f"{what} {path}: holds no scene of that layout (it begins with {names}). Expected one; "
+            "see docs/evaluation.md for each method's files, and name another with --method."
+        )
+    return scenes
+
+
+def by_label(labelled: dict[int, Mesh | None], path: Path) -> ReadScene:
+    """Return instances by their 1-based mask labels; those between that are absent are missing.
+
+    Raises:
+        RowError: a label is no mask's number.
+    """
+    if min(labelled) < 1 or max(labelled) > MAX_LABEL:
+        raise RowError(
+            f"{path}: instances are labelled {min(labelled)} to {max(labelled)}; expected the "
+            f"masks' numbers, 1 to at most {MAX_LABEL}. Renumber the files."
+        )
+    meshes = tuple(labelled.get(label) for label in range(1, max(labelled) + 1))
+    return require_surface(ReadScene(meshes), path)
+
+
+def one_mesh(path: Path, to_z_up: Floats = Y_UP_TO_Z_UP) -> Mesh | None:
+    """Return all that one instance's GLB holds as one mesh, Z up; None if that has no surface."""
+    return merged([mesh for _, mesh in read_glb(path, to_z_up, may_be_empty=True)])
+
+
+def require_surface(scene: ReadScene, path: Path) -> ReadScene:
+    """Return the scene.
+
+    Raises:
+        RowError: none of its instances has a surface.
+    """
+    if all(mesh is None for mesh in scene.meshes):
+        raise RowError(
+            f"{path}: none of the {len(scene.meshes)} instances has a triangle with an area; "
+            "expected at least one. The method may have failed on this scene."
+        )
+    return scene
+
+
+def reach(scene: ReadScene) -> tuple[float, float]:
+    """Return the lowest and highest coordinate of a scene's instances; it has one."""
+    points = _points(scene)
+    return float(points.min()), float(points.max())
+
+
+def extent(scene: ReadScene) -> float:
+    """Return the longest side of a scene's box; the scene has an instance."""
+    return float(np.ptp(_points(scene), axis=0).max())
+
+
+def _points(scene: ReadScene) -> Floats:
+    return np.concatenate([m[0][np.unique(m[1])] for m in scene.meshes if m is not None])
+
+
+def _below(path: Path, pattern: str) -> list[Path]:
+    return [file for depth in ("*", "*/*") for file in path.glob(f"{depth}/{pattern}")]

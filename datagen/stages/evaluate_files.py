@@ -1,0 +1,254 @@
+"""``datagen evaluate --pred … --gt …``: any methods' files against the truth, side by side."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from datagen.errors import ConfigError, DatasetError
+from datagen.evaluation.collision import TOLERANCE
+from datagen.evaluation.compare import SCORE_COLUMNS, Comparison, comparison_rows
+from datagen.evaluation.readers import PREDICTED, found_scenes
+from datagen.evaluation.summary import (
+    as_csv,
+    latex,
+    markdown,
+    read_published,
+    summarise_methods,
+)
+from datagen.executors.job import Executor
+from datagen.shards import Dataset, Folder, Identity, Output, Row
+from datagen.stages.stage import Inputs, Process, RunOptions, Stage, WorkerContext
+from datagen.stages.truth import GtFormat, Truth, digest_of, open_truth
+
+logger = logging.getLogger(__name__)
+
+PUBLISHED = "published_iscene.csv"
+
+COMPARISON = pa.schema(
+    [
+        ("pair_index", pa.int64()),
+        ("method", pa.string()),
+        ("format", pa.string()),
+        ("scene_id", pa.string()),
+        ("instance_index", pa.int32()),
+        ("partner_index", pa.int32()),
+        ("protocol", pa.string()),
+        ("align", pa.string()),
+        ("matched_by", pa.string()),
+        ("chamfer", pa.string()),
+        ("points", pa.int32()),
+        ("num_true", pa.int32()),
+        ("num_predicted", pa.int32()),
+        ("num_missing", pa.int32()),
+        ("num_superfluous", pa.int32()),
+        ("num_colliding", pa.int32()),
+        *((column, pa.float64()) for column in SCORE_COLUMNS.values()),
+        ("transform", pa.list_(pa.float64())),
+        ("warnings", pa.list_(pa.string())),
+    ]
+)
+"""A row a true instance, and one a scene (instance_index −1); scores as the protocol defines."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One method's prediction of one true scene."""
+
+    method: str
+    format: str
+    scene_id: str
+    place: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateFiles(Stage):
+    """Score any methods' scenes, read as they lie on disk, against the truth, side by side."""
+
+    name: ClassVar[str] = "evaluate"
+    folder: ClassVar[str] = "comparison"
+    revision: ClassVar[int] = 1
+    schema = COMPARISON
+    unit_column: ClassVar[str] = "pair_index"
+    unit_noun: ClassVar[str] = "predicted scenes"
+
+    pred: tuple[str, ...] = ()
+    """NAME=PATH, one or more: what the method is called, and its files (docs/evaluation.md)."""
+    gt: Path = Path()
+    """The truth: a workspace, MIDI's 3D-FRONT, or a folder of GLBs."""
+    method: tuple[str, ...] = ()
+    """Layout of each --pred, or one for all: datagen, iscene, midi, scenegen, partcrafter, gen3dsr
+    or glb. By default NAME if it is one of these, else datagen for a workspace, else glb."""
+    gt_format: GtFormat = "auto"
+    """Layout of --gt."""
+    comparison: Comparison = field(default_factory=Comparison)
+    scenes_per_shard: int = 64
+    """Predicted scenes a shard."""
+    out: Path | None = field(default=None, metadata={"identity": False})
+    """Where the result goes. Default: ROOT/comparison."""
+    allow_absent: bool = field(default=False, metadata={"identity": False})
+    """Exit code 0 although true scenes have no prediction."""
+
+    def identity(self, inputs: Inputs) -> Identity:
+        """Files are known by their names and bytes, wherever they lie."""
+        identity = super().identity(inputs)
+        fields = {k: v for k, v in identity.fields.items() if k not in ("pred", "gt", "method")}
+        pairs = self.pairs()
+        named = {pair.method: pair.format for pair in pairs}
+        fields["methods"] = [f"{name}: {layout}" for name, layout in named.items()]
+        scene_ids = sorted({pair.scene_id for pair in pairs})
+        digests = {
+            f"pred {name}": digest_of(pair.place for pair in pairs if pair.method == name)
+            for name in named
+        }
+        digests["gt"] = self.truth().fingerprint(scene_ids)
+        return replace(identity, fields=fields, inputs=digests)
+
+    def output(self, root: Folder, inputs: Inputs) -> Output:
+        folder = root / self.folder if self.out is None else Folder.at(str(self.out))
+        return replace(super().output(root, inputs), folder=folder)
+
+    def units(self, inputs: Inputs) -> Sequence[int]:
+        return range(len(self.pairs()))
+
+    def truth(self) -> Truth:
+        if not self.gt.is_dir() and not self.gt.is_file():
+            raise DatasetError(f"--gt {self.gt}: no such file or folder; check the name.")
+        return open_truth(self.gt, self.gt_format)
+
+    def predictions(self) -> dict[str, tuple[str, dict[str, Path]]]:
+        """Return each method's layout and its scenes.
+
+        Raises:
+            ConfigError: a --pred or --method is not understood.
+            DatasetError: a path holds no scene.
+        """
+        if not self.pred or len(self.method) not in (0, 1, len(self.pred)):
+            raise ConfigError(
+                f"{len(self.pred)} --pred and {len(self.method)} --method; expected at least one "
+                "--pred NAME=PATH, and as many --method, one, or none."
+            )
+        layouts = self.method * len(self.pred) if len(self.method) == 1 else self.method
+        found: dict[str, tuple[str, dict[str, Path]]] = {}
+        for index, words in enumerate(self.pred):
+            name, equals, path = words.partition("=")
+            if not equals or not name or not path or name in found:
+                raise ConfigError(
+                    f"--pred {words}: expected NAME=PATH, every NAME once; for example "
+                    "--pred midi=results/midi ours=dataset."
+                )
+            layout = layouts[index] if layouts else _layout_of(name, Path(path))
+            if layout not in PREDICTED:
+                raise ConfigError(
+                    f"--method {layout}: unknown. Expected one of {', '.join(PREDICTED)}."
+                )
+            found[name] = layout, found_scenes(Path(path), PREDICTED[layout], f"--pred {name}=")
+        return found
+
+    def pairs(self) -> list[Pair]:
+        """Return what is scored: each method's scenes that have a truth, by id.
+
+        Raises:
+            DatasetError: a method has no scene id in common with the truth.
+        """
+        true_ids = self.truth().ids()
+        pairs = []
+        for name, (layout, scenes) in self.predictions().items():
+            if len(scenes) == len(true_ids) == 1:  # one scene on both sides, whatever their names
+                scenes = dict(zip(true_ids, scenes.values(), strict=True))
+            common = sorted(set(scenes) & true_ids)
+            if not common:
+                raise DatasetError(
+                    f"--pred {name}: none of its {len(scenes)} scenes has a truth among the "
+                    f"{len(true_ids)}. Predicted ids begin {sorted(scenes)[:3]}, true ones "
+                    f"{sorted(true_ids)[:3]}. Rename the files so that the ids agree."
+                )
+            pairs += [Pair(name, layout, scene_id, scenes[scene_id]) for scene_id in common]
+        return pairs
+
+    @contextmanager
+    def open(self, inputs: Inputs, context: WorkerContext) -> Iterator[Process]:
+        pairs, truth = self.pairs(), self.truth()
+
+        def process(pair_index: int) -> list[Row]:
+            pair = pairs[pair_index]
+            layout = PREDICTED[pair.format]
+            true = truth.read(pair.scene_id)
+            rows = comparison_rows(
+                layout.read(pair.place), layout, true, truth.layout, self.comparison
+            )
+            key = {"method": pair.method, "format": pair.format, "scene_id": pair.scene_id}
+            for warning in rows[0]["warnings"]:
+                logger.warning(f"evaluate: {pair.method}, scene {pair.scene_id}: {warning}")
+            empty = dict.fromkeys(COMPARISON.names)
+            return [{**empty, "pair_index": pair_index, **key, **row} for row in rows]
+
+        yield process
+
+    def run(self, root: Folder, executor: Executor, options: RunOptions) -> Dataset:
+        """Score what can be scored, however many scenes fail, and write the summary."""
+        dataset = super().run(root, executor, replace(options, max_failed_fraction=1.0))
+        self._write_summary(dataset)
+        return dataset
+
+    def complete(self, dataset: Dataset) -> bool:
+        """Say whether every true scene was scored for every method; the exit code."""
+        absent = sum(self._absent().values())
+        return not dataset.manifest["failed"] and (self.allow_absent or not absent)
+
+    def _absent(self) -> dict[str, int]:
+        truth = self.truth()
+        scored = Counter(pair.method for pair in self.pairs())
+        return {name: len(truth.ids()) - n if truth.whole else 0 for name, n in scored.items()}
+
+    def _write_summary(self, dataset: Dataset) -> None:
+        pairs = self.pairs()
+        failed = Counter(pairs[item["unit"]].method for item in dataset.manifest["failed"])
+        methods = list(dict.fromkeys(pair.method for pair in pairs))
+        rows = list(dataset) if dataset.manifest["shards"] else []
+        seed = self.comparison.seed
+        summaries = summarise_methods(rows, methods, failed, self._absent(), seed=seed)
+        published = read_published(manifests_folder() / PUBLISHED)
+        settings = self._settings(rows)
+        lines = [
+            f"- not scored: {pairs[item['unit']].method}, scene {pairs[item['unit']].scene_id}: "
+            f"{item['reason']}"
+            for item in dataset.manifest["failed"]
+        ]
+        text = markdown(summaries, published, settings)
+        text += "\n".join(["", *lines, ""]) if lines else ""
+        for name, content in (
+            ("summary.md", text),
+            ("summary.tex", latex(summaries, published, settings)),
+            ("summary.csv", as_csv(summaries, published)),
+        ):
+            dataset.folder.write_bytes(name, content.encode())
+
+    def _settings(self, rows: Sequence[dict[str, Any]]) -> str:
+        how = self.comparison
+        used = sorted({(row["align"], row["matched_by"], row["chamfer"]) for row in rows})
+        words = "; ".join(f"aligned by {a}, matched by {m}, CD = {c}" for a, m, c in used)
+        points = rows[0]["points"] if rows else how.points
+        return (
+            f"Protocol {how.protocol}: {words}; {points} surface samples; seed {how.seed}; "
+            f"collisions deeper than {TOLERANCE:.1%} of the scene's extent."
+        )
+
+
+def manifests_folder() -> Path:
+    """Return ``manifests/``: inside the package when installed, else beside it."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "manifests"
+    return inside if inside.is_dir() else package.parent / "manifests"
+
+
+def _layout_of(name: str, path: Path) -> str:
+    if name.lower() in PREDICTED:
+        return name.lower()
+    ours = (path / "predictions").is_dir() or (path / "manifest.json").is_file()
+    return "datagen" if ours else "glb"
