@@ -61,14 +61,18 @@ def kill_one(kind: str, driver: "subprocess.Popen[bytes]", choice: float) -> Non
         driver.kill()
         driver.wait()
         return
-    candidates = [
-        process
-        for process in psutil.Process(driver.pid).children(recursive=True)
-        if kind in " ".join(process.cmdline()[:2])
-    ]
+    children = psutil.Process(driver.pid).children(recursive=True)
+    candidates = [process for process in children if is_a(process, kind)]
     if candidates:
         victim = candidates[int(choice * len(candidates))]
         victim.send_signal(signal.SIGKILL)
+
+
+def is_a(process: psutil.Process, kind: str) -> bool:
+    try:
+        return kind in " ".join(process.cmdline()[:2])
+    except psutil.NoSuchProcess:  # it ended since it was listed
+        return False
 
 
 def test_random_kills_change_no_camera_mask_or_visibility(tmp_path):

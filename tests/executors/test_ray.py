@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -52,11 +53,19 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def kill(process: psutil.Process) -> None:
+    with suppress(psutil.NoSuchProcess):  # one death may bring on another
+        process.kill()
+
+
 def family(driver: int) -> dict[str, list[psutil.Process]]:
     """Return the processes that descend from the driver, by what they are."""
     found: dict[str, list[psutil.Process]] = {}
     for process in psutil.Process(driver).children(recursive=True):
-        words = " ".join(process.cmdline())
+        try:
+            words = " ".join(process.cmdline())
+        except psutil.NoSuchProcess:  # it ended since it was listed
+            continue
         for kind in ("gcs_server", "raylet/raylet", "ray::_Worker", "blender_scripts/worker.py"):
             if kind in words.split(" --")[0]:
                 found.setdefault(kind, []).append(process)
@@ -81,8 +90,7 @@ def running(tmp_path) -> Iterator["subprocess.Popen[str]"]:
     driver.kill()
     driver.communicate()
     for process in everybody:
-        if process.is_running():
-            process.kill()
+        kill(process)
 
 
 @pytest.mark.blender
@@ -99,7 +107,7 @@ def test_kill_leaves_no_orphan_and_the_rerun_gives_the_same_bytes(
         "all of Ray": [*members["gcs_server"], *members["raylet/raylet"], *members["ray::_Worker"]],
     }[victim]
     for process in victims:
-        process.kill()
+        kill(process)
     _, words = running.communicate(timeout=150)
     if victim in ("driver", "all of Ray"):  # without the others, workers that are up may finish
         assert running.returncode != 0
