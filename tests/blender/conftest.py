@@ -67,9 +67,9 @@ def write_prepared(
     return write
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def blender(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BlenderProcess]:
-    """Yield one Blender, one thread, that lives as long as the tests."""
+    """Yield one Blender, one thread, for the tests of a file: an idle one may keep a core busy."""
     log_path = tmp_path_factory.mktemp("blender") / "blender.log"
     with BlenderProcess(log_path, threads=1) as process:
         yield process
