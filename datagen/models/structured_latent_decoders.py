@@ -34,15 +34,25 @@ class SparseTransformer(nn.Module):
 
     def __init__(
         self,
-        latent_channels: int,
+        resolution: int,
         model_channels: int,
+        latent_channels: int,
         num_blocks: int,
-        num_heads: int,
-        mlp_ratio: float,
-        window_size: int,
+        num_heads: int | None = None,
+        num_head_channels: int = 64,
+        mlp_ratio: float = 4,
+        attn_mode: Literal["swin"] = "swin",
+        window_size: int = 8,
+        pe_mode: Literal["ape"] = "ape",
+        use_fp16: bool = False,
+        qk_rms_norm: bool = False,
+        representation_config: dict[str, Any] | None = None,
     ) -> None:
+        """Build with the published arguments, which all decoders share."""
         super().__init__()
-        self.window_size = window_size
+        self.resolution, self.window_size, self.use_fp16 = resolution, window_size, use_fp16
+        self.config = representation_config or {}
+        num_heads = num_heads or model_channels // num_head_channels
         self.input_layer = nn.Linear(latent_channels, model_channels)
         self.blocks = nn.ModuleList(
             WindowBlock(model_channels, num_heads, mlp_ratio) for _ in range(num_blocks)
@@ -79,35 +89,17 @@ class WindowBlock(nn.Module):
 class SLatMeshDecoder(SparseTransformer):
     """Latents to the cubes of a mesh: 64 cubes a voxel, at four times the resolution."""
 
-    def __init__(
-        self,
-        resolution: int,
-        model_channels: int,
-        latent_channels: int,
-        num_blocks: int,
-        num_heads: int | None = None,
-        num_head_channels: int = 64,
-        mlp_ratio: float = 4,
-        attn_mode: Literal["swin"] = "swin",
-        window_size: int = 8,
-        pe_mode: Literal["ape"] = "ape",
-        use_fp16: bool = False,
-        qk_rms_norm: bool = False,
-        representation_config: dict[str, Any] | None = None,
-    ) -> None:
-        """Build with the published arguments."""
-        num_heads = num_heads or model_channels // num_head_channels
-        super().__init__(
-            latent_channels, model_channels, num_blocks, num_heads, mlp_ratio, window_size
-        )
-        self.resolution = resolution
-        self.use_color = bool((representation_config or {}).get("use_color", False))
+    def __init__(self, **published: Any) -> None:
+        """Build with the published arguments: see ``SparseTransformer``."""
+        super().__init__(**published)
+        model_channels = self.input_layer.out_features
+        self.use_color = bool(self.config.get("use_color", False))
         quarter, eighth = model_channels // 4, model_channels // 8
         self.upsample = nn.ModuleList(
             [SubdivideBlock(model_channels, quarter), SubdivideBlock(quarter, eighth)]
         )
         self.out_layer = nn.Linear(eighth, 101 if self.use_color else 53)
-        if use_fp16:
+        if self.use_fp16:
             convert_to_fp16(self.blocks, self.upsample)
 
     def forward(self, feats: Tensor, sites: Sites) -> tuple[Tensor, Sites]:
@@ -175,34 +167,15 @@ class Gaussians:
 class SLatGaussianDecoder(SparseTransformer):
     """Latents to a fixed number of Gaussians a voxel."""
 
-    def __init__(
-        self,
-        resolution: int,
-        model_channels: int,
-        latent_channels: int,
-        num_blocks: int,
-        num_heads: int | None = None,
-        num_head_channels: int = 64,
-        mlp_ratio: float = 4,
-        attn_mode: Literal["swin"] = "swin",
-        window_size: int = 8,
-        pe_mode: Literal["ape"] = "ape",
-        use_fp16: bool = False,
-        qk_rms_norm: bool = False,
-        representation_config: dict[str, Any] | None = None,
-    ) -> None:
-        """Build with the published arguments."""
-        num_heads = num_heads or model_channels // num_head_channels
-        super().__init__(
-            latent_channels, model_channels, num_blocks, num_heads, mlp_ratio, window_size
-        )
-        self.resolution = resolution
-        self.config = representation_config or {}
+    def __init__(self, **published: Any) -> None:
+        """Build with the published arguments: see ``SparseTransformer``."""
+        super().__init__(**published)
         count = self.config["num_gaussians"]
         self.offset_perturbation: Tensor
         self.register_buffer("offset_perturbation", self._perturbation(count))
+        model_channels = self.input_layer.out_features
         self.out_layer = nn.Linear(model_channels, sum(_widths(count).values()))
-        if use_fp16:
+        if self.use_fp16:
             convert_to_fp16(self.blocks)
 
     def forward(self, feats: Tensor, sites: Sites) -> Tensor:
