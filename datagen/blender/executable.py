@@ -84,7 +84,7 @@ def _words_of_version(program: str) -> str:
             text=True,
             errors="replace",
             timeout=VERSION_TIMEOUT_S,
-            stdin=subprocess.DEVNULL,
+            input="",  # a program that asks for words finds none
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:

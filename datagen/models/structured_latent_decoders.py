@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datagen.models.attention import FeedForward
+from datagen.models.attention import FeedForward, SelfAttention
 from datagen.models.sparse import (
     Sites,
     SparseConv3d,
@@ -22,9 +22,9 @@ from datagen.models.sparse import (
     subdivide,
 )
 from datagen.models.structured_latent_flow import (
-    SparseSelfAttention,
     convert_to_fp16,
     layer_norm,
+    project,
     torso_dtype,
 )
 
@@ -74,12 +74,12 @@ class WindowBlock(nn.Module):
 
     def __init__(self, channels: int, num_heads: int, mlp_ratio: float) -> None:
         super().__init__()
-        self.attn = SparseSelfAttention(channels, num_heads)
+        self.attn = SelfAttention(channels, num_heads, qk_rms_norm=False)
         self.mlp = FeedForward(channels, mlp_ratio)
 
     def forward(self, x: Tensor, sites: Sites, window_size: int, shift: int) -> Tensor:
         """Map features (N, C) to (N, C)."""
-        q, k, v = self.attn.project(layer_norm(x))
+        q, k, v = project(self.attn, layer_norm(x))
         attended = attend_in_groups(q, k, v, sites.windows(window_size, shift))
         x = x + self.attn.to_out(attended.flatten(1))
         y: Tensor = x + self.mlp(layer_norm(x))

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datagen.models.attention import FeedForward, MultiHeadRMSNorm
+from datagen.models.attention import CrossAttention, FeedForward, SelfAttention
 from datagen.models.sparse import (
     Sites,
     SparseConv3d,
@@ -145,8 +145,8 @@ class SparseCrossBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.norm2 = nn.LayerNorm(channels, eps=1e-6)
-        self.self_attn = SparseSelfAttention(channels, num_heads, qk_rms_norm=qk_rms_norm)
-        self.cross_attn = SparseCrossAttention(channels, cond_channels, num_heads)
+        self.self_attn = SelfAttention(channels, num_heads, qk_rms_norm=qk_rms_norm)
+        self.cross_attn = CrossAttention(channels, cond_channels, num_heads)
         self.mlp = FeedForward(channels, mlp_ratio)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(channels, 6 * channels))
 
@@ -155,53 +155,27 @@ class SparseCrossBlock(nn.Module):
         modulation = self.adaLN_modulation(emb)[sites.sample].chunk(6, dim=1)
         shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp = modulation
         h = layer_norm(x) * (1 + scale_msa) + shift_msa
-        q, k, v = self.self_attn.project(h)
+        q, k, v = project(self.self_attn, h)
         attended = attend_in_groups(q, k, v, sites.by_sample)
         x = x + self.self_attn.to_out(attended.flatten(1)) * gate_msa
-        x = x + self.cross_attn(layer_norm(x, self.norm2), cond, sites)
+        x = x + cross_attend(self.cross_attn, layer_norm(x, self.norm2), cond, sites)
         h = layer_norm(x) * (1 + scale_mlp) + shift_mlp
         y: Tensor = x + self.mlp(h) * gate_mlp
         return y
 
 
-class SparseSelfAttention(nn.Module):
-    """The projections of self-attention; who attends to whom is the caller's."""
-
-    def __init__(self, channels: int, num_heads: int, *, qk_rms_norm: bool = False) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.to_qkv = nn.Linear(channels, 3 * channels)
-        self.q_rms_norm: nn.Module = nn.Identity()
-        self.k_rms_norm: nn.Module = nn.Identity()
-        if qk_rms_norm:
-            self.q_rms_norm = MultiHeadRMSNorm(num_heads, channels // num_heads)
-            self.k_rms_norm = MultiHeadRMSNorm(num_heads, channels // num_heads)
-        self.to_out = nn.Linear(channels, channels)
-
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, keys and values (N, H, D) of features (N, C)."""
-        q, k, v = self.to_qkv(x).unflatten(1, (3, self.num_heads, -1)).unbind(1)
-        return self.q_rms_norm(q), self.k_rms_norm(k), v
+def project(attention: SelfAttention, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return queries, keys and values (N, H, D) of features (N, C)."""
+    q, k, v = attention.to_qkv(x).unflatten(1, (3, attention.num_heads, -1)).unbind(1)
+    return attention.q_rms_norm(q), attention.k_rms_norm(k), v
 
 
-class SparseCrossAttention(nn.Module):
-    """Attention of each sample's sites to its own condition tokens."""
-
-    def __init__(self, channels: int, cond_channels: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.to_q = nn.Linear(channels, channels)
-        self.to_kv = nn.Linear(cond_channels, 2 * channels)
-        self.to_out = nn.Linear(channels, channels)
-
-    def forward(self, x: Tensor, cond: Tensor, sites: Sites) -> Tensor:
-        """Map features (N, C) to (N, C), given tokens (B, T, C)."""
-        q = self.to_q(x).unflatten(1, (self.num_heads, -1))
-        kv = self.to_kv(cond).unflatten(2, (2, self.num_heads, -1))
-        k, v = kv.unbind(2)
-        attended = attend_to_tokens(q, k, v, sites.by_sample)
-        out: Tensor = self.to_out(attended.flatten(1))
-        return out
+def cross_attend(attention: CrossAttention, x: Tensor, cond: Tensor, sites: Sites) -> Tensor:
+    """Let each sample's sites (N, C) attend to its own condition tokens (B, T, C): (N, C)."""
+    q = attention.to_q(x).unflatten(1, (attention.num_heads, -1))
+    k, v = attention.to_kv(cond).unflatten(2, (2, attention.num_heads, -1)).unbind(2)
+    out: Tensor = attention.to_out(attend_to_tokens(q, k, v, sites.by_sample).flatten(1))
+    return out
 
 
 def layer_norm(x: Tensor, norm: nn.LayerNorm | None = None) -> Tensor:

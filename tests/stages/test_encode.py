@@ -26,6 +26,14 @@ from datagen.voxels import (
 from tests.stages.shapes import write_assets
 
 NUM_VIEWS = 6
+PUBLISHED_KIND = {
+    "in_channels": 1,
+    "latent_channels": 8,
+    "num_res_blocks": 1,
+    "num_res_blocks_middle": 1,
+    "channels": [4, 8, 16],
+}
+"""A small encoder of TRELLIS's kind."""
 DROPPED = 2
 
 
@@ -103,16 +111,9 @@ def test_batches_cut_anywhere_give_the_same_latents(root):
 
 
 def test_latents_are_the_published_encoders_means_of_the_stored_voxels(root, tmp_path):
-    arguments = {
-        "in_channels": 1,
-        "latent_channels": 8,
-        "num_res_blocks": 1,
-        "num_res_blocks_middle": 1,
-        "channels": [4, 8, 16],
-    }
     torch.manual_seed(0)
-    encoder = SparseStructureEncoder(**arguments)
-    save_model(encoder, tmp_path / "ss_enc", arguments)
+    encoder = SparseStructureEncoder(**PUBLISHED_KIND)
+    save_model(encoder, tmp_path / "ss_enc", PUBLISHED_KIND)
     row = encode(root, encoder=str(tmp_path / "ss_enc"))[3]
     grids = torch.from_numpy(unpack_occupancy(row["occupancy"].tobytes())).float()
     with torch.inference_mode():
@@ -166,28 +167,15 @@ def test_fields_that_cannot_work_are_refused(fields, message):
 
 
 def test_encoder_of_another_latent_shape_is_refused(root, tmp_path):
-    arguments = {
-        "in_channels": 1,
-        "latent_channels": 4,
-        "num_res_blocks": 1,
-        "num_res_blocks_middle": 1,
-        "channels": [4, 8],
-    }
+    arguments = PUBLISHED_KIND | {"latent_channels": 4, "channels": [4, 8]}
     save_model(SparseStructureEncoder(**arguments), tmp_path / "ss_enc", arguments)
     with pytest.raises(StageError, match=r"latents of \(4, 32, 32, 32\), expected"):
         run(root, encoder=str(tmp_path / "ss_enc"))
 
 
 def test_encoder_with_a_missing_key_is_refused_by_the_keys_name(root, tmp_path):
-    arguments = {
-        "in_channels": 1,
-        "latent_channels": 8,
-        "num_res_blocks": 1,
-        "num_res_blocks_middle": 1,
-        "channels": [4, 8, 16],
-    }
-    encoder = SparseStructureEncoder(**arguments)
-    save_model(encoder, tmp_path / "ss_enc", arguments)
+    encoder = SparseStructureEncoder(**PUBLISHED_KIND)
+    save_model(encoder, tmp_path / "ss_enc", PUBLISHED_KIND)
     tensors = {key: value.contiguous() for key, value in encoder.state_dict().items()}
     del tensors["input_layer.bias"]
     save_file(tensors, tmp_path / "ss_enc.safetensors")
