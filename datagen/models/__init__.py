@@ -7,11 +7,13 @@ from datagen.models.scene_model import MODEL_ARGS, ModelSize, SceneModel, build_
 from datagen.models.sparse_structure_flow import SparseStructureFlowModel
 from datagen.models.sparse_structure_vae import SparseStructureDecoder, SparseStructureEncoder
 from datagen.models.structured_latent_decoders import SLatGaussianDecoder, SLatMeshDecoder
+from datagen.models.structured_latent_encoder import SLatEncoder
 from datagen.models.structured_latent_flow import SLatFlowModel
 
 __all__ = [
     "MODEL_ARGS",
     "ModelSize",
+    "SLatEncoder",
     "SLatFlowModel",
     "SLatGaussianDecoder",
     "SLatMeshDecoder",

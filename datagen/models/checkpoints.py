@@ -21,10 +21,12 @@ from datagen.models.small_autoencoder import (
 from datagen.models.sparse_structure_flow import SparseStructureFlowModel
 from datagen.models.sparse_structure_vae import SparseStructureDecoder, SparseStructureEncoder
 from datagen.models.structured_latent_decoders import SLatGaussianDecoder, SLatMeshDecoder
+from datagen.models.structured_latent_encoder import SLatEncoder
 from datagen.models.structured_latent_flow import SLatFlowModel
 
 MODELS: dict[str, type[nn.Module]] = {
     "ElasticSLatFlowModel": SLatFlowModel,  # the same weights, trained in another way
+    "SLatEncoder": SLatEncoder,
     "SLatFlowModel": SLatFlowModel,
     "SLatGaussianDecoder": SLatGaussianDecoder,
     "SLatMeshDecoder": SLatMeshDecoder,

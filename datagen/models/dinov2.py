@@ -45,7 +45,8 @@ class DinoV2:
         self.size_px: int = config.image_size
         self.channels: int = config.hidden_size
         patches = (config.image_size // config.patch_size) ** 2
-        self.num_tokens: int = 1 + config.num_register_tokens + patches
+        self._num_extra: int = 1 + config.num_register_tokens
+        self.num_tokens: int = self._num_extra + patches
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "DinoV2":
         return self
@@ -56,16 +57,31 @@ class DinoV2:
 
         T is 1 class token, the registers, then the patches row by row: 1374 of ViT-L at 518 px.
         """
+        features = self._features(images.flatten(0, 1))
+        tokens = F.layer_norm(features, features.shape[-1:]).to(images.device)
+        return tokens.reshape(*images.shape[:2], self.num_tokens, self.channels)
+
+    @torch.no_grad()
+    def patch_features(self, images: Tensor) -> Tensor:
+        """Encode (K, S, S, 3), uint8, to maps (K, C, S / 14, S / 14) of the patches' features.
+
+        They are those before the last norm, as they are: what TRELLIS averages on voxels.
+        """
+        side = math.isqrt(self.num_tokens - self._num_extra)
+        patches = self._features(images)[:, self._num_extra :]
+        return patches.transpose(1, 2).reshape(len(images), self.channels, side, side)
+
+    def _features(self, images: Tensor) -> Tensor:
+        """Return the features (K, T, C) of images (K, S, S, 3), uint8."""
         device = self._network.device
         mean, std = (
             torch.tensor(values, device=device)[:, None, None]
             for values in (IMAGENET_MEAN, IMAGENET_STD)
         )
-        pixels = images.to(device).flatten(0, 1).permute(0, 3, 1, 2).float() / 255
+        pixels = images.to(device).permute(0, 3, 1, 2).float() / 255
         with torch.autocast(device.type, enabled=False):
-            features = self._network(((pixels - mean) / std).contiguous()).last_hidden_state
-        tokens = F.layer_norm(features, features.shape[-1:]).to(images.device)
-        return tokens.reshape(*images.shape[:2], self.num_tokens, self.channels)
+            features: Tensor = self._network(((pixels - mean) / std).contiguous()).last_hidden_state
+        return features
 
 
 def load_dinov2(source: str, device: str | torch.device) -> DinoV2:

@@ -77,6 +77,11 @@ COLUMNS = {
         "scene_latent": "Latent of the whole scene.",
         "instance_latents": "Latents of the N instances, each at its place in the scene.",
         "occupancy": "N + 1 grids of 64³ bits, the scene first; bits little-endian, x slowest.",
+        "slat_counts": "Occupied voxels of the scene, then of each of the N instances; V in all.",
+        "slat_coords": "The V voxels, 0..63 along x, y, z.",
+        "slat_features": "Their V·C image features, voxel by voxel, averaged over the views that "
+        "show each.",
+        "slat_seen": "How many views show each voxel; 0: its features are the mean of all views.",
     },
     "predictions": {
         **VIEW,

@@ -151,6 +151,16 @@ LATENTS = pa.schema(
     ]
 )
 
+SLAT = pa.schema(
+    [
+        ("slat_counts", pa.list_(pa.int32())),
+        tensor_field("slat_coords", np.uint8, (-1, 3)),
+        tensor_field("slat_features", np.float16, (-1,)),
+        tensor_field("slat_seen", np.uint16, (-1,)),
+    ]
+)
+"""Further columns of ``latents``, where they are asked for."""
+
 PREDICTIONS = pa.schema(
     [
         ("layout_id", pa.int64()),

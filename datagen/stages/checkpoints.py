@@ -51,10 +51,19 @@ def checkpoint_fingerprint(name: str, role: Role) -> str:
             f"{name}: holds a {kind}, expected a sparse-structure {role}. Give --{role} small, or "
             f"a checkpoint such as TRELLIS's ss_{role[:3]}_conv3d_16l8_fp16."
         )
-    with weights.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = weights_sha256(resolve_checkpoint(name, role))
     check_published(name, weights.name, digest)
     return digest
+
+
+def weights_sha256(name: str) -> str:
+    """Return the sha256 of the weights of a checkpoint of any kind.
+
+    Raises:
+        DatasetError: there is no such checkpoint.
+    """
+    with find_checkpoint(name)[1].open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_published(name: str, file_name: str, digest: str) -> None:

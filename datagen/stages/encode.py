@@ -1,20 +1,22 @@
 """``datagen encode``: view-centric voxels of every kept view, and their latents."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import ClassVar, Literal
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
 from datagen.core.frames import Floats
 from datagen.core.seeding import rng_for
 from datagen.errors import ConfigError, DatasetError, RowError, StageError
-from datagen.shards import Dataset, Identity, Row
-from datagen.shards.schemas import GRID_BYTES, LATENT_SHAPE, LATENTS
+from datagen.shards import Dataset, Folder, Identity, Output, Row
+from datagen.shards.schemas import GRID_BYTES, LATENT_SHAPE, LATENTS, SLAT
 from datagen.stages.checkpoints import (
     checkpoint_fingerprint,
     load_autoencoder,
@@ -22,10 +24,13 @@ from datagen.stages.checkpoints import (
     torch_threads,
 )
 from datagen.stages.scenes import SceneMeshes, SceneReader
-from datagen.stages.stage import Inputs, Process, Stage, WorkerContext
+from datagen.stages.slat_features import SLAT_FEATURES, SlatConfig, SlatFeatures
+from datagen.stages.stage import Inputs, Process, Stage, WorkerContext, stable_fields
 from datagen.voxels import pack_occupancy, view_centric_transform, voxelize_views
 
-STORABLE = ("latents", "occupancy")
+STORABLE = ("latents", "occupancy", SLAT_FEATURES)
+AddColumns = Callable[[NDArray[np.bool_], Floats], Row]
+"""From a view's voxels (N + 1, 64, 64, 64) and its frame (4, 4) to further columns of its row."""
 BATCHES_AHEAD = 4  # batches of voxels made while others are encoded: 32 MiB at 32 grids a batch
 
 
@@ -50,7 +55,10 @@ class EncodeLatents(Stage):
     """How a view turns its scene: about the up axis only, or with the whole camera."""
     store: str = "latents,occupancy"
     """What is kept of a view, by commas: latents (64 kB an instance; training), occupancy (its
-    voxels as bits, 32 kB before compression; previews and evaluation)."""
+    voxels as bits, 32 kB before compression; previews and evaluation), slat_features (features of
+    the occupied voxels; training of the second stage)."""
+    slat: SlatConfig = field(default_factory=SlatConfig, metadata={"identity": False})
+    """Of slat_features."""
     views_per_scene: int | None = None
     """Encode this many of a scene's kept views, drawn at random; all by default."""
     solid: bool = False
@@ -63,10 +71,10 @@ class EncodeLatents(Stage):
     """Of the choice of views."""
 
     def __post_init__(self) -> None:
-        for field in ("batch_size", "scenes_per_shard", "views_per_scene"):
-            value = getattr(self, field)
+        for name in ("batch_size", "scenes_per_shard", "views_per_scene"):
+            value = getattr(self, name)
             if value is not None and value < 1:
-                raise ConfigError(f"{field} must be at least 1, got {value}.")
+                raise ConfigError(f"{name} must be at least 1, got {value}.")
         if not self.stored or not set(self.stored) <= set(STORABLE):
             raise ConfigError(
                 f"store is {self.store!r}. Expected one or more of {', '.join(STORABLE)}, "
@@ -81,10 +89,20 @@ class EncodeLatents(Stage):
     def identity(self, inputs: Inputs) -> Identity:
         """The encoder is known by its weights."""
         identity = super().identity(inputs)
-        if "latents" not in self.stored:
-            return identity
-        encoder = checkpoint_fingerprint(self.encoder, "encoder")
-        return replace(identity, inputs={**identity.inputs, "encoder": encoder})
+        fields, weights = dict(identity.fields), dict[str, str]()
+        if "latents" in self.stored:
+            weights["encoder"] = checkpoint_fingerprint(self.encoder, "encoder")
+        if SLAT_FEATURES in self.stored:
+            fields |= stable_fields(self.slat)
+            weights |= self.slat.fingerprints()
+        return replace(identity, fields=fields, inputs={**identity.inputs, **weights})
+
+    def output(self, root: Folder, inputs: Inputs) -> Output:
+        """Columns of the second stage are there where they are asked for."""
+        output = super().output(root, inputs)
+        if SLAT_FEATURES not in self.stored:
+            return output
+        return replace(output, schema=pa.schema([*self.schema, *SLAT]))
 
     def units(self, inputs: Inputs) -> Sequence[int]:
         return inputs["renders"].units()
@@ -96,6 +114,9 @@ class EncodeLatents(Stage):
         encoder = None
         if "latents" in self.stored:
             encoder = load_autoencoder(self.encoder, "encoder", device)
+        slat = None
+        if SLAT_FEATURES in self.stored:
+            slat = SlatFeatures(self.slat, self.seed, device)
 
         def process(layout_id: int) -> list[Row]:
             columns = ["view_index", "kept", "world_to_camera"]
@@ -104,7 +125,11 @@ class EncodeLatents(Stage):
             if not views:
                 return []
             [layout] = inputs["layouts"].rows_of(layout_id)
-            return self._encode_scene(layout_id, reader.read(layout), views, encoder, device)
+            scene = reader.read(layout)
+            add: AddColumns | None = None
+            if slat is not None:
+                add = partial(slat.columns, slat.views_of(inputs["renders"], layout_id))
+            return self._encode_scene(layout_id, scene, views, encoder, device, add)
 
         with torch_threads(context.threads):
             yield process
@@ -127,6 +152,7 @@ class EncodeLatents(Stage):
         views: list[Row],
         encoder: torch.nn.Module | None,
         device: torch.device,
+        add: AddColumns | None,
     ) -> list[Row]:
         """Return a row a view. Chunks of views are voxelised ahead, in a thread of their own."""
         vertices = scene.vertices
@@ -155,6 +181,7 @@ class EncodeLatents(Stage):
                         "instance_latents": None if latents is None else latents[index, 1:],
                         "occupancy": _packed(grids) if "occupancy" in self.stored else None,
                     }
+                    | (add(grids, to_canonical[first + index]) if add else {})
                 )
         return rows
 
@@ -187,7 +214,7 @@ def check_stored(latents: Dataset, wanted: str, verb: str) -> None:
     Raises:
         DatasetError: it was encoded without.
     """
-    store = latents.fields.get("store", ",".join(STORABLE))
+    store = latents.fields.get("store", "latents,occupancy")
     if wanted not in store:
         raise DatasetError(
             f"{verb}: {latents.folder} was made with --store {store}, and {wanted} is needed here. "

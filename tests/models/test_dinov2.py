@@ -88,6 +88,19 @@ def test_both_layouts_give_the_tokens_of_a_plain_network(published):
         torch.testing.assert_close(tokens.flatten(0, 1), expected, atol=2e-4, rtol=2e-4)
 
 
+def test_patch_features_are_the_patches_before_the_last_norm_row_by_row(published):
+    images = random_images()[0]
+    pixels = images.permute(0, 3, 1, 2) / 255
+    mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[:, :, None, None]
+    expected = plain_x_prenorm(dinov2_weights(), (pixels - mean) / std)[:, 1 + REGISTERS :]
+    features = load_dinov2(str(published / "folder"), "cpu").patch_features(images)
+    assert features.shape == (len(images), CHANNELS, SIDE, SIDE)
+    for row in range(SIDE):
+        for column in range(SIDE):
+            patch = expected[:, SIDE * row + column]
+            torch.testing.assert_close(features[:, :, row, column], patch, atol=2e-4, rtol=2e-4)
+
+
 def test_published_size_has_1374_tokens_of_1024_channels():
     config = transformers.Dinov2WithRegistersConfig(
         hidden_size=1024,

@@ -83,6 +83,7 @@ def test_gaussian_decoder_gives_the_recorded_channels_and_gaussians():
         ("slat_flow_img_dit_L_64l8p2_fp16", 600_432_520),
         ("slat_dec_mesh_swin8_B_64l8m256c_fp16", 90_926_693),
         ("slat_dec_gs_swin8_B_64l8gs32_fp16", 85_369_024),
+        ("slat_enc_swin8_B_64l8_fp16", 85_817_104),
     ],
 )
 def test_published_size_has_the_published_tensors(manifest, parameters):
