@@ -23,6 +23,7 @@ from datagen.models.sparse_structure_vae import SparseStructureDecoder, SparseSt
 from datagen.models.structured_latent_decoders import SLatGaussianDecoder, SLatMeshDecoder
 from datagen.models.structured_latent_encoder import SLatEncoder
 from datagen.models.structured_latent_flow import SLatFlowModel
+from datagen.models.structured_latent_model import StructuredLatentModel
 
 MODELS: dict[str, type[nn.Module]] = {
     "ElasticSLatFlowModel": SLatFlowModel,  # the same weights, trained in another way
@@ -31,6 +32,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "SLatGaussianDecoder": SLatGaussianDecoder,
     "SLatMeshDecoder": SLatMeshDecoder,
     "SceneModel": SceneModel,
+    "StructuredLatentModel": StructuredLatentModel,
     "SmallSparseStructureDecoder": SmallSparseStructureDecoder,
     "SmallSparseStructureEncoder": SmallSparseStructureEncoder,
     "SparseStructureDecoder": SparseStructureDecoder,

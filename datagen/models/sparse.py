@@ -254,7 +254,7 @@ def attend_in_groups(q_NHD: Tensor, k_NHD: Tensor, v_NHD: Tensor, groups: Groups
         mask = None if bool(real.all()) else real[:, None, None]
         q, k, v = (part[rows].transpose(1, 2) for part in (q_NHD, k_NHD, v_NHD))
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        out[rows[real]] = attended.transpose(1, 2)[real]
+        out[rows[real]] = attended.transpose(1, 2)[real].to(out.dtype)  # autocast has its own
     return out
 
 
@@ -283,7 +283,7 @@ def attend_to_tokens(q_NHD: Tensor, k_BTHD: Tensor, v_BTHD: Tensor, groups: Grou
             continue
         rows = groups.order[starts[sample] : starts[sample] + count]
         q, k, v = (p.transpose(0, 1)[None] for p in (q_NHD[rows], k_BTHD[sample], v_BTHD[sample]))
-        out[rows] = F.scaled_dot_product_attention(q, k, v)[0].transpose(0, 1)
+        out[rows] = F.scaled_dot_product_attention(q, k, v)[0].transpose(0, 1).to(out.dtype)
     return out
 
 

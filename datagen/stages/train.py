@@ -16,12 +16,13 @@ import torch
 from datagen.errors import ConfigError, DatasetError
 from datagen.executors.job import Executor
 from datagen.executors.local import available_cores
-from datagen.models import MODEL_ARGS
 from datagen.models.dinov2 import load_dinov2
+from datagen.models.structured_latent_model import SLAT_ARGS
 from datagen.shards import Dataset, Folder, Identity, Output, open_dataset
 from datagen.stages.checkpoints import load_autoencoder, torch_device, torch_threads
 from datagen.stages.encode import check_stored
 from datagen.stages.provenance import provenance
+from datagen.stages.slat_features import SLAT_FEATURES
 from datagen.stages.splits import validation_layouts
 from datagen.stages.stage import Inputs, Stage
 from datagen.training.checkpoints import Checkpoints
@@ -29,12 +30,15 @@ from datagen.training.config import TrainConfig
 from datagen.training.distributed import Ranks, is_distributed
 from datagen.training.initial_weights import initial_files
 from datagen.training.loader import SceneLoader, StreamConfig
+from datagen.training.networks import image_size_px
+from datagen.training.slat_samples import SlatSource
 from datagen.training.sources import SceneSource, open_source
 from datagen.training.trainer import train_flow
 
 logger = logging.getLogger(__name__)
 
 MODEL_FILES = ("model.json", "model.safetensors")
+SLAT_FOLDER = "slat_model"
 LOGS = "logs"
 BEST_FILES = ("best.json", "best.safetensors")
 
@@ -128,13 +132,28 @@ class TrainFlow(Stage):
     def sources(self, inputs: Inputs) -> tuple[list[SceneSource], SceneSource]:
         """Return the training views of every workspace, and the own one's held-out views."""
         pairs = [(inputs["latents"], inputs["renders"]), *self._others(inputs)]
+        wanted, kind = ("latents", SceneSource)
+        if self.is_slat:
+            wanted, kind = (SLAT_FEATURES, SlatSource)
         for latents, _ in pairs:
-            check_stored(latents, "latents", self.name)
-        split = [self._split(open_source(*pair)) for pair in pairs]
+            check_stored(latents, wanted, self.name)
+        split = [self._split(open_source(*pair, kind)) for pair in pairs]
         return [training for training, _ in split], split[0][1]
+
+    @property
+    def is_slat(self) -> bool:
+        """Whether the second stage's network is trained."""
+        return self.config.model in SLAT_ARGS
+
+    def output(self, root: Folder, inputs: Inputs) -> Output:
+        """The second stage's model has a folder of its own, beside the first's."""
+        output = super().output(root, inputs)
+        return replace(output, folder=root / SLAT_FOLDER) if self.is_slat else output
 
     def load_decoder(self, latents: Dataset, device: str) -> torch.nn.Module | None:
         """Return the network that shows what is sampled; None if it is not known."""
+        if self.is_slat:  # what is sampled are features: they are compared as they are
+            return None
         name = self.decoder
         if name is None and latents.fields.get("encoder") == "small":
             name = "small"
@@ -162,6 +181,8 @@ class TrainFlow(Stage):
             for what, ours, theirs in (
                 ("encoder", own.manifest["inputs"], latents.manifest["inputs"]),
                 ("view_frame", own.fields, latents.fields),
+                ("feature_encoder", own.fields, latents.fields),
+                ("slat_encoder", own.manifest["inputs"], latents.manifest["inputs"]),
             ):
                 if ours.get(what) != theirs.get(what):
                     raise DatasetError(
@@ -192,9 +213,8 @@ class TrainJob:
         sources, held_out = stage.sources(self.inputs)
         name = stage.config.image_encoder
         encoder = None if name is None else load_dinov2(name, device)
-        own_size_px = MODEL_ARGS[stage.config.model]["image_encoder"]["size_px"]
         stream = StreamConfig(
-            size_px=encoder.size_px if encoder else own_size_px,
+            size_px=encoder.size_px if encoder else image_size_px(stage.config),
             resize="lanczos4" if encoder else "smooth",
             seed=stage.config.seed,
             weights=stage.mix_weights,

@@ -35,6 +35,10 @@ class Batch:
             self.views[chosen], self.latents[chosen], self.images[chosen], self.drawn[chosen]
         )
 
+    def inputs(self, device: str) -> tuple[Tensor | FlowDraw, ...]:
+        """Return what the losses are computed from, on a device."""
+        return self.latents.to(device), self.images.to(device), self.drawn.to(device)
+
     def plain(self) -> dict[str, Any]:
         """Return everything by name, as ``torch.load(..., weights_only=True)`` reads it."""
         return {

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from datagen.errors import ConfigError
 from datagen.models import ModelSize
 from datagen.models.dinov2 import PUBLISHED
+from datagen.models.structured_latent_model import SlatSize
 from datagen.training.flow_matching import FlowMatching
 
 HOW = {"identity": False}
@@ -27,8 +28,8 @@ AT_LEAST_ONE = (
 class TrainConfig:
     """Everything that decides a trained model, besides the samples."""
 
-    model: ModelSize = "small"
-    """The network's size."""
+    model: ModelSize | SlatSize = "small"
+    """The network's size; slat-small: the second stage's, on ``encode --store slat_features``."""
 
     image_encoder: str | None = None
     """A frozen image encoder (dinov2_vitl14_reg, a folder, a hub id or torch.hub's .pth file);
@@ -116,10 +117,15 @@ class TrainConfig:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if self.micro_batch_size is not None and self.micro_batch_size < 1:
             raise ConfigError(f"micro_batch_size must be at least 1, got {self.micro_batch_size}.")
-        if self.image_encoder is not None and self.model == "small":
+        if self.image_encoder is not None and self.model in ("small", "slat-small"):
             raise ConfigError(
-                f"--image-encoder {self.image_encoder}: the small model trains its own along. "
+                f"--image-encoder {self.image_encoder}: --model {self.model} trains its own along. "
                 "Expected --model iscene-L beside it, or None."
+            )
+        if self.activation_checkpointing and self.model == "slat-small":
+            raise ConfigError(
+                "--activation-checkpointing: the network of the second stage knows none. Expected "
+                "it with --model small or iscene-L; lower --micro-batch-size instead."
             )
         if min(self.val_views, self.sample_every, self.sampled_views) < 0:
             raise ConfigError("val_views, sample_every and sampled_views must not be negative.")

@@ -15,6 +15,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 
 from datagen.errors import ConfigError, StageError
 from datagen.models import SceneModel
+from datagen.models.structured_latent_model import StructuredLatentModel
 
 
 def is_distributed() -> bool:
@@ -86,7 +87,14 @@ class Shared:
     sharded: bool = False
 
     @classmethod
-    def of(cls, module: nn.Module, model: SceneModel, ranks: Ranks, *, sharded: bool) -> "Shared":
+    def of(
+        cls,
+        module: nn.Module,
+        model: SceneModel | StructuredLatentModel,
+        ranks: Ranks,
+        *,
+        sharded: bool,
+    ) -> "Shared":
         """Wrap ``module``, which computes with ``model``.
 
         Args:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from datagen.errors import DatasetError
 from datagen.models import SceneModel, find_checkpoint
+from datagen.models.structured_latent_model import StructuredLatentModel
 from datagen.models.torch_files import read_torch_weights
 
 logger = logging.getLogger(__name__)
@@ -17,7 +18,7 @@ logger = logging.getLogger(__name__)
 PACKAGE_FILE = "iscene_config.json"
 
 
-def load_initial(model: SceneModel, name: str) -> bool:
+def load_initial(model: SceneModel | StructuredLatentModel, name: str) -> bool:
     """Give a fresh model published or trained weights.
 
     TRELLIS's and I-Scene's are the flow model's alone (scene-context attention has no parameters):
@@ -35,7 +36,7 @@ def load_initial(model: SceneModel, name: str) -> bool:
     """
     path = initial_files(name)[0]
     tensors = read_weights(path)
-    is_whole = "latent_mean" in tensors
+    is_whole = "latent_std" in tensors
     part: nn.Module = model if is_whole else model.flow
     check_fits(part, tensors, path)
     part.load_state_dict(tensors)

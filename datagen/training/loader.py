@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from datagen.core.seeding import rng_for
 from datagen.errors import ConfigError, DatasetError
 from datagen.training.order import LANES, WINDOW, Mix, epoch_order
-from datagen.training.samples import Resizing, SceneSample, decode_sample
+from datagen.training.samples import Resizing, decode_sample
+from datagen.training.slat_samples import AnySample, SlatSource, decode_slat_sample
 from datagen.training.sources import RawView, SceneSource
 
 PREFETCHED = 8
@@ -35,7 +36,7 @@ class StreamConfig:
     """How often each source is met, whatever its size; empty: all alike."""
 
 
-class SceneStream(IterableDataset[SceneSample | DatasetError]):
+class SceneStream(IterableDataset[AnySample | DatasetError]):
     """One rank's samples, as a torch dataset; its data-loader workers share them by turns.
 
     Global position p goes to rank p mod ``world``; every source passes through epochs of its own.
@@ -75,7 +76,7 @@ class SceneStream(IterableDataset[SceneSample | DatasetError]):
             for index, source in enumerate(sources)
         ]
 
-    def __iter__(self) -> Iterator[SceneSample | DatasetError]:
+    def __iter__(self) -> Iterator[AnySample | DatasetError]:
         worker = get_worker_info()
         index, count = (worker.id, worker.num_workers) if worker else (0, 1)
         position = self.start + self.rank + self.world * index
@@ -125,12 +126,12 @@ class SceneLoader:
         )
         self._num_workers = num_workers
         self._handed_out = 0
-        self._items: Iterator[SceneSample | DatasetError] | None = None
+        self._items: Iterator[AnySample | DatasetError] | None = None
 
     def __iter__(self) -> "SceneLoader":
         return self
 
-    def __next__(self) -> SceneSample:
+    def __next__(self) -> AnySample:
         """Return the next sample.
 
         Raises:
@@ -188,7 +189,7 @@ class SceneLoader:
             "latents": [source.latents.fingerprint for source in self.sources],
         }
 
-    def _open(self) -> Iterator[SceneSample | DatasetError]:
+    def _open(self) -> Iterator[AnySample | DatasetError]:
         if not self._num_workers:
             return iter(self._stream)
         # A forked process starts at once; clients of object stores do not survive a fork.
@@ -214,18 +215,21 @@ class _Reader:
         self._source = source
         self._key = (config.seed, index)
         self._images = (config.size_px, config.resize)
+        self._decode: Callable[..., AnySample] = (
+            decode_slat_sample if isinstance(source, SlatSource) else decode_sample
+        )
         self._room = cache_bytes
-        self._cache: dict[int, SceneSample] = {}
+        self._cache: dict[int, AnySample] = {}
         self._blocks: OrderedDict[tuple[int, int], dict[int, RawView]] = OrderedDict()
         self._orders: dict[int, NDArray[np.int64]] = {}
 
-    def sample(self, turn: int) -> SceneSample:
+    def sample(self, turn: int) -> AnySample:
         """Return the sample at a place of the source's stream."""
         epoch, place = divmod(turn, len(self._source))
         index = int(self._order(epoch)[place])
         if index in self._cache:
             return self._cache[index]
-        sample = decode_sample(self._view(epoch, index), *self._images)
+        sample = self._decode(self._view(epoch, index), *self._images)
         # What is met first stays: in epochs, dropping the least recent would never hit.
         if sample.nbytes <= self._room:
             self._room -= sample.nbytes

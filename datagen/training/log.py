@@ -106,11 +106,12 @@ def step_values(result: StepResult) -> dict[str, float]:
     loss_BG = result.loss_BG
     values = {
         "loss": result.loss,
-        "loss_scene": float(loss_BG[:, 0].mean()),
-        "loss_instances": float(loss_BG[:, 1:].mean()),
         "grad_norm": result.grad_norm,
         "lr": result.lr,
     }
+    if result.has_scene:
+        values["loss_scene"] = float(loss_BG[:, 0].mean())
+        values["loss_instances"] = float(loss_BG[:, 1:].mean())
     buckets = np.minimum((result.t_B * T_BUCKETS).astype(int), T_BUCKETS - 1)
     for bucket in np.unique(buckets):
         name = f"loss_t_{bucket / T_BUCKETS:.1f}-{(bucket + 1) / T_BUCKETS:.1f}"

@@ -65,6 +65,27 @@ def decode_sample(view: RawView, size_px: int, resize: Resizing = "smooth") -> S
     """
     latents = view.latents
     scene_latent, instance_latents = decode_latents(latents)
+    scene_image, instance_images, instance_map = decode_images(view, size_px, resize)
+    return SceneSample(
+        layout_id=latents.layout_id,
+        view_index=latents.view_index,
+        scene_latent=scene_latent,
+        instance_latents=instance_latents,
+        scene_image=scene_image,
+        instance_images=instance_images,
+        instance_map=instance_map,
+    )
+
+
+def decode_images(
+    view: RawView, size_px: int, resize: Resizing
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.integer[Any]]]:
+    """Return a view's image (S, S, 3), its instances' (N, S, S, 3), and the map's crop (S, S).
+
+    Raises:
+        DatasetError: they are not what they should be; shard and row are named.
+    """
+    latents = view.latents
     try:
         rgba, instance_map = decode_view(view._asdict())
         if (largest := instance_map.max(initial=0)) > latents.num_instances:
@@ -75,15 +96,7 @@ def decode_sample(view: RawView, size_px: int, resize: Resizing = "smooth") -> S
     # Pillow's words for a damaged PNG are SyntaxError, OSError or ValueError, by where it is hit.
     except (OSError, SyntaxError, ValueError, TypeError, RowError) as error:
         raise corrupt(latents, view.where, f"its images cannot be used: {error}") from error
-    return SceneSample(
-        layout_id=latents.layout_id,
-        view_index=latents.view_index,
-        scene_latent=scene_latent,
-        instance_latents=instance_latents,
-        scene_image=scene_image,
-        instance_images=instance_images,
-        instance_map=crop_instance_map(instance_map, size_px),
-    )
+    return scene_image, instance_images, crop_instance_map(instance_map, size_px)
 
 
 def decode_view(row: Mapping[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.integer[Any]]]:

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +36,15 @@ class RawLatents(NamedTuple):
     instance_latents: bytes
 
 
+class RawRow(Protocol):
+    """A row of ``latents``, whatever it holds."""
+
+    @property
+    def layout_id(self) -> int: ...
+    @property
+    def view_index(self) -> int: ...
+
+
 class RawView(NamedTuple):
     """A view as it lies on disk."""
 
@@ -64,12 +73,11 @@ class SceneSource:
 
     def select(self, chosen: NDArray[np.bool_]) -> "SceneSource":
         """Return the source of the chosen views (N,) alone."""
-        return SceneSource(
-            self.latents,
-            self.renders,
-            self.layout_id[chosen],
-            self.shard[chosen],
-            self.row[chosen],
+        return replace(
+            self,
+            layout_id=self.layout_id[chosen],
+            shard=self.shard[chosen],
+            row=self.row[chosen],
         )
 
     @cached_property
@@ -135,7 +143,9 @@ class SceneSource:
         return found
 
 
-def open_source(latents: Dataset, renders: Dataset) -> SceneSource:
+def open_source(
+    latents: Dataset, renders: Dataset, kind: type[SceneSource] = SceneSource
+) -> SceneSource:
     """Index a workspace's views; reads one narrow column of every shard of ``latents``.
 
     Raises:
@@ -154,7 +164,7 @@ def open_source(latents: Dataset, renders: Dataset) -> SceneSource:
         layout_ids = [np.array(column, np.int64) for column in columns]
     sizes = [len(ids) for ids in layout_ids]
     row = np.concatenate([np.arange(size) for size in [*sizes, 0]])
-    return SceneSource(
+    return kind(
         latents=latents,
         renders=renders,
         layout_id=np.concatenate([*layout_ids, np.empty(0, np.int64)]),
@@ -184,7 +194,7 @@ def decode_latents(raw: RawLatents) -> tuple[NDArray[np.float16], NDArray[np.flo
     return scene, instances
 
 
-def corrupt(raw: RawLatents, where: str, problem: str) -> DatasetError:
+def corrupt(raw: RawRow, where: str, problem: str) -> DatasetError:
     """Return the error for a row that cannot be used."""
     return DatasetError(
         f"{where} (layout {raw.layout_id}, view {raw.view_index}): {problem}. Delete the shard "

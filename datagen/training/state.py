@@ -22,14 +22,17 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from datagen.errors import ConfigError, DatasetError, StageError
-from datagen.models import MODEL_ARGS, SceneModel, build_model
+from datagen.models import SceneModel
 from datagen.models.dinov2 import PUBLISHED, DinoV2
+from datagen.models.structured_latent_model import StructuredLatentModel
 from datagen.training.batches import Batch
 from datagen.training.clipping import GradClipper
 from datagen.training.config import TrainConfig, deciding_fields, learning_rate
 from datagen.training.distributed import Ranks, Shared
 from datagen.training.flow_matching import FlowDraw, FlowMatching, flow_losses
 from datagen.training.initial_weights import load_initial
+from datagen.training.networks import Network, build_network, network_args
+from datagen.training.slat_flow_matching import SlatLosses
 
 logger = logging.getLogger(__name__)
 
@@ -45,12 +48,14 @@ class StepResult:
     t_B: NDArray[np.float32]
     """(B,), the views' times."""
     loss_BG: NDArray[np.float32]
-    """(B, G), the loss of every grid, the scene first."""
+    """(B, G), the loss of every grid, the scene first; or (B, K), of every instance."""
     grad_norm: float
     """Before clipping."""
     lr: float
     skipped: int
     """Steps so far that changed nothing, since their loss or gradient was not finite."""
+    has_scene: bool = True
+    """Whether the first loss of a view is its scene's."""
 
     @property
     def loss(self) -> float:
@@ -87,33 +92,44 @@ class TrainState:
         ranks: Ranks,
         init: str | None = None,
         image_encoder: DinoV2 | None = None,
+        args: dict[str, Any] | None = None,
     ) -> None:
+        self.args = args or network_args(config, ())
         self.config, self.device, self.ranks = config, device, ranks
         self.step = self.skipped = self.bad_in_a_row = 0
         self.best_loss: float | None = None
         self._micro = config.micro_batch_size
-        self.model = build_model(config.model, config.seed, config.image_encoder)
+        self.model = build_network(config, self.args)
         if config.image_encoder is not None:
-            self.model.image_encoder = _checked(image_encoder, config)
+            assert isinstance(self.model, SceneModel)  # the second stage trains its own
+            self.model.image_encoder = _checked(image_encoder, config, self.args)
         self.has_statistics = load_initial(self.model, init) if init else False
         self.model.to(device)
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
-        self.model.flow.use_checkpoint = config.activation_checkpointing
+        if isinstance(self.model, SceneModel):
+            self.model.flow.use_checkpoint = config.activation_checkpointing
         if config.compile_blocks:
             for block in self.model.flow.blocks:
                 block.compile()
-        losses = FlowLosses(config.flow, self.model)
+        losses = _losses_of(config.flow, self.model)
         self._shared = Shared.of(losses, self.model, ranks, sharded=config.fsdp)
-        self._ema_losses = FlowLosses(config.flow, self.ema)
+        self._ema_losses = _losses_of(config.flow, self.ema)
         self._shared_ema = Shared.of(self._ema_losses, self.ema, ranks, sharded=config.fsdp)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
         )
         self.clipper = GradClipper(config.grad_clip, adaptive=config.adaptive_clip)
 
-    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Normalise latents by the mean and spread (8, 1, 1, 1) of the data."""
+    def set_statistics(self, *statistics: Tensor) -> None:
+        """Normalise by the data's statistics: see ``fit_statistics``.
+
+        Of latents, mean and spread (8, 1, 1, 1); of features what ``feature_statistics`` returns.
+        """
         for model in (self.model, self.ema):
+            if isinstance(model, StructuredLatentModel):
+                model.set_statistics(*statistics)
+                continue
+            mean, std = statistics
             model.latent_mean.copy_(mean)
             model.latent_std.copy_(std / model.flow.data_std)
         self.has_statistics = True
@@ -134,7 +150,8 @@ class TrainState:
         rows = self.ranks.gather(share).cpu().numpy()
         norm = self.clipper.clip(self.model.parameters())
         self.step += 1
-        result = StepResult(rows[:, 0], rows[:, 1:], norm, lr, self.skipped)
+        losses, has_scene = (rows[:, 0], rows[:, 1:]), isinstance(self.model, SceneModel)
+        result = StepResult(*losses, norm, lr, self.skipped, has_scene)
         if result.is_finite:
             self.bad_in_a_row = 0
             self.optimizer.step()
@@ -142,7 +159,7 @@ class TrainState:
             return result
         self.bad_in_a_row += 1
         self.skipped += 1
-        return StepResult(rows[:, 0], rows[:, 1:], norm, lr, self.skipped)
+        return StepResult(*losses, norm, lr, self.skipped, has_scene)
 
     @torch.no_grad()
     def validation_loss(self, batch: Batch) -> float:
@@ -196,14 +213,15 @@ class TrainState:
             self.model, self.optimizer, optim_state_dict=state["optimizer"], options=WHOLE
         )
 
-    def averaged_model(self) -> SceneModel:
+    def averaged_model(self) -> Network:
         """Return the averaged model, whole; every process must call."""
         if not self._shared_ema.sharded:
             return self.ema
         tensors = get_model_state_dict(self.ema, options=WHOLE)
-        model = build_model(self.config.model, self.config.seed, self.config.image_encoder)
+        model = build_network(self.config, self.args)
         model.requires_grad_(False)
-        model.image_encoder = model.image_encoder or self.model.image_encoder
+        if isinstance(model, SceneModel):
+            model.image_encoder = model.image_encoder or self.model.image_encoder
         if self.ranks.is_first:
             model.load_state_dict(tensors)
         return model
@@ -230,11 +248,7 @@ class TrainState:
 
     def _losses(self, module: nn.Module, batch: Batch) -> Tensor:
         with self.autocast():
-            losses: Tensor = module(
-                batch.latents.to(self.device),
-                batch.images.to(self.device),
-                batch.drawn.to(self.device),
-            )
+            losses: Tensor = module(*batch.inputs(self.device))
             return losses
 
     @torch.no_grad()
@@ -247,13 +261,20 @@ class TrainState:
             average.lerp_(value, 1 - decay)
 
 
-def _checked(encoder: DinoV2 | None, config: TrainConfig) -> DinoV2:
+def _losses_of(flow: FlowMatching, network: Network) -> nn.Module:
+    """Return the losses of a network as one module."""
+    if isinstance(network, StructuredLatentModel):
+        return SlatLosses(flow, network)
+    return FlowLosses(flow, network)
+
+
+def _checked(encoder: DinoV2 | None, config: TrainConfig, args: dict[str, Any]) -> DinoV2:
     """Return a frozen encoder whose tokens the model can take.
 
     Raises:
         ConfigError: they have another width.
     """
-    wanted = MODEL_ARGS[config.model]["flow"]["cond_channels"]
+    wanted = args["flow"]["cond_channels"]
     if encoder is None or encoder.channels != wanted:
         raise ConfigError(
             f"--image-encoder {config.image_encoder}: its tokens have "

@@ -5,23 +5,28 @@ import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
 
 from datagen.errors import StageError
-from datagen.models import SceneModel, save_model
+from datagen.models import save_model
 from datagen.models.denormals import denormals_flushed
 from datagen.models.dinov2 import DinoV2
-from datagen.models.scene_model import model_args
-from datagen.training.batches import Batch, make_batch
+from datagen.models.structured_latent_model import StructuredLatentModel
+from datagen.sampling.scenes import SamplerConfig
+from datagen.training.batches import Batch
 from datagen.training.checkpoints import Checkpoints
 from datagen.training.config import TrainConfig
 from datagen.training.distributed import Ranks
 from datagen.training.loader import SceneLoader
 from datagen.training.log import TrainingLog
+from datagen.training.networks import Network, batch_of, fit_statistics, network_args
 from datagen.training.sampled import sample_view, sampled_iou
-from datagen.training.samples import SceneSample, latent_statistics
+from datagen.training.samples import SceneSample
+from datagen.training.slat_flow_matching import sampled_error
+from datagen.training.slat_samples import AnySample, SlatSample
 from datagen.training.state import BAD_STEPS, TrainState
 
 logger = logging.getLogger(__name__)
@@ -34,7 +39,7 @@ STATISTICS_VIEWS = 4096
 
 def train_flow(
     loader: SceneLoader,
-    val_samples: Sequence[SceneSample],
+    val_samples: Sequence[AnySample],
     config: TrainConfig,
     folder: Path,
     *,
@@ -42,7 +47,7 @@ def train_flow(
     init: str | None = None,
     decoder: nn.Module | None = None,
     image_encoder: DinoV2 | None = None,
-) -> SceneModel:
+) -> Network:
     """Train, or go on from the folder's last state, and write the averaged model.
 
     Step s takes the stream's samples [s·B, (s + 1)·B), B = ``batch_size``, shared out over the
@@ -70,14 +75,15 @@ def train_flow(
         DatasetError: the folder holds the state of a run with other settings or data, a sample is
             corrupt, or ``init`` is of another architecture.
     """
-    state = TrainState(config, device, Ranks.current(), init, image_encoder)
+    args = network_args(config, loader.sources)
+    state = TrainState(config, device, Ranks.current(), init, image_encoder, args)
     run = _Run(loader, val_samples, state, folder, decoder)
     with run.logging(), denormals_flushed():
         while run.state.step < config.max_steps:
             run.step()
     model = run.state.averaged_model()
     if run.ranks.is_first:
-        save_model(model, folder / MODEL, model_args(config.model, config.image_encoder))
+        save_model(model, folder / MODEL, args)
     run.ranks.wait()
     return model.eval()
 
@@ -88,7 +94,7 @@ class _Run:
     def __init__(
         self,
         loader: SceneLoader,
-        val_samples: Sequence[SceneSample],
+        val_samples: Sequence[AnySample],
         state: TrainState,
         folder: Path,
         decoder: nn.Module | None,
@@ -120,7 +126,7 @@ class _Run:
         """Take one step, and do what is due after it."""
         with self._log.waiting() if self._log else contextlib.nullcontext():
             samples = list(itertools.islice(self._loader, len(self._places)))
-            batch = make_batch(samples, self._config, "train", self.state.step, self._places)
+            batch = batch_of(samples, self._config, "train", self.state.step, self._places)
         result = self.state.take_step(batch)
         if self._log:
             self._log.step(self.state.step, result)
@@ -143,7 +149,7 @@ class _Run:
         self.ranks.check_same(self.state.step, self.state.device)
         if self._config.normalize_latents and not self.state.has_statistics:
             views = self._loader.sample_latents(STATISTICS_VIEWS)
-            self.state.set_statistics(*latent_statistics(views))
+            self.state.set_statistics(*fit_statistics(self.state.model, views))
 
     def _validate(self) -> None:
         if self._val_batch is None:
@@ -155,19 +161,26 @@ class _Run:
             self.state.best_loss = loss
             model = self.state.averaged_model()
             if self.ranks.is_first:
-                args = model_args(self._config.model, self._config.image_encoder)
-                save_model(model, self._folder / BEST, args)
+                save_model(model, self._folder / BEST, self.state.args)
 
     def _sample(self) -> None:
         """Sample held-out views in the first process; the others wait at the next step."""
         chosen = self._val_samples[: self._config.sampled_views]
-        if self._decoder is None or not chosen:
+        is_slat = isinstance(self.state.model, StructuredLatentModel)
+        if not chosen or (self._decoder is None and not is_slat):
             return
         model = self.state.averaged_model().to(self.state.device)
         if not self._log:
             return
         with self.state.autocast():
-            views = [sample_view(model, self._decoder, sample) for sample in chosen]
+            if isinstance(model, StructuredLatentModel):
+                slats = cast(Sequence[SlatSample], chosen)
+                error = sampled_error(model, slats, SamplerConfig())
+                self._log.record(self.state.step, {"sampled_error": error})
+                return
+            assert self._decoder is not None
+            scenes = cast(Sequence[SceneSample], chosen)
+            views = [sample_view(model, self._decoder, sample) for sample in scenes]
         self._log.record(self.state.step, sampled_iou(views))
         for view in views:
             self._log.picture(self.state.step, view.draw(self._folder, self.state.step))
@@ -200,8 +213,8 @@ class _Run:
             f"or lower --lr (now {self._config.lr:g}) and start again with --overwrite."
         )
 
-    def _batch(self, samples: Sequence[SceneSample], split: str) -> Batch:
-        return make_batch(samples, self._config, split, 0, range(len(samples)))
+    def _batch(self, samples: Sequence[AnySample], split: str) -> Batch:
+        return batch_of(samples, self._config, split, 0, range(len(samples)))
 
     def _is_due(self, every: int) -> bool:
         return self.state.step % every == 0 or self.state.step == self._config.max_steps

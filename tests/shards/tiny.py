@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -172,9 +173,12 @@ def write(
     *,
     unit: str = "layout_id",
     scenes_per_shard: int = 1000,
+    fields: Row | None = None,
 ) -> Dataset:
-    """Write and seal one dataset."""
+    """Write and seal one dataset; ``fields`` are further ones of its stage."""
     output = output_of(root, name, folder, schema, inputs, unit, scenes_per_shard)
+    identity = replace(output.identity, fields=output.identity.fields | (fields or {}))
+    output = replace(output, identity=identity)
     for shard in sorted({row[unit] // scenes_per_shard for row in rows}):
         members = [row for row in rows if row[unit] // scenes_per_shard == shard]
         output.write_shard(shard, members, [])

@@ -7,11 +7,13 @@ import pytest
 
 from datagen.errors import ConfigError, DatasetError
 from datagen.executors.local import LocalExecutor
-from datagen.models import MODEL_ARGS
+from datagen.models import MODEL_ARGS, SLatFlowModel, load_model
+from datagen.models.structured_latent_model import SLAT_ARGS
 from datagen.shards import Folder
 from datagen.stages.stage import RunOptions, open_inputs
 from datagen.stages.train import TrainFlow
 from datagen.training import TrainConfig
+from tests.training import test_slat_training as slats
 from tests.training.scenes import write_scenes
 from tests.training.test_trainer import TINY
 
@@ -164,3 +166,22 @@ class TinyFlow(TrainFlow):
 def test_fields_that_cannot_work_are_refused(fields, words):
     with pytest.raises(ConfigError, match=words):
         TrainFlow(**fields)
+
+
+def test_second_stage_is_trained_beside_the_first_on_stored_features(tmp_path, monkeypatch):
+    monkeypatch.setitem(SLAT_ARGS, "slat-small", slats.TINY)
+    root = slats.write_slats(tmp_path / "slats", 6)
+    fields = {**vars(CONFIG), "model": "slat-small", "sample_every": 3, "sampled_views": 1}
+    stage = TrainFlow(config=TrainConfig(**fields), val_fraction=0.3)  # in bfloat16, the default
+    made = stage.run(Folder.at(root), LocalExecutor("cpu"), RunOptions())
+    assert made.folder.path == root / "slat_model"
+    assert {"model.json", "model.safetensors"} <= made.manifest["files"].keys()
+    assert isinstance(load_model(root / "slat_model" / "model", device="cpu").flow, SLatFlowModel)
+    log = (root / "slat_model" / "log.jsonl").read_text()
+    assert "sampled_error" in log and "NaN" not in log
+
+
+def test_second_stage_without_stored_features_names_the_command(root):
+    stage = TrainFlow(config=TrainConfig(**{**vars(CONFIG), "model": "slat-small"}))
+    with pytest.raises(DatasetError, match="--store latents,occupancy,slat_features --overwrite"):
+        run(stage, root)

@@ -44,7 +44,7 @@ def test_how_a_training_is_run_is_no_part_of_what_it_is():
         ({"keep_last": 0}, "keep_last must be at least 1"),
         ({"micro_batch_size": 0}, "micro_batch_size must be at least 1"),
         ({"sample_every": -1}, "must not be negative"),
-        ({"image_encoder": "dinov2_vitl14_reg"}, "the small model trains its own along"),
+        ({"image_encoder": "dinov2_vitl14_reg"}, "--model small trains its own along"),
     ],
 )
 def test_numbers_that_cannot_work_are_refused(fields, words):

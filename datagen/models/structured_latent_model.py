@@ -1,0 +1,98 @@
+"""The trained whole of the second stage: an image encoder and a flow model of structured latents.
+
+Shape suffixes: N sites of all samples together, B samples, T tokens, C channels.
+"""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from datagen.core.seeding import seed_for
+from datagen.models.image_encoder import ImageEncoder
+from datagen.models.sparse import Sites
+from datagen.models.structured_latent_flow import SLatFlowModel
+
+SlatSize = Literal["slat-small"]
+
+LATENT_CHANNELS = 8
+
+SLAT_ARGS: dict[SlatSize, dict[str, Any]] = {
+    "slat-small": {
+        "flow": {
+            "resolution": 64,
+            "in_channels": LATENT_CHANNELS,
+            "out_channels": LATENT_CHANNELS,
+            "model_channels": 128,
+            "cond_channels": 128,
+            "num_blocks": 4,
+            "num_heads": 4,
+            "io_block_channels": [64],
+            "qk_rms_norm": True,
+        },
+        "image_encoder": {"size_px": 128, "channels": 128, "num_blocks": 1, "num_heads": 2},
+    },
+}
+
+
+class StructuredLatentModel(nn.Module):
+    """Velocities of the latents on the voxels of instances, from the instances' images.
+
+    What it learns are at most 8 fixed linear combinations of the voxels' features, each of mean 0
+    and spread 1: see ``normalize``.
+    """
+
+    def __init__(
+        self, flow: dict[str, Any], image_encoder: dict[str, Any], feature_channels: int
+    ) -> None:
+        """Build the parts.
+
+        Args:
+            flow: arguments of the flow model.
+            image_encoder: arguments of the one that is trained along.
+            feature_channels: C of the features that it is trained on.
+        """
+        super().__init__()
+        self.flow = SLatFlowModel(**flow)
+        self.image_encoder = ImageEncoder(**image_encoder)
+        self.feature_mean: Tensor
+        self.feature_basis: Tensor
+        self.latent_std: Tensor
+        channels = flow["in_channels"]
+        self.register_buffer("feature_mean", torch.zeros(feature_channels))
+        self.register_buffer("feature_basis", torch.eye(feature_channels, channels))
+        self.register_buffer("latent_std", torch.ones(channels))
+
+    def set_statistics(self, mean: Tensor, basis: Tensor, std: Tensor) -> None:
+        """Take the features' mean (C,), orthonormal directions (C, 8), and the spread along them.
+
+        Directions of no length (fewer than 8 channels) give latents that are always 0.
+        """
+        self.feature_mean.copy_(mean)
+        self.feature_basis.copy_(basis)
+        self.latent_std.copy_(std)
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Turn uint8 images (B, G, S, S, 3) into tokens (B, G, T, C)."""
+        tokens: Tensor = self.image_encoder(images)
+        return tokens
+
+    def forward(self, x: Tensor, t_times_1000: Tensor, cond: Tensor, sites: Sites) -> Tensor:
+        """Return the velocities (N, 8) of noisy latents at t (B,), given tokens (B, T, C)."""
+        velocity: Tensor = self.flow(x, t_times_1000, cond, sites)
+        return velocity
+
+    def normalize(self, features: Tensor) -> Tensor:
+        """Turn features (N, C) into the latents (N, 8) that the flow model works on."""
+        return (features - self.feature_mean) @ self.feature_basis / self.latent_std
+
+    def denormalize(self, x_0: Tensor) -> Tensor:
+        """Turn latents (N, 8) into features (N, C): exact where C is at most 8."""
+        return (x_0 * self.latent_std) @ self.feature_basis.T + self.feature_mean
+
+
+def build_slat_model(size: SlatSize, feature_channels: int, seed: int) -> StructuredLatentModel:
+    """Return a freshly initialised model; the same seed gives the same weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(seed, "slat model"))
+        return StructuredLatentModel(**SLAT_ARGS[size], feature_channels=feature_channels)
