@@ -109,15 +109,18 @@ def write_preview(
     predicted: Grids,
     true: Grids | None,
     instance_map: NDArray[np.integer[Any]] | None = None,
+    textured: Pixels | None = None,
 ) -> None:
-    """Write a PNG: the input picture (H, W, 4), its masks, the sampled voxels and the true ones.
+    """Write a PNG: the input (H, W, 4), its masks, sampled voxels, their surfaces, true voxels.
 
-    Masks and truth are left out where they are None.
+    Masks, the picture of textured surfaces (H, W, 4), and truth are left out where they are None.
     """
     panels = [("input", rgba)]
     if instance_map is not None:
         panels.append(("masks", color_instances(instance_map)))
     panels.append(("sampled", draw_voxels(predicted)))
+    if textured is not None:
+        panels.append(("textured", textured))
     if true is not None:
         panels.append(("true", draw_voxels(true)))
     _side_by_side(panels).save(path)

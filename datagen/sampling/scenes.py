@@ -17,6 +17,7 @@ from datagen.views.conditioning import canonical_images, condition_images
 
 logger = logging.getLogger(__name__)
 
+IMAGES_AT_ONCE = 8
 GRIDS_PER_DECODE = 4
 """Decoding works at 64³: few grids at once keep it below what sampling takes."""
 
@@ -86,6 +87,7 @@ def sample_scene(
     seed: int,
     *,
     max_batch: int | None = None,
+    tokens: Tensor | None = None,
 ) -> NDArray[np.float32]:
     """Return occupancy logits (N + 1, 64, 64, 64), the scene first; above 0 is occupied.
 
@@ -100,6 +102,7 @@ def sample_scene(
         config: steps and guidance.
         seed: of the noise, which is drawn on the CPU and so the same on every device.
         max_batch: most instances at once. None: as many as the free memory holds.
+        tokens: of the images, as ``image_tokens`` returns them. None: they are encoded here.
 
     Raises:
         StageError: not even one instance fits the GPU's memory.
@@ -112,13 +115,38 @@ def sample_scene(
     while done < num_instances:
         chosen = slice(done, done + batch)
         try:
-            made = _sample_batch(model, decoder, images.stack(chosen), noise(chosen), config)
+            cond = _conditions(model, images, chosen, tokens)
+            made = _sample_batch(model, decoder, cond, noise(chosen), config)
         except torch.OutOfMemoryError as error:
             batch = _smaller(min(batch, num_instances - done), error)
             continue
         logits += [made[:1]] * (not done) + [made[1 : 1 + len(images.instances[chosen])]]
         done = chosen.stop
     return np.concatenate(logits)
+
+
+@torch.inference_mode()
+def image_tokens(model: SceneModel, images: SceneImages) -> Tensor:
+    """Return the tokens (1 + N or 1 + 2N, T, C) of all images, in the order of ``stack``."""
+    device = model.latent_mean.device
+    stack = torch.from_numpy(images.stack(slice(None)))
+    parts = torch.split(stack, IMAGES_AT_ONCE)
+    return torch.cat([model.encode_images(part[None].to(device))[0] for part in parts])
+
+
+def _conditions(
+    model: SceneModel, images: SceneImages, chosen: slice, tokens: Tensor | None
+) -> Tensor:
+    """Return the tokens (1, 1 + n or 1 + 2n, T, C) of the scene and the chosen instances."""
+    if tokens is None:
+        stack = torch.from_numpy(images.stack(chosen))
+        return model.encode_images(stack[None].to(model.latent_mean.device))
+    first, num_instances = 1, len(images.instances)
+    rows = [0]
+    while first < len(tokens):  # the instances' own slots, then their local ones
+        rows += [first + index for index in range(num_instances)[chosen]]
+        first += num_instances
+    return tokens[rows][None]
 
 
 def instances_that_fit(model: SceneModel, num_instances: int) -> int:
@@ -165,16 +193,15 @@ class _Noise:
 def _sample_batch(
     model: SceneModel,
     decoder: nn.Module,
-    images: NDArray[np.uint8],
+    cond: Tensor,
     noise: Tensor,
     config: SamplerConfig,
 ) -> NDArray[np.float32]:
     """Return the logits (1 + n, 64, 64, 64) of a scene and some of its instances."""
     device = model.latent_mean.device
-    cond = model.encode_images(torch.from_numpy(images)[None].to(device))
     x_0 = sample_flow(
         model,
-        noise[None, : len(images)].to(device),
+        noise[None, : cond.shape[1]].to(device),
         cond,
         torch.zeros_like(cond),
         steps=config.steps,

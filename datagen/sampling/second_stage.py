@@ -1,6 +1,7 @@
 """TRELLIS's second stage on a sampled scene: textured meshes, and Gaussians, of its instances."""
 
 import logging
+import resource
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datagen.errors import ConfigError
-from datagen.models import SceneModel, SLatFlowModel, SLatGaussianDecoder, SLatMeshDecoder
+from datagen.models import SLatFlowModel, SLatGaussianDecoder, SLatMeshDecoder
 from datagen.models.structured_latent_decoders import Gaussians
 from datagen.sampling.cube_mesh import extract_mesh
-from datagen.sampling.scenes import SamplerConfig, SceneImages
+from datagen.sampling.scenes import SamplerConfig
 from datagen.sampling.structured_latents import (
     StructuredLatents,
     sample_structured_latents,
@@ -26,7 +27,6 @@ logger = logging.getLogger(__name__)
 
 CUBES_A_VOXEL = 4
 """Along a side: the mesh decoder's grid is four times as fine as the voxels."""
-IMAGES_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -80,16 +80,6 @@ class AppearanceConfig:
     """Voxels in the flow model at once; an instance that has more goes alone."""
 
 
-def image_tokens(model: SceneModel, images: SceneImages) -> Tensor:
-    """Return the tokens (N, T, C) of each instance, those that stage one was conditioned on."""
-    device = model.latent_mean.device
-    parts = []
-    for start in range(0, len(images.instances), IMAGES_AT_ONCE):
-        chosen = torch.from_numpy(images.instances[start : start + IMAGES_AT_ONCE])
-        parts.append(model.encode_images(chosen[None].to(device))[0])
-    return torch.cat(parts)
-
-
 @torch.inference_mode()
 def add_appearance(
     second: SecondStage,
@@ -103,7 +93,7 @@ def add_appearance(
 
     Args:
         second: the networks.
-        tokens: (N, T, C), of the instances' images.
+        tokens: (N, T, C), of the instances' images: those that stage one was conditioned on.
         occupied: (N, R, R, R), what stage one sampled.
         sampler: steps and guidance, as in stage one.
         config: size of meshes and textures.
@@ -122,10 +112,13 @@ def add_appearance(
     )
     sampled_s = time.monotonic() - started
     made = dict(_decode(second, latents, config))
+    meshes = [one.mesh for one in made.values()]
     logger.info(
         f"infer: structured latents of {sum(len(one) for one in voxels)} voxels in "
         f"{sampled_s:.1f} s, {len(made)} surfaces in {time.monotonic() - started - sampled_s:.1f} s"
-        f"{_peak_memory(tokens.device)}"
+        f" ({sum(len(mesh.faces) for mesh in meshes)} faces of "
+        f"{sum(mesh.num_source_faces for mesh in meshes)}, "
+        f"{sum(mesh.watertight for mesh in meshes)} closed), {_peak_memory(tokens.device)}"
     )
     return made
 
@@ -159,6 +152,8 @@ def _decode(
 
 
 def _peak_memory(device: torch.device) -> str:
-    if device.type != "cuda":
-        return ""
-    return f", at most {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB"
+    """Return the most memory so far, of the GPU or of this process, in words."""
+    if device.type == "cuda":
+        return f"at most {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB of the GPU"
+    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return f"at most {kib / 2**20:.1f} GiB of memory"

@@ -87,7 +87,7 @@ def write_scene_glb(
         geometry = trimesh.Trimesh(vertices, mesh[1], process=False, visual=visual)
         scene.add_geometry(geometry, node_name=instance_name(index), geom_name=instance_name(index))
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(scene.export(file_type="glb") if present else _empty_glb())
+    path.write_bytes(scene.export(file_type="glb") if present else empty_glb())
     return sorted(set(instances) - set(present))
 
 
@@ -140,7 +140,7 @@ def _has_faces(mesh: Mesh | None) -> bool:
     return mesh is not None and len(mesh[1]) > 0
 
 
-def _empty_glb() -> bytes:
+def empty_glb() -> bytes:
     """Return a GLB with an empty scene; trimesh refuses to export one."""
     content = json.dumps({"asset": {"version": "2.0"}, "scene": 0, "scenes": [{}]}).encode()
     content += b" " * (-len(content) % 4)

@@ -30,7 +30,7 @@ class InferScenes(SamplingStage):
 
     name: ClassVar[str] = "infer"
     folder: ClassVar[str] = "predictions"
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     schema = PREDICTIONS
     reads: ClassVar[tuple[str, ...]] = ("renders", "latents", "model")
 
@@ -84,7 +84,9 @@ class InferScenes(SamplingStage):
                 for latent, render in self.views(inputs, layout_id):
                     view_index = render["view_index"]
                     started = time.monotonic()
-                    logits = self.sample(networks, layout_id, render, latent["num_instances"])
+                    picture, count = decode_view(render), latent["num_instances"]
+                    seed = self.seed_of(layout_id, view_index)
+                    predicted = self.predict(networks, *picture, count, seed)
                     folder = context.folder.path / f"{layout_id}_{view_index}"
                     row: Row = {
                         "layout_id": layout_id,
@@ -94,10 +96,7 @@ class InferScenes(SamplingStage):
                         "path": folder.name,
                     }
                     truth = unpack_occupancy(latent["occupancy"].tobytes())
-                    picture = decode_view(render)
-                    seed = self.seed_of(layout_id, view_index)
-                    appearances = self.appearances(networks, *picture, logits, seed)
-                    write_prediction(folder, logits, *picture, truth[1:], row, appearances)
+                    write_prediction(folder, predicted, *picture, truth[1:], row, networks.blender)
                     rows.append({**row, "seconds": time.monotonic() - started})
                 return rows
 

@@ -47,7 +47,7 @@ class InferImages(SamplingStage):
 
     name: ClassVar[str] = "infer"
     folder: ClassVar[str] = FOLDER
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     schema = IMAGE_PREDICTIONS
     unit_column: ClassVar[str] = "image_index"
     unit_noun: ClassVar[str] = "images"
@@ -123,7 +123,7 @@ class InferImages(SamplingStage):
                     logger.warning(f"infer: {picture.name}: {warning}")
                 num_instances = len(read.labels)
                 # The seed as it is: as released, all scenes start from the same noise.
-                logits = self.logits(
+                predicted = self.predict(
                     networks, read.rgba, read.instance_map, num_instances, self.seed
                 )
                 folder = context.folder.path / scene_name(picture)
@@ -135,12 +135,8 @@ class InferImages(SamplingStage):
                     "warnings": warnings,
                     "path": folder.name,
                 }
-                appearances = self.appearances(
-                    networks, read.rgba, read.instance_map, logits, self.seed
-                )
-                empty = write_prediction(
-                    folder, logits, read.rgba, read.instance_map, None, row, appearances
-                )
+                pixels = (read.rgba, read.instance_map)
+                empty = write_prediction(folder, predicted, *pixels, None, row, networks.blender)
                 if empty:
                     logger.warning(
                         f"infer: {picture.name}: {len(empty)} of {num_instances} instances came "

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -12,27 +12,27 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from datagen.errors import ConfigError, DatasetError, StageError
+from datagen.blender import BlenderProcess
+from datagen.errors import ConfigError, DatasetError, RowError, StageError
 from datagen.models import (
     SceneModel,
     SLatFlowModel,
     SLatGaussianDecoder,
     SLatMeshDecoder,
-    find_checkpoint,
     find_scene_model,
     load_model,
     load_scene_model,
 )
 from datagen.sampling.gaussian_ply import write_gaussian_ply
 from datagen.sampling.previews import write_preview
-from datagen.sampling.scenes import SamplerConfig, SceneImages, sample_scene
+from datagen.sampling.scenes import SamplerConfig, SceneImages, image_tokens, sample_scene
 from datagen.sampling.second_stage import (
     Appearance,
     AppearanceConfig,
     SecondStage,
     add_appearance,
-    image_tokens,
 )
 from datagen.sampling.surfaces import (
     instance_name,
@@ -41,13 +41,16 @@ from datagen.sampling.surfaces import (
     write_scene_glb,
 )
 from datagen.sampling.textured_mesh import write_textured_glb
+from datagen.sampling.textured_previews import render_textured
 from datagen.shards import Dataset, Identity, Row
 from datagen.stages.checkpoints import (
     checkpoint_fingerprint,
     load_autoencoder,
     torch_device,
     torch_threads,
+    weights_sha256,
 )
+from datagen.stages.logs import log_folder
 from datagen.stages.stage import Inputs, Stage, WorkerContext
 
 logger = logging.getLogger(__name__)
@@ -63,6 +66,18 @@ class Networks:
     decoder: torch.nn.Module
     second: SecondStage | None = None
     """For textured meshes; None where stage one alone is asked for."""
+    blender: BlenderProcess | None = None
+    """Renders the textured scene for its preview; None where that is not asked for."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was sampled of one scene."""
+
+    logits: NDArray[np.float32]
+    """(N + 1, R, R, R), the scene first; above 0 is occupied."""
+    appearances: Mapping[int, Appearance] | None
+    """By instance, those that have a surface; None where stage one alone was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +96,8 @@ class SamplingStage(Stage):
     decoder: str = "small"
     """The decoder that belongs to the encoder of the latents."""
     stages: Literal["ss", "ss,slat"] = "ss"
-    """ss: grey surfaces from the sampled voxels. ss,slat: textured meshes too, by TRELLIS's second
-    stage, whose networks the next three fields name."""
+    """ss: grey surfaces from the sampled voxels. ss,slat: textured meshes instead, by TRELLIS's
+    second stage, whose networks the next three fields name."""
     slat_flow: str = f"{TRELLIS}/slat_flow_img_dit_L_64l8p2_fp16"
     """Flow model of structured latents: NAME, a path without suffix or a hub id."""
     slat_mesh_decoder: str = f"{TRELLIS}/slat_dec_mesh_swin8_B_64l8m256c_fp16"
@@ -92,6 +107,8 @@ class SamplingStage(Stage):
     slat_dec_gs_swin8_B_64l8gs32_fp16 beside the others."""
     appearance: AppearanceConfig = field(default_factory=AppearanceConfig)
     """Meshes and textures of the second stage."""
+    textured_preview: bool = field(default=True, metadata={"identity": False})
+    """With ss,slat: let Blender render the textured scene into preview.png."""
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     """The sampler, of both stages."""
     max_batch: int | None = field(default=None, metadata={"identity": False})
@@ -122,7 +139,7 @@ class SamplingStage(Stage):
         """Networks are known by their weights."""
         identity = super().identity(inputs)
         weights = {"decoder": checkpoint_fingerprint(self.decoder, "decoder")}
-        weights |= {name: _weights_sha256(path) for name, path in self._second_stage().items()}
+        weights |= {name: weights_sha256(path) for name, path in self._second_stage().items()}
         if self.model is not None:
             weights["model"] = self._model_fingerprint(self.model)
         return replace(identity, inputs={**identity.inputs, **weights})
@@ -161,8 +178,14 @@ class SamplingStage(Stage):
         )
         decoder = load_autoencoder(self.decoder, "decoder", device)
         second = load_second_stage(self._second_stage(), device)
-        with torch_threads(context.threads):
-            yield Networks(model, decoder, second)
+        with ExitStack() as stack:
+            blender = None
+            if second is not None and self.textured_preview:
+                log = log_folder(context.folder) / f"blender-{context.name}.log"
+                process = BlenderProcess(log, blender=context.blender, threads=context.threads)
+                blender = stack.enter_context(process)
+            stack.enter_context(torch_threads(context.threads))
+            yield Networks(model, decoder, second, blender)
 
     def logits(
         self,
@@ -174,6 +197,35 @@ class SamplingStage(Stage):
     ) -> NDArray[np.float32]:
         """Return the logits (N + 1, 64, 64, 64), scene first, of a picture and its masks."""
         images = SceneImages.cut(networks.model, rgba, instance_map, num_instances)
+        return self._logits(networks, images, seed)
+
+    def predict(
+        self,
+        networks: Networks,
+        rgba: NDArray[np.uint8],
+        instance_map: NDArray[np.integer[Any]],
+        num_instances: int,
+        seed: int,
+    ) -> Prediction:
+        """Sample all stages that are asked for; images are encoded once for both."""
+        images = SceneImages.cut(networks.model, rgba, instance_map, num_instances)
+        if networks.second is None:
+            return Prediction(self._logits(networks, images, seed), None)
+        tokens = image_tokens(networks.model, images)
+        logits = self._logits(networks, images, seed, tokens)
+        appearances = add_appearance(
+            networks.second,
+            tokens[1 : 1 + num_instances],
+            logits[1:] > 0,
+            self.sampler,
+            self.appearance,
+            seed,
+        )
+        return Prediction(logits, appearances)
+
+    def _logits(
+        self, networks: Networks, images: SceneImages, seed: int, tokens: Tensor | None = None
+    ) -> NDArray[np.float32]:
         return sample_scene(
             networks.model,
             networks.decoder,
@@ -181,23 +233,7 @@ class SamplingStage(Stage):
             self.sampler,
             seed,
             max_batch=self.max_batch,
-        )
-
-    def appearances(
-        self,
-        networks: Networks,
-        rgba: NDArray[np.uint8],
-        instance_map: NDArray[np.integer[Any]],
-        logits: NDArray[np.float32],
-        seed: int,
-    ) -> dict[int, Appearance]:
-        """Return what the second stage makes of the instances of logits (N + 1, R, R, R)."""
-        if networks.second is None:
-            return {}
-        images = SceneImages.cut(networks.model, rgba, instance_map, len(logits) - 1)
-        tokens = image_tokens(networks.model, images)
-        return add_appearance(
-            networks.second, tokens, logits[1:] > 0, self.sampler, self.appearance, seed
+            tokens=tokens,
         )
 
 
@@ -230,12 +266,6 @@ def load_second_stage(paths: dict[str, str], device: torch.device) -> SecondStag
     )
 
 
-def _weights_sha256(path: str) -> str:
-    _, weights = find_checkpoint(path)
-    with weights.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def read_scene_model(model: Dataset, device: torch.device) -> SceneModel:
     """Load a workspace's trained model."""
     path = model.folder.path / "model"
@@ -249,39 +279,65 @@ def read_scene_model(model: Dataset, device: torch.device) -> SceneModel:
 
 def write_prediction(
     folder: Path,
-    logits: NDArray[np.float32],
+    predicted: Prediction,
     rgba: NDArray[np.uint8],
     instance_map: NDArray[np.integer[Any]],
     true_instances: NDArray[np.bool_] | None,
     row: Row,
-    appearances: Mapping[int, Appearance] | None = None,
+    blender: BlenderProcess | None = None,
 ) -> list[int]:
     """Write one sampled scene: GLBs, occupancy, preview, and ``meta.json`` last.
 
     Returns the instances that came out empty, which have no node.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    surfaces = {index: surface_from_logits(grid) for index, grid in enumerate(logits[1:])}
-    empty = write_scene_glb(folder / "scene.glb", surfaces)
-    write_instance_glbs(folder, surfaces)
-    if appearances:
-        write_appearances(folder, appearances)
-    occupied = logits > 0
+    occupied = predicted.logits > 0
+    meta: Row = dict(row)
+    if predicted.appearances is None:
+        surfaces = {i: surface_from_logits(grid) for i, grid in enumerate(predicted.logits[1:])}
+        empty = write_scene_glb(folder / "scene.glb", surfaces)
+        write_instance_glbs(folder, surfaces)
+    else:
+        write_appearances(folder, predicted.appearances)
+        empty = [i for i in range(len(occupied) - 1) if i not in predicted.appearances]
+        meta["surfaces"] = surface_report(predicted.appearances)
+    textured = _render(blender, folder) if predicted.appearances else None
     np.savez_compressed(folder / "occupancy.npz", scene=occupied[0], instances=occupied[1:])
-    write_preview(folder / "preview.png", rgba, occupied[1:], true_instances, instance_map)
-    meta = {**row, "instances": [instance_name(i) for i in surfaces], "empty_instances": empty}
+    pictures = (rgba, occupied[1:], true_instances, instance_map, textured)
+    write_preview(folder / "preview.png", *pictures)
+    names = [instance_name(i) for i in range(len(occupied) - 1)]
+    meta |= {"instances": names, "empty_instances": empty}
     (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
     return empty
 
 
 def write_appearances(folder: Path, appearances: Mapping[int, Appearance]) -> None:
-    """Write the textured scene and its instances, ``textured_….glb``, and Gaussians, if any."""
-    meshes = {index: one.mesh for index, one in appearances.items()}
-    write_textured_glb(folder / "textured_scene.glb", meshes)
+    """Write the textured scene and its instances, and their Gaussians, if any."""
+    write_textured_glb(folder / "scene.glb", {i: one.mesh for i, one in appearances.items()})
     for index, one in appearances.items():
         name = instance_name(index)
-        write_textured_glb(folder / f"textured_{name}.glb", {index: one.mesh})
+        write_textured_glb(folder / f"{name}.glb", {index: one.mesh})
         if one.gaussians is not None:
             write_gaussian_ply(folder / f"{name}.ply", one.gaussians)
-        if not one.mesh.watertight:
-            logger.info(f"infer: {folder.name}/{name}: the textured surface is not closed")
+
+
+def surface_report(appearances: Mapping[int, Appearance]) -> dict[str, Row]:
+    """Return the faces of each textured surface, before and after decimation, and if closed."""
+    return {
+        instance_name(index): {
+            "faces": len(one.mesh.faces),
+            "source_faces": one.mesh.num_source_faces,
+            "watertight": one.mesh.watertight,
+        }
+        for index, one in appearances.items()
+    }
+
+
+def _render(blender: BlenderProcess | None, folder: Path) -> NDArray[np.uint8] | None:
+    if blender is None:
+        return None
+    try:
+        return render_textured(blender, folder / "scene.glb")
+    except RowError as error:
+        logger.warning(f"infer: {folder.name}: the preview lacks the textured scene ({error})")
+        return None

@@ -9,7 +9,7 @@ from datagen.errors import StageError
 from datagen.models import SceneModel
 from datagen.sampling import scenes
 from datagen.sampling.flow_euler import sample_flow
-from datagen.sampling.scenes import SamplerConfig, SceneImages, sample_scene
+from datagen.sampling.scenes import SamplerConfig, SceneImages, image_tokens, sample_scene
 
 FLOW = {
     "resolution": 16,
@@ -147,3 +147,14 @@ def test_gpu_too_small_for_one_instance_is_an_error(monkeypatch):
     monkeypatch.setattr(model, "encode_images", refuse)
     with pytest.raises(StageError, match=r"with one instance and its scene \(CUDA"):
         sample_scene(model, Repeat(), random_images(2), FAST, seed=1)
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_kept_tokens_give_what_encoding_gives_in_any_batch(local):
+    model, images = random_model(local_slot=local), random_images(3, local=local)
+    tokens = image_tokens(model, images)
+    assert len(tokens) == 1 + 3 * (1 + local)
+    expected = sample_scene(model, Repeat(), images, FAST, seed=1)
+    for most in (None, 2):
+        kept = sample_scene(model, Repeat(), images, FAST, seed=1, max_batch=most, tokens=tokens)
+        np.testing.assert_allclose(kept, expected, atol=1e-4)

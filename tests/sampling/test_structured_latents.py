@@ -97,6 +97,31 @@ def test_no_voxel_anywhere_gives_nothing(model, io):
     assert sampled == [None, None]
 
 
+def test_200_000_voxels_go_in_chunks_that_keep_the_limit():
+    class Model:
+        in_channels, seen = 8, []
+
+        def __call__(self, x, t_times_1000, cond, sites):
+            self.seen.append(len(sites))
+            return torch.zeros_like(x)
+
+    sizes = [30_000, 0, 60_000, 50_000, 60_000]
+    voxels = [torch.zeros(size, 3, dtype=torch.int32) for size in sizes]
+    model, cond = Model(), torch.zeros(len(sizes), 1, 4)
+    config, generator = SamplerConfig(steps=1), torch.Generator().manual_seed(3)
+    latents = sample_structured_latents(
+        model, voxels, cond, config, generator, max_voxels=100_000, mean=[0] * 8, std=[1] * 8
+    )
+    assert set(model.seen) == {90_000, 50_000, 60_000}  # the first two with voxels go together
+    noise = torch.randn(sum(sizes), 8, generator=torch.Generator().manual_seed(3))
+    found = torch.cat([one.feats for one in latents if one is not None])
+    torch.testing.assert_close(found, noise)  # no velocity: each voxel keeps its own noise
+    [alone] = sample_structured_latents(
+        model, [torch.zeros(200_000, 3)], cond[:1], config, generator, max_voxels=100_000
+    )
+    assert alone.feats.shape == (200_000, 8)
+
+
 def test_chunks_hold_as_many_instances_as_fit_in_order():
     assert list(chunks_of([4, 0, 5, 3, 20, 1], 9)) == [[0, 2], [3], [4], [5]]
     assert list(chunks_of([], 9)) == []

@@ -60,6 +60,29 @@ def test_small_surface_is_not_decimated_away():
     assert (mesh.texture == 64).all()
 
 
+def test_small_hole_is_closed_and_an_opening_stays():
+    ball = trimesh.creation.icosphere(4, 0.4)
+    colors = ball.vertices + 0.5
+    for threshold, closed in ((0.385, True), (-0.2, False)):
+        faces = ball.faces[ball.triangles_center[:, 2] < threshold]
+        assert not trimesh.Trimesh(ball.vertices, faces).is_watertight
+        mesh = bake(ball.vertices, faces, colors, keep_faces=1.0, texture_px=64)
+        assert mesh.watertight == closed
+        assert mesh.num_source_faces == len(faces)
+
+
+def test_large_opening_keeps_its_place_and_its_edge():
+    ball = trimesh.creation.icosphere(4, 0.4)
+    faces = ball.faces[ball.triangles_center[:, 2] < -0.2]
+    mesh = bake(ball.vertices, faces, ball.vertices + 0.5, keep_faces=1.0, texture_px=64)
+    assert mesh.vertices[:, 2].max() < -0.15
+
+
+def test_glb_without_any_instance_is_valid(tmp_path):
+    write_textured_glb(tmp_path / "scene.glb", {})
+    assert not trimesh.load_scene(tmp_path / "scene.glb").geometry
+
+
 def random_gaussians(count=50):
     torch.manual_seed(0)
     return Gaussians(

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from PIL import Image
 
 from datagen.cli import main
+from datagen.errors import RowError
 from datagen.models import (
     SceneModel,
     SLatFlowModel,
@@ -15,6 +17,7 @@ from datagen.models import (
     SLatMeshDecoder,
     save_model,
 )
+from datagen.sampling.surfaces import read_scene_glb
 from datagen.stages import sampling
 from tests.stages.test_infer_images import MODEL, write_pair
 
@@ -60,6 +63,14 @@ GAUSSIANS = {
 }
 
 
+BLOCKS = np.full((4, 64, 64, 64), -1.0, np.float32)
+"""Logits of a scene and three instances: a block of 27 voxels, nothing, and one voxel."""
+BLOCKS[1, 20:23, 20:23, 20:23] = 1.0
+BLOCKS[3, 40, 40, 40] = 1.0
+BLOCKS[0] = BLOCKS[1:].max(axis=0)
+NO_PREVIEW = "--no-textured-preview"
+
+
 @pytest.fixture
 def flags(tmp_path, monkeypatch) -> list[str]:
     """Flags of a run on one picture of three objects: a block, nothing, and one voxel."""
@@ -76,25 +87,22 @@ def flags(tmp_path, monkeypatch) -> list[str]:
         for parameter in network.parameters():
             torch.nn.init.normal_(parameter, std=0.2)
         save_model(network, tmp_path / name, arguments)
-    logits = np.full((4, 64, 64, 64), -1.0, np.float32)
-    logits[1, 20:23, 20:23, 20:23] = 1.0
-    logits[3, 40, 40, 40] = 1.0
-    logits[0] = logits[1:].max(axis=0)
-    monkeypatch.setattr(sampling, "sample_scene", lambda *_, **__: logits)
+    monkeypatch.setattr(sampling, "sample_scene", lambda *_, **__: BLOCKS)
     image, masks = write_pair(tmp_path, "room")
     words = ["infer", "--image", image, "--masks", masks, "--model", "ss", "--out", "result"]
     words += ["--steps", "2", "--device", "cpu", "--texture-px", "64", "--stages", "ss,slat"]
-    return [*words, "--slat-flow", "flow", "--slat-mesh-decoder", "mesh"]
+    words += ["--slat-flow", "flow", "--slat-mesh-decoder", "mesh"]
+    return words
 
 
 def test_instances_with_voxels_come_out_textured_in_the_scenes_frame(flags, tmp_path):
-    assert main([*flags, "--slat-gaussian-decoder", "gs"]) == 0
+    assert main([*flags, "--slat-gaussian-decoder", "gs", NO_PREVIEW]) == 0
     folder = tmp_path / "result" / "room"
-    scene = trimesh.load_scene(folder / "textured_scene.glb", process=False)
+    scene = trimesh.load_scene(folder / "scene.glb", process=False)
     assert sorted(scene.graph.nodes_geometry) == ["instance_00", "instance_02"]
     for index, low, high in ((0, 20, 23), (2, 40, 41)):
         name = f"instance_{index:02d}"
-        alone = trimesh.load_scene(folder / f"textured_{name}.glb", process=False)
+        alone = trimesh.load_scene(folder / f"{name}.glb", process=False)
         mesh = scene.geometry[name]
         np.testing.assert_array_equal(alone.geometry[name].vertices, mesh.vertices)
         assert mesh.visual.material.baseColorTexture.size == (64, 64)
@@ -103,14 +111,67 @@ def test_instances_with_voxels_come_out_textured_in_the_scenes_frame(flags, tmp_
         assert z_up.min() >= low / 64 - 0.5 - 1.5 * cell
         assert z_up.max() <= high / 64 - 0.5 + 1.5 * cell
     assert (folder / "instance_00.ply").is_file() and (folder / "instance_02.ply").is_file()
-    assert not (folder / "textured_instance_01.glb").exists()
-    assert json.loads((folder / "meta.json").read_text())["empty_instances"] == [1]
+    assert not (folder / "instance_01.glb").exists()
+    meta = json.loads((folder / "meta.json").read_text())
+    assert meta["empty_instances"] == [1]
+    assert sorted(meta["surfaces"]) == ["instance_00", "instance_02"]
+    for name, surface in meta["surfaces"].items():
+        assert surface["faces"] == len(scene.geometry[name].faces) <= surface["source_faces"] * 2
+        assert surface["watertight"] in (True, False)
+    assert sorted(read_scene_glb(folder / "scene.glb")) == [0, 2]
+
+
+def test_images_are_encoded_once_for_both_stages(flags, monkeypatch):
+    real, counted = SceneModel.encode_images, []
+
+    def counting(self, images):
+        counted.append(images.shape[1])
+        return real(self, images)
+
+    def logits(model, decoder, images, *_, tokens=None, **__):
+        stack = torch.from_numpy(images.stack(slice(None)))[None]
+        torch.testing.assert_close(tokens, real(model, stack)[0])
+        return BLOCKS
+
+    monkeypatch.setattr(SceneModel, "encode_images", counting)
+    monkeypatch.setattr(sampling, "sample_scene", logits)
+    assert main([*flags, NO_PREVIEW]) == 0
+    assert counted == [4]  # the scene and three instances
+
+
+def test_scene_whose_second_stage_finds_nothing_is_an_empty_file(flags, tmp_path, monkeypatch):
+    monkeypatch.setattr(sampling, "sample_scene", lambda *_, **__: np.full_like(BLOCKS, -1.0))
+    assert main([*flags, NO_PREVIEW]) == 0
+    assert read_scene_glb(tmp_path / "result" / "room" / "scene.glb") == {}
+    meta = json.loads((tmp_path / "result" / "room" / "meta.json").read_text())
+    assert meta["empty_instances"] == [0, 1, 2]
+
+
+@pytest.mark.blender
+def test_preview_shows_the_textured_scene_beside_the_input(flags, tmp_path):
+    assert main([*flags, NO_PREVIEW]) == 0
+    without = Image.open(tmp_path / "result" / "room" / "preview.png")
+    assert main([*flags, "--overwrite"]) == 0
+    picture = Image.open(tmp_path / "result" / "room" / "preview.png")
+    assert picture.width == without.width + 384 + 16  # a panel more
+    panel = np.asarray(picture)[28:-16, -384 - 16 : -16].astype(int)
+    assert (np.abs(panel - 250).max(axis=2) > 20).sum() > 200  # something stands there
+
+
+def test_scene_is_not_lost_when_blender_cannot_draw_it(flags, tmp_path, monkeypatch, capsys):
+    def broken(*_, **__):
+        raise RowError("Blender died")
+
+    monkeypatch.setattr(sampling, "render_textured", broken)
+    assert main(flags) == 0
+    assert "the preview lacks the textured scene (Blender died)" in capsys.readouterr().err
+    assert (tmp_path / "result" / "room" / "scene.glb").is_file()
 
 
 def test_rerun_with_the_second_stage_is_not_mistaken_for_the_first(flags, capsys):
     first = [word for word in flags if word not in ("--stages", "ss,slat")]
     assert main(first) == 0
-    assert main(flags) == 2
+    assert main([*flags, NO_PREVIEW]) == 2
     assert "stages" in capsys.readouterr().err
 
 
@@ -128,7 +189,7 @@ def test_networks_that_do_not_belong_together_are_refused(
 ):
     for name, change in (("half", {"resolution": 32}), ("wide", {"cond_channels": 48})):
         save_model(SLatFlowModel(**FLOW | change), tmp_path / name, FLOW | change)
-    assert main([*flags, flag, value]) == 2
+    assert main([*flags, NO_PREVIEW, flag, value]) == 2
     assert message in capsys.readouterr().err
 
 
