@@ -5,6 +5,8 @@ Two comparisons, each in one run on the same data: a convolution on subdivided s
 eight copies, against 8 summed taps of the parents), and attention in windows (one call a window,
 against padded batches). Then the seconds to extract the surface of a decoder's cubes.
 ``--full`` also times the published sizes with random weights: flow, mesh decoder, extraction.
+``--table`` prints, for the published sizes with random weights, the seconds and the memory of whole
+scenes, by instances and voxels of each: 25 guided steps of the flow, then decoder and extraction.
 """
 
 import time
@@ -19,6 +21,12 @@ from torch import Tensor
 from datagen.models import SLatFlowModel, SLatMeshDecoder
 from datagen.models.sparse import Sites, SparseConv3d, attend_in_groups, subdivide
 from datagen.sampling.cube_mesh import CORNERS, extract_mesh
+from datagen.sampling.scenes import SamplerConfig
+from datagen.sampling.structured_latents import (
+    StructuredLatents,
+    sample_structured_latents,
+    single_sites,
+)
 from datagen.stages.checkpoints import torch_device, torch_threads
 
 FLOW = {
@@ -58,6 +66,16 @@ class Compare:
     """The fastest counts."""
     full: bool = False
     """Time the published sizes too, with random weights."""
+    table: bool = False
+    """Time whole scenes at the published sizes: minutes on a GPU, days on a CPU."""
+    instances: tuple[int, ...] = (1, 4, 8)
+    """Of the table."""
+    instance_voxels: tuple[int, ...] = (1000, 4000, 10_000)
+    """Of the table: voxels of each instance, about."""
+    max_voxels: int = 100_000
+    """Of the table: voxels in the flow model at once."""
+    steps: int = 25
+    """Of the table: the flow's."""
 
 
 def shell(count: int, device: torch.device) -> Sites:
@@ -172,6 +190,60 @@ def time_full(config: Compare, sites: Sites, device: torch.device) -> None:
         print(f"peak memory            {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB")
 
 
+@torch.inference_mode()
+def print_table(config: Compare, device: torch.device) -> None:
+    """Time whole scenes; each instance is a shell, the surfaces are those of random weights."""
+    half = device.type == "cuda"
+    torch.manual_seed(0)
+    flow = SLatFlowModel(**FLOW, use_fp16=half).to(device).eval()
+    decoder = SLatMeshDecoder(**MESH, use_fp16=half).to(device).eval()
+    print("| instances | voxels in all | flow s | decoder s | extraction s | peak GiB |")
+    print("|---|---|---|---|---|---|")
+    for voxels in config.instance_voxels:
+        one = shell(voxels, device).coords[:, 1:]
+        for count in config.instances:
+            cells = time_scene(config, flow, decoder, [one] * count)
+            print(f"| {count} | {count * len(one)} | {' | '.join(cells)} |", flush=True)
+
+
+def time_scene(
+    config: Compare, flow: SLatFlowModel, decoder: SLatMeshDecoder, voxels: list[Tensor]
+) -> list[str]:
+    """Return seconds of flow, decoder and extraction, and the peak memory, as words."""
+    device = voxels[0].device
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    cond = torch.randn(len(voxels), 1374, flow.cond_channels, device=device)
+    latents = []
+
+    def sample() -> None:
+        latents[:] = sample_structured_latents(
+            flow,
+            voxels,
+            cond,
+            SamplerConfig(steps=config.steps),
+            torch.Generator().manual_seed(0),
+            max_voxels=config.max_voxels,
+        )
+
+    seconds = [best_of(1, sample), 0.0, 0.0]
+    for one in latents:
+        for place, spent in enumerate(time_surface(decoder, one), start=1):
+            seconds[place] += spent
+    peak = f"{torch.cuda.max_memory_allocated() / 2**30:.1f}" if on_gpu else "–"
+    return [*(f"{value:.2f}" for value in seconds), peak]
+
+
+def time_surface(decoder: SLatMeshDecoder, latents: StructuredLatents) -> tuple[float, float]:
+    """Return the seconds of decoder and extraction of one instance."""
+    made = []
+    decode_s = best_of(1, lambda: made.append(decoder(latents.feats, single_sites(latents))))
+    feats, cubes = made[0]
+    coords = cubes.coords[:, 1:].long()
+    return decode_s, best_of(1, lambda: extract_mesh(coords, feats, 256, closed=True))
+
+
 def main() -> None:
     config = tyro.cli(Compare)
     device = torch_device(config.device)
@@ -184,6 +256,8 @@ def main() -> None:
             time_extraction(config, sites)
         if config.full:
             time_full(config, sites, device)
+        if config.table:
+            print_table(config, device)
 
 
 if __name__ == "__main__":
