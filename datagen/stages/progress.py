@@ -134,7 +134,7 @@ class Progress:
         if not report.counts:  # a stage whose units are all alike
             return
         words = [f"{report.seconds:.1f} s"]
-        # Where it ran (on_cpu, on_optix) is alike for all; a scene that had to leave the GPU says so
+        # Where it ran (on_cpu, on_optix) is alike for all; one that had to leave the GPU says so
         # as a fallback.
         counts = {name: n for name, n in report.counts.items() if n and not name.startswith("on_")}
         words += [f"{n} {name.replace('_', ' ')}" for name, n in counts.items()]
