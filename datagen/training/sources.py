@@ -16,8 +16,8 @@ from datagen.shards.dataset import Dataset, open_shard, shard_name
 from datagen.shards.schemas import LATENTS, read_tensor
 
 ROWS_PER_BLOCK = 32
-"""Neighbours of a shard that are read together. Fixed, and not the row groups': the order of
-samples must not depend on how a file was cut."""
+"""Neighbours of a shard that are read together, or somewhat more. Fixed, and not the row groups':
+the order of samples must not depend on how a file was cut."""
 INDEX_THREADS = 16
 KEYS = ("layout_id", "view_index")
 RENDER_COLUMNS = (*KEYS, "kept", "rgb", "instance_map")
@@ -74,11 +74,15 @@ class SceneSource:
 
     @cached_property
     def block(self) -> NDArray[np.int64]:
-        """(N,), which of the blocks that are read together a view is in; ascending, no gaps."""
-        cuts = np.column_stack([self.shard, self.row // ROWS_PER_BLOCK])
-        is_first = np.ones(len(cuts), np.bool_)
-        is_first[1:] = (cuts[1:] != cuts[:-1]).any(axis=1)
-        return np.cumsum(is_first) - 1
+        """(N,), which of the blocks that are read together a view is in; ascending, no gaps.
+
+        A scene is cut from its own first row, as its row groups are, so that hardly one is read
+        for two blocks; pieces that begin among the same rows of a shard are one block.
+        """
+        scene = _runs(self.shard, self.layout_id)
+        first_row = self.row[np.flatnonzero(np.diff(scene, prepend=-1))][scene]
+        piece = first_row + (self.row - first_row) // ROWS_PER_BLOCK * ROWS_PER_BLOCK
+        return _runs(self.shard, piece // ROWS_PER_BLOCK)
 
     def read_block(self, block: int) -> dict[int, RawView]:
         """Return the views of a block by index.
@@ -248,6 +252,12 @@ def read_renders(
                         found[key] = (f"{renders.folder}/{name}, row {first + i}", *images)
             first += size
     return found
+
+
+def _runs(*keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return which run of equal keys (each (N,)) an element is in, (N,), from 0."""
+    begins = [np.diff(key, prepend=key[:1]) != 0 for key in keys]
+    return np.cumsum(np.logical_or.reduce(begins))
 
 
 def _may_hold(group: Any, keys: Set[tuple[int, int]]) -> bool:
