@@ -7,6 +7,7 @@ renamed; object stores only show finished uploads.
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from datagen.errors import DatasetError
 
 OBJECT_STORES = {"s3", "gcs", "abfs"}
 """Filesystems where a file appears when its upload is finished; elsewhere it is renamed."""
+
+PIECE_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,14 @@ class Folder:
         filesystem, path = self._resolve(name)
         return bool(filesystem.get_file_info(path).type != pafs.FileType.NotFound)
 
+    def is_free(self) -> bool:
+        """Say whether nothing is here: no folder and no file, or an empty folder."""
+        filesystem, path = self._resolve("")
+        kind = filesystem.get_file_info(path).type
+        return kind == pafs.FileType.NotFound or (
+            kind == pafs.FileType.Directory and not self.names()
+        )
+
     def names(self, suffix: str = "") -> list[str]:
         """Return the sorted names of the entries that end with the suffix; [] if none."""
         filesystem, path = self._resolve("")
@@ -75,7 +86,7 @@ class Folder:
         filesystem, path = self._resolve(name)
         digest = hashlib.sha256()
         with filesystem.open_input_stream(path) as stream:
-            while chunk := stream.read(1 << 22):
+            while chunk := stream.read(PIECE_BYTES):
                 digest.update(chunk)
         return digest.hexdigest()
 
@@ -91,15 +102,24 @@ class Folder:
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Write a whole file atomically, making its folders."""
+        self._write(name, [data])
+
+    def write_file(self, name: str, source: Path) -> None:
+        """Write a copy of a local file atomically, piece by piece, making its folders."""
+        with source.open("rb") as file:
+            self._write(name, iter(lambda: file.read(PIECE_BYTES), b""))
+
+    def _write(self, name: str, pieces: Iterable[bytes]) -> None:
         filesystem, path = self._resolve(name)
         if self.is_local:
-            return write_atomically(Path(path), data)
+            return write_pieces(Path(path), pieces)
         filesystem.create_dir(path.rsplit("/", 1)[0], recursive=True)
         shows_finished_only = filesystem.type_name in OBJECT_STORES
         beside = f"{path.rsplit('/', 1)[0]}/.{name.rsplit('/', 1)[-1]}.new"
         target = path if shows_finished_only else beside
         with filesystem.open_output_stream(target) as stream:
-            stream.write(data)
+            for piece in pieces:
+                stream.write(piece)
         if target != path:
             filesystem.move(target, path)
 
@@ -159,11 +179,17 @@ def _resolve_by_fsspec(url: str) -> tuple[pafs.FileSystem, str]:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write beside the target, flush, then rename: a killed process leaves no half file."""
+    write_pieces(path, [data])
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a file as ``write_atomically`` does, from pieces that need not lie in memory."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False)  # noqa: SIM115
     try:
         with file:
-            file.write(data)
+            for piece in pieces:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         Path(file.name).chmod(0o644)
