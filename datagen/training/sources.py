@@ -140,7 +140,7 @@ class SceneSource:
 
 
 def open_source(latents: Dataset, renders: Dataset) -> SceneSource:
-    """Index a workspace's views; reads one narrow column of every shard of ``latents``.
+    """Index a workspace's views; reads the footer of every shard of ``latents``.
 
     Raises:
         DatasetError: the latents were made from other renders, or a shard cannot be read.
@@ -154,8 +154,7 @@ def open_source(latents: Dataset, renders: Dataset) -> SceneSource:
         )
     names = [shard["path"] for shard in latents.manifest["shards"]]
     with ThreadPoolExecutor(INDEX_THREADS) as pool:
-        columns = pool.map(lambda name: read_columns(latents, name, KEYS[:1])[0], names)
-        layout_ids = [np.array(column, np.int64) for column in columns]
+        layout_ids = list(pool.map(lambda name: read_layout_ids(latents, name), names))
     sizes = [len(ids) for ids in layout_ids]
     row = np.concatenate([np.arange(size) for size in [*sizes, 0]])
     return SceneSource(
@@ -196,13 +195,23 @@ def corrupt(raw: RawLatents, where: str, problem: str) -> DatasetError:
     )
 
 
-def read_columns(dataset: Dataset, name: str, columns: Sequence[str]) -> list[list[Any]]:
-    """Return whole columns of a shard: narrow ones, without the images beside them."""
+def read_layout_ids(dataset: Dataset, name: str) -> NDArray[np.int64]:
+    """Return the scene of each row of a shard, (N,).
+
+    The footer says it of a row group that lies in one scene; the column is read of others alone.
+    """
     with open_shard(dataset.folder, name) as file:
-        _require(dataset, name, file, columns)
-        groups = range(file.metadata.num_row_groups)
-        table = pa.concat_tables([_read_group(dataset, name, file, g, columns) for g in groups])
-        return [table[column].to_pylist() for column in columns]
+        _require(dataset, name, file, KEYS[:1])
+        found = []
+        for index in range(file.metadata.num_row_groups):
+            group = file.metadata.row_group(index)
+            low, high = _range(group, KEYS[0]) or (0, 1)
+            if low == high:
+                found.append(np.full(group.num_rows, low, np.int64))
+            else:
+                table = _read_group(dataset, name, file, index, KEYS[:1])
+                found.append(table[KEYS[0]].to_numpy())
+        return np.concatenate([*found, np.empty(0, np.int64)])
 
 
 def read_rows(
@@ -261,15 +270,23 @@ def _runs(*keys: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _may_hold(group: Any, keys: Set[tuple[int, int]]) -> bool:
-    columns = {group.column(i).path_in_schema: group.column(i) for i in range(len(KEYS))}
-    ranges = []
-    for key in KEYS:
-        statistics = columns[key].statistics if key in columns else None
-        if statistics is None or not statistics.has_min_max:
-            return True
-        ranges.append((statistics.min, statistics.max))
-    (low, high), (first, last) = ranges
+    layouts, views = (_range(group, key) for key in KEYS)
+    if layouts is None or views is None:
+        return True
+    (low, high), (first, last) = layouts, views
     return any(low <= layout <= high and first <= view <= last for layout, view in keys)
+
+
+def _range(group: Any, name: str) -> tuple[int, int] | None:
+    """Return a key's least and greatest value in a row group, if its statistics say so."""
+    for index in range(group.num_columns):
+        column = group.column(index)
+        if column.path_in_schema == name:
+            statistics = column.statistics
+            if statistics is None or not statistics.has_min_max or statistics.null_count != 0:
+                return None
+            return statistics.min, statistics.max
+    return None
 
 
 def _require(dataset: Dataset, name: str, file: pq.ParquetFile, columns: Sequence[str]) -> None:

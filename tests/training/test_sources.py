@@ -4,8 +4,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from datagen.errors import DatasetError
-from datagen.shards import Folder, open_dataset
-from datagen.training.sources import open_source, read_columns
+from datagen.shards import Dataset, Folder, open_dataset
+from datagen.training.sources import open_source, read_layout_ids
 from tests.training.scenes import source_of, write_scenes
 
 
@@ -163,10 +163,20 @@ def test_column_that_was_not_stored_is_named(tmp_path):
         source_of(tmp_path).read_block(0)
 
 
-def test_only_columns_asked_for_are_read(scenes):
-    dataset = open_dataset(scenes / "renders")
-    [layouts] = read_columns(dataset, "shard-00000.parquet", ["layout_id"])
-    assert layouts == [0] * 26 + [1] * 21
+def test_index_is_read_from_footers_where_row_groups_hold_one_scene(scenes, tmp_path, monkeypatch):
+    from datagen.training import sources
+
+    renders = open_dataset(scenes / "renders")
+    path = tmp_path / "shard-00000.parquet"
+    pq.write_table(pq.read_table(scenes / "renders" / path.name), path, row_group_size=20)
+    read = []
+    real = sources._read_group
+    monkeypatch.setattr(sources, "_read_group", lambda *args: read.append(args[3]) or real(*args))
+    expected = [0] * 26 + [1] * 21
+    assert read_layout_ids(renders, path.name).tolist() == expected and read == []
+    cut = Dataset(Folder.at(tmp_path), renders.manifest)
+    assert read_layout_ids(cut, path.name).tolist() == expected
+    assert read == [1]  # rows 20 to 39: the second scene begins with row 26
 
 
 def test_statistics_look_at_views_spread_over_all_shards(tmp_path):
