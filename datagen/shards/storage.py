@@ -6,8 +6,10 @@ renamed; object stores only show finished uploads.
 
 import hashlib
 import os
+import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,10 +38,15 @@ class Folder:
         return cls(text if "://" in text else str(Path(text).expanduser().absolute()))
 
     def __truediv__(self, name: str) -> "Folder":
-        return Folder(f"{self.url.rstrip('/')}/{name}")
+        """Return the folder of a name in this one; a URL's options (``?region=…``) go with it."""
+        if self.is_local:
+            return Folder(f"{self.url.rstrip('/')}/{name}")
+        place, mark, options = self.url.partition("?")
+        return Folder(f"{place.rstrip('/')}/{name}{mark}{options}")
 
     def __str__(self) -> str:
-        return self.url
+        """Return the URL for messages: without the key and secret that it may hold."""
+        return re.sub(r"(?<=://)[^/@]*@", "", self.url)
 
     @property
     def is_local(self) -> bool:
@@ -57,7 +64,8 @@ class Folder:
 
     def exists(self, name: str = "") -> bool:
         filesystem, path = self._resolve(name)
-        return bool(filesystem.get_file_info(path).type != pafs.FileType.NotFound)
+        with self._reached(name):
+            return bool(filesystem.get_file_info(path).type != pafs.FileType.NotFound)
 
     def is_free(self) -> bool:
         """Say whether nothing is here: no folder and no file, or an empty folder."""
@@ -69,17 +77,21 @@ class Folder:
 
     def names(self, suffix: str = "") -> list[str]:
         """Return the sorted names of the entries that end with the suffix; [] if none."""
-        filesystem, path = self._resolve("")
-        infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+        infos = self._infos()
         return sorted(info.base_name for info in infos if info.base_name.endswith(suffix))
 
     def sizes(self, suffix: str = "") -> dict[str, int]:
         """Return the sizes in bytes of the files that end with the suffix, by sorted name."""
-        filesystem, path = self._resolve("")
-        infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+        infos = self._infos()
         files = [info for info in infos if info.type == pafs.FileType.File]
         found = {i.base_name: int(i.size) for i in files if i.base_name.endswith(suffix)}
         return dict(sorted(found.items()))
+
+    def _infos(self) -> list[pafs.FileInfo]:
+        filesystem, path = self._resolve("")
+        with self._reached(""):
+            found = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+        return list(found)
 
     def sha256(self, name: str) -> str:
         """Return the sha256 of a file, read in pieces."""
@@ -92,13 +104,14 @@ class Folder:
 
     def read_bytes(self, name: str) -> bytes:
         filesystem, path = self._resolve(name)
-        with filesystem.open_input_stream(path) as stream:
+        with self._reached(name), filesystem.open_input_stream(path) as stream:
             return bytes(stream.read())
 
     def open_file(self, name: str) -> pa.NativeFile:
         """Open a file for reading at any place of it, so that few columns cost few bytes."""
         filesystem, path = self._resolve(name)
-        return filesystem.open_input_file(path)
+        with self._reached(name):
+            return filesystem.open_input_file(path)
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Write a whole file atomically, making its folders."""
@@ -113,15 +126,8 @@ class Folder:
         filesystem, path = self._resolve(name)
         if self.is_local:
             return write_pieces(Path(path), pieces)
-        filesystem.create_dir(path.rsplit("/", 1)[0], recursive=True)
-        shows_finished_only = filesystem.type_name in OBJECT_STORES
-        beside = f"{path.rsplit('/', 1)[0]}/.{name.rsplit('/', 1)[-1]}.new"
-        target = path if shows_finished_only else beside
-        with filesystem.open_output_stream(target) as stream:
-            for piece in pieces:
-                stream.write(piece)
-        if target != path:
-            filesystem.move(target, path)
+        with self._reached(name):
+            _write_far(filesystem, path, pieces)
 
     def delete(self, name: str) -> None:
         """Delete a file if it is there."""
@@ -147,8 +153,25 @@ class Folder:
             write_atomically(target, data)
         return target
 
+    @contextmanager
+    def _reached(self, name: str) -> Iterator[None]:
+        """Turn what goes wrong on the way to another machine into one line."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if self.is_local:
+                raise
+            raise DatasetError(
+                f"{self / name if name else self}: the filesystem answers: {error}. Expected one "
+                "that can be reached, with access to this place (for s3://, see AWS_ENDPOINT_URL, "
+                "the region and the credentials). What is finished is safe; run the same command "
+                "again."
+            ) from error
+
     def _resolve(self, name: str) -> tuple[pafs.FileSystem, str]:
-        full = f"{self.url.rstrip('/')}/{name}".rstrip("/")
+        full = (self / name).url if name else self.url.rstrip("/")
         try:
             filesystem, path = pafs.FileSystem.from_uri(full)
         except pa.ArrowInvalid:
@@ -164,6 +187,18 @@ KNOWN_URLS = (
     "Give a local path, or a URL that pyarrow (s3://, gs://, hdfs://) or an installed fsspec "
     "filesystem knows."
 )
+
+
+def _write_far(filesystem: pafs.FileSystem, path: str, pieces: Iterable[bytes]) -> None:
+    """Write a file that appears when it is whole: at once, or renamed where uploads show early."""
+    folder, name = path.rsplit("/", 1)
+    filesystem.create_dir(folder, recursive=True)
+    target = path if filesystem.type_name in OBJECT_STORES else f"{folder}/.{name}.new"
+    with filesystem.open_output_stream(target) as stream:
+        for piece in pieces:
+            stream.write(piece)
+    if target != path:
+        filesystem.move(target, path)
 
 
 def _resolve_by_fsspec(url: str) -> tuple[pafs.FileSystem, str]:
