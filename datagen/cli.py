@@ -313,16 +313,28 @@ def verify(arguments: list[str]) -> int:
 def export_views(arguments: list[str]) -> None:
     """Copy a workspace's views into another tool's layout."""
 
-    def command(kind: tyro.conf.Positional[Kind], out: Path, root: str = "dataset") -> None:
+    def command(
+        kind: tyro.conf.Positional[Kind],
+        out: str,
+        root: str = "dataset",
+        instances: bool = False,
+        workers: int = 1,
+        ray_address: str | None = None,
+    ) -> None:
         """Copy the kept views into another tool's layout; what is there already is kept.
 
         Args:
             kind: webdataset (tars), trellis (renders/, ss_latents/, metadata.csv), or coco
                 (images/, annotations.json with RLE masks).
-            out: a new local folder, or that of an interrupted export.
+            out: a new folder or URL, or that of an interrupted export.
             root: the workspace.
+            instances: trellis: an entry for every instance too.
+            workers: the most that run at once; above 1, Ray runs them.
+            ray_address: address of a Ray cluster.
         """
-        written = export(kind, Folder.at(root), out)
+        flags = RunFlags(root=root, workers=workers, ray_address=ray_address)
+        with closing(flags.executor()) as executor:
+            written = export(kind, Folder.at(root), Folder.at(out), executor, instances=instances)
         sys.stdout.write(f"export {kind}: {written} in {out}\n")
 
     tyro.cli(command, prog="datagen export", args=arguments)

@@ -53,7 +53,7 @@ class TrainFlow(Stage):
 
     name: ClassVar[str] = "train"
     folder: ClassVar[str] = "model"
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
     schema: ClassVar[pa.Schema] = pa.schema([])
     reads: ClassVar[tuple[str, ...]] = ("renders", "latents")
     uses_gpu: ClassVar[bool] = True
