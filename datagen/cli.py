@@ -21,7 +21,7 @@ from datagen.executors.local import LocalExecutor
 from datagen.exports.card import write_card
 from datagen.exports.export import Kind, export
 from datagen.log import configure_logging
-from datagen.report import write_report
+from datagen.report import write_comparison_report, write_report
 from datagen.shards import Folder, open_dataset
 from datagen.stages.attribution import write_attribution
 from datagen.stages.evaluate_files import EvaluateFiles
@@ -183,6 +183,7 @@ def make(verb: str, stage: Stage, root: Folder, executor: Executor, options: Run
     sys.stdout.write(f"{verb}: {funnel(dataset)} in {dataset.folder}\n")
     if isinstance(stage, EvaluateFiles):
         sys.stdout.write(dataset.folder.read_bytes("summary.md").decode())
+        sys.stdout.write(f"report: {write_comparison_report(stage, dataset)}\n")
         return 0 if stage.complete(dataset) else 1
     return 0
 

@@ -14,6 +14,9 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 10, 34
 Series = tuple[str, str, Floats, Floats]
 """Label, style of the line, x, y."""
 
+Dots = tuple[str, str, Floats, Floats]
+"""Label, CSS colour, x, y."""
+
 
 def histogram(
     values: Sequence[float],
@@ -76,6 +79,37 @@ def line_chart(series: Sequence[Series], x_label: str, *, log_y: bool = False) -
     return _svg(axes + lines + legend, x_label, _WIDTH * 2, int(_HEIGHT * 1.4))
 
 
+def scatter(series: Sequence[Dots], x_label: str, *, log_x: bool = False) -> str:
+    """Return dots, y from 0 to 1, and through each series a line of means over its neighbours.
+
+    With ``log_x`` the axis of x is logarithmic; what is not above 0, or not finite, is left out.
+    """
+    # The two axes change places twice, since _finite knows of a logarithmic y.
+    drawn = [(name, color, *_finite(y, x, log_x)[::-1]) for name, color, x, y in series]
+    drawn = [dots for dots in drawn if len(dots[2])]
+    if not drawn:
+        return ""
+    all_x = np.concatenate([dots[2] for dots in drawn])
+    x_of = _axis(all_x.min(), all_x.max(), _LEFT, _WIDTH - _RIGHT)
+    y_of = _axis(0, 1, _HEIGHT - _BOTTOM, _TOP + 14)
+    shapes = ""
+    for index, (name, color, x, y) in enumerate(drawn):
+        shapes += "".join(
+            f'<circle cx="{x_of(a):.1f}" cy="{y_of(b):.1f}" r="2.2" fill="{color}" '
+            'fill-opacity="0.35"/>'
+            for a, b in zip(x, y, strict=True)
+        )
+        points = " ".join(f"{x_of(a):.1f},{y_of(b):.1f}" for a, b in _local_means(x, y))
+        shapes += f'<polyline fill="none" stroke="{color}" stroke-width="2" points="{points}"/>'
+        left = _LEFT + 100 * index
+        shapes += f'<rect x="{left}" y="3" width="9" height="9" fill="{color}"/>'
+        shapes += f'<text x="{left + 13}" y="12">{escape(name)}</text>'
+    ticks = np.linspace(all_x.min(), all_x.max(), 4)
+    names = [f"{10**tick if log_x else tick:.2g}" for tick in ticks]
+    axes = _x_ticks(list(ticks), x_of, names=names) + _y_ticks([0, 0.5, 1], y_of)
+    return _svg(axes + shapes, f"{x_label}, n = {len(all_x)}")
+
+
 def direction_map(directions: Floats, labels: Sequence[str], colors: dict[str, str]) -> str:
     """Return where cameras stand: unit directions (N, 3), z_up, as azimuth and elevation.
 
@@ -110,13 +144,19 @@ def _axis(low: float, high: float, start: float, end: float) -> _Axis:
     return _Axis(low, high, start, end)
 
 
-def _x_ticks(values: Sequence[float], x_of: _Axis, height: float = _HEIGHT) -> str:
+def _x_ticks(
+    values: Sequence[float],
+    x_of: _Axis,
+    height: float = _HEIGHT,
+    names: Sequence[str] | None = None,
+) -> str:
     bottom = height - _BOTTOM
+    names = [f"{round(float(value), 2):g}" for value in values] if names is None else names
     return "".join(
         f'<line x1="{x_of(v):.1f}" x2="{x_of(v):.1f}" y1="{bottom}" y2="{bottom + 4}" '
         f'stroke="var(--line)"/><text x="{x_of(v):.1f}" y="{bottom + 15}" '
-        f'text-anchor="middle">{v:g}</text>'
-        for v in (round(float(value), 2) for value in values)
+        f'text-anchor="middle">{name}</text>'
+        for v, name in zip(values, names, strict=True)
     )
 
 
@@ -134,6 +174,17 @@ def _whole_ticks(edges: NDArray[np.float64]) -> list[float]:
     numbers = (edges[:-1] + 0.5).astype(int)
     step = max(1, -(-len(numbers) // 12))
     return [float(n) for n in numbers[::step]]
+
+
+def _local_means(x: Floats, y: Floats) -> list[tuple[float, float]]:
+    """Return means (x, y) at each of few different x, else of equally many neighbours."""
+    order = np.argsort(x, kind="stable")
+    x, y = x[order], y[order]
+    different = np.unique(x)
+    if len(different) <= 12:
+        return [(float(value), float(y[x == value].mean())) for value in different]
+    parts = np.array_split(np.arange(len(x)), 8)
+    return [(float(x[part].mean()), float(y[part].mean())) for part in parts]
 
 
 def _finite(x: Floats, y: Floats, log_y: bool) -> tuple[Floats, Floats]:
