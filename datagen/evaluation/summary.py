@@ -219,7 +219,7 @@ def markdown(
         "",
         "Mean (median) [95 % interval, bootstrap over scenes]. F-scores and collision rates in per "
         "cent. A missing object has F-score and IoU 0 and no CD; scenes not scored are in no mean. "
-        "Floor: the same of the truth against other samples of itself.",
+        "Floor: the same of the truth against other samples of itself (overlaps: 1).",
         "",
         "| method | scenes | not scored | absent | missing | superfluous | "
         + " | ".join(titles)

@@ -53,21 +53,31 @@ def histogram(
     )
 
 
-def line_chart(series: Sequence[Series], x_label: str, *, log_y: bool = False) -> str:
-    """Return lines over a common x; values that are not finite are left out."""
+def line_chart(
+    series: Sequence[Series],
+    x_label: str,
+    *,
+    log_y: bool = False,
+    bounds: tuple[float, float] | None = None,
+) -> str:
+    """Return lines over a common x; values that are not finite are left out.
+
+    The axis of y reaches from the least value to the greatest, or over ``bounds``.
+    """
     drawn = [(name, style, *_finite(x, y, log_y)) for name, style, x, y in series]
     drawn = [line for line in drawn if len(line[2])]
     all_x = np.concatenate([line[2] for line in drawn])
     all_y = np.concatenate([line[3] for line in drawn])
     x_of = _axis(all_x.min(), all_x.max(), _LEFT, _WIDTH * 2 - _RIGHT)
-    y_of = _axis(all_y.min(), all_y.max(), _HEIGHT * 1.4 - _BOTTOM, _TOP)
+    low, high = bounds or (all_y.min(), all_y.max())
+    y_of = _axis(low, high, _HEIGHT * 1.4 - _BOTTOM, _TOP + 14)
     lines = "".join(
         f'<polyline fill="none" style="{style}" points="'
         + " ".join(f"{x_of(a):.1f},{y_of(b):.1f}" for a, b in zip(x, y, strict=True))
         + '"/>'
         for _, style, x, y in drawn
     )
-    y_ticks = np.linspace(all_y.min(), all_y.max(), 4)
+    y_ticks = np.linspace(low, high, 5 if bounds else 4)
     y_names = [f"{10**tick if log_y else tick:.3g}" for tick in y_ticks]
     legend = "".join(
         f'<line x1="{_LEFT + 14 + 150 * i}" x2="{_LEFT + 38 + 150 * i}" y1="14" y2="14" '
@@ -105,6 +115,8 @@ def scatter(series: Sequence[Dots], x_label: str, *, log_x: bool = False) -> str
         shapes += f'<rect x="{left}" y="3" width="9" height="9" fill="{color}"/>'
         shapes += f'<text x="{left + 13}" y="12">{escape(name)}</text>'
     ticks = np.linspace(all_x.min(), all_x.max(), 4)
+    if not log_x and np.ptp(ticks) > 3:
+        ticks = np.floor(ticks)
     names = [f"{10**tick if log_x else tick:.2g}" for tick in ticks]
     axes = _x_ticks(list(ticks), x_of, names=names) + _y_ticks([0, 0.5, 1], y_of)
     return _svg(axes + shapes, f"{x_label}, n = {len(all_x)}")

@@ -42,13 +42,11 @@ def write_comparison_report(stage: EvaluateFiles, dataset: Dataset) -> str:
     One file, no requests: pictures are in it. Geometry is read again from the files compared.
     """
     rows = list(dataset) if dataset.manifest["shards"] else []
-    truth = stage.truth()
-    chapters = (
+    chapters: tuple[tuple[str, str, str], ...] = (
         ("scores", "Scores", _tables(dataset.folder.read_bytes("summary.md").decode())),
-        ("hard", "F-score at 0.1 against what is hard", _charts(rows, truth)),
-        ("collisions", "Collisions by tolerance", _collisions(rows)),
-        ("worst", "Worst scenes first", _worst(rows, stage, truth)),
     )
+    if rows:
+        chapters += _pictures(rows, stage)
     navigation = " ".join(f'<a href="#{a}">{escape(title)}</a>' for a, title, _ in chapters)
     body = f"<h1>datagen: comparison</h1><nav>{navigation}</nav>"
     body += "".join(section(*chapter) for chapter in chapters)
@@ -56,6 +54,16 @@ def write_comparison_report(stage: EvaluateFiles, dataset: Dataset) -> str:
     path = str(dataset.folder / REPORT)
     logger.info(f"evaluate: report → {path}")
     return path
+
+
+def _pictures(rows: Sequence[Row], stage: EvaluateFiles) -> tuple[tuple[str, str, str], ...]:
+    """Return the chapters that need a scored scene."""
+    truth = stage.truth()
+    return (
+        ("hard", "F-score at 0.1 against what is hard", _charts(rows, truth)),
+        ("collisions", "Collisions by tolerance", _collisions(rows)),
+        ("worst", "Worst scenes first", _worst(rows, stage, truth)),
+    )
 
 
 def _tables(summary: str) -> str:

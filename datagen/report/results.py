@@ -41,13 +41,13 @@ _COLUMNS = {
 _ALIGNED_COLUMNS = {
     "aligned_box_iou": "box IoU",
     "aligned_f_score_0_1": "F @ 0.1",
-    "aligned_f_score_0_1_floor": "floor of F @ 0.1",
+    "aligned_f_score_0_1_floor": "its floor",
     "aligned_f_score_0_05": "F @ 0.05",
     "aligned_f_score_0_01": "F @ 0.01",
-    "aligned_f_score_0_01_floor": "floor of F @ 0.01",
+    "aligned_f_score_0_01_floor": "its floor",
     "aligned_cd_sq_sum": "CD (sq, sum)",
+    "aligned_cd_floor": "its floor",
     "aligned_cd_l2_mean": "CD (L2, mean)",
-    "aligned_cd_floor": "floor of CD (sq, sum)",
 }
 
 

@@ -39,16 +39,14 @@ def score_charts(objects: Sequence[ScoredObject], scenes: Sequence[ScoredScene],
 
     What cannot be drawn, for want of pictures or of scores of objects, is said instead.
     """
-    by_number = [(scene.method, scene.num_objects, scene.score) for scene in scenes]
-    charts = [_chart(by_number, f"objects in the scene, scene's {score}")]
+    charts = []
     known = [(thing, thing.seen) for thing in objects if thing.seen is not None]
     note = ""
     if known:
         area = [(t.method, 100 * seen.mask_share, t.score) for t, seen in known]
         hidden = [(t.method, 100 * (1 - seen.visible_share), t.score) for t, seen in known]
-        label = f"mask, % of the picture (logarithmic), object's {score}"
-        charts.append(_chart(area, label, log_x=True))
-        charts.append(_chart(hidden, f"hidden by others, %, object's {score}"))
+        charts.append(_chart(area, "objects: mask, % of the picture, logarithmic", log_x=True))
+        charts.append(_chart(hidden, "objects: hidden by others, %"))
     elif objects:
         note = (
             "Not drawn against mask area and occlusion: the truth has no rendered views "
@@ -56,7 +54,10 @@ def score_charts(objects: Sequence[ScoredObject], scenes: Sequence[ScoredScene],
         )
     else:
         note = "Not drawn against mask area and occlusion: the protocol scores no single objects."
-    shown = grid([figure(chart, "") for chart in charts if chart], 360)
+    by_number = [(scene.method, scene.num_objects, scene.score) for scene in scenes]
+    charts.append(_chart(by_number, "scenes: number of objects"))
+    text = paragraph(f"Upwards: {score}, from 0 to 1. A dot an object or a scene; lines: means.")
+    shown = text + grid([figure(chart, "") for chart in charts if chart], 360)
     return shown + (paragraph(note, "note") if note else "")
 
 
@@ -112,8 +113,8 @@ def collision_chart(curves: Mapping[str, Sequence[Collisions]]) -> str:
             for index, (method, curve) in enumerate(known.items())
         ]
         label = f"{title}, %, by the depth that is let pass, % of the scene's extent"
-        charts.append(figure(line_chart(series, label), "", "chart"))
-    return "".join(charts)
+        charts.append(figure(line_chart(series, label, bounds=(0.0, 100.0)), ""))
+    return grid(charts, 420)
 
 
 def _chart(points: Sequence[tuple[str, float, float]], label: str, *, log_x: bool = False) -> str:

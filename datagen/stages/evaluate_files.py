@@ -206,7 +206,7 @@ class EvaluateFiles(Stage):
     def _settings(self, rows: Sequence[dict[str, Any]]) -> str:
         used = sorted({(row["align"], row["matched_by"], row["chamfer"]) for row in rows})
         words = "; ".join(f"aligned by {a}, matched by {m}, CD = {c}" for a, m, c in used)
-        return f"{self.comparison.words()}. {words}."
+        return f"{self.comparison.words()}; {words}."
 
 
 def published_table(protocol: str) -> Path:

@@ -7,7 +7,9 @@ import pytest
 from datagen.evaluation.summary import Collisions
 from datagen.report.charts import scatter
 from datagen.report.score_charts import ScoredObject, ScoredScene, collision_chart, score_charts
-from datagen.stages.truth import Seen
+from datagen.shards import open_dataset
+from datagen.stages.truth import Seen, WorkspaceTruth, open_truth, seen_instances
+from tests.evaluation.readers.files import box, write
 
 SCENES = [ScoredScene("ours", 0.5, 3), ScoredScene("ours", 0.7, 3), ScoredScene("ours", 0.2, 8)]
 
@@ -52,10 +54,10 @@ def test_scores_are_drawn_against_mask_hiding_and_number_of_objects():
     objects = [ScoredObject("ours", 0.4, Seen(0.02, 0.5)), ScoredObject("ours", 0.9, Seen(0.2, 1))]
     html = score_charts(objects, SCENES, "F")
     labels = re.findall(r'aria-label="([^"]*)"', html)
-    assert [re.split(r"[,:]", label)[0] for label in labels] == [
-        "objects in the scene",
-        "mask",
-        "hidden by others",
+    assert [re.split(r"[,:]", label)[:2] for label in labels] == [
+        ["objects", " mask"],
+        ["objects", " hidden by others"],
+        ["scenes", " number of objects"],
     ]
     assert "Not drawn" not in html
 
@@ -70,6 +72,21 @@ def test_scores_are_drawn_against_mask_hiding_and_number_of_objects():
 def test_what_cannot_be_drawn_is_said(objects, words):
     html = score_charts(objects, SCENES, "F")
     assert html.count("<svg") == 1 and words in html
+
+
+def test_what_a_view_shows_of_each_instance_is_read_from_its_pixels(whole_workspace):
+    renders = open_dataset(whole_workspace / "renders")
+    table, *_, carried = seen_instances(renders, 1, 5)
+    assert table == Seen(900 / 96**2, 0.9)
+    assert carried == Seen(150 / 96**2, 150 / 160)
+    assert seen_instances(renders, 1, 99) is None
+    truth = WorkspaceTruth(whole_workspace)
+    assert truth.seen("1_5") == seen_instances(renders, 1, 5)
+
+
+def test_truth_in_files_shows_nothing(tmp_path):
+    write(tmp_path / "a.glb", box(0.1))
+    assert open_truth(tmp_path, "auto").seen("a") is None
 
 
 def test_collision_rates_fall_over_the_tolerance_in_a_chart_a_rate():

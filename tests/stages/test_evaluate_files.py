@@ -133,6 +133,23 @@ def test_bad_scenes_are_reported_the_rest_scored_and_the_exit_code_tells(tmp_pat
     assert rows("mine")[0]["box_iou"] == 1.0
 
 
+def test_comparison_in_which_nothing_could_be_scored_has_a_page_that_says_why(tmp_path):
+    write(tmp_path / "gt" / "a.glb", *things())
+    (tmp_path / "pred").mkdir()
+    (tmp_path / "pred" / "a.glb").write_text("404 not found")
+    assert evaluate("--pred", "mine=pred", "--gt", "gt", "--align", "none") == 1
+    page = (tmp_path / "dataset" / "comparison" / "report.html").read_text()
+    assert "a.glb: begins with" in page and "Worst scenes" not in page
+
+
+def test_protocol_without_object_scores_says_so_on_the_page(tmp_path):
+    write(tmp_path / "gt" / "a.glb", *things())
+    write(tmp_path / "pred" / "a.glb", *things())
+    assert evaluate("--pred", "mine=pred", "--gt", "gt", "--protocol", "partcrafter") == 0
+    page = (tmp_path / "dataset" / "comparison" / "report.html").read_text()
+    assert "the protocol scores no single objects" in page
+
+
 def test_true_scene_without_prediction_is_told_by_the_exit_code(tmp_path, capsys):
     for scene_id in "ab":
         write(tmp_path / "gt" / f"{scene_id}.glb", *things())
