@@ -139,7 +139,8 @@ def _aligned(
             paragraph(
                 "The whole scene is aligned to the truth first, as papers do: a prediction that is "
                 "turned, moved or scaled as a whole loses nothing. One alignment a scene, its "
-                "objects' scores are taken after the same one."
+                "objects' scores are taken after the same one. It fits what lies near, so a poor "
+                "prediction's CD can be worse after it than before."
             )
             + _score_table(objects, "objects", _ALIGNED_COLUMNS)
             + _score_table(scenes, "scenes", _ALIGNED_COLUMNS)
