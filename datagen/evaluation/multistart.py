@@ -54,7 +54,7 @@ class MultistartOptions:
     rounds: tuple[tuple[int, int, float], ...] = ((256, 8, 0.25), (256, 8, 0.5), (768, 6, 1.0))
     """Points a cloud, iterations, and the share of starts that goes on, of each refinement."""
 
-    num_fine: int = 6
+    num_fine: int = 8
     """Different results, those that leave least apart, that reach the fine stage."""
 
     wide_iterations: int = 8
