@@ -46,8 +46,9 @@ class EncodeLatents(Stage):
 
     encoder: str = "small"
     """``small`` (embedded), a checkpoint NAME (NAME.json + NAME.safetensors), or a hub id."""
-    view_frame: Literal["yaw", "camera"] = "yaw"
-    """How a view turns its scene: about the up axis only, or with the whole camera."""
+    view_frame: Literal["yaw", "camera", "world"] = "yaw"
+    """How a view turns its scene: about the up axis only, with the whole camera, or not at all
+    (all views of a scene have the same latents, and no picture says which way is X)."""
     store: str = "latents,occupancy"
     """What is kept of a view, by commas: latents (64 kB an instance; training), occupancy (its
     voxels as bits, 32 kB before compression; previews and evaluation)."""
