@@ -3,8 +3,7 @@
 import hashlib
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
@@ -29,6 +28,7 @@ from datagen.training.config import TrainConfig
 from datagen.training.distributed import Ranks, is_distributed
 from datagen.training.initial_weights import initial_files
 from datagen.training.loader import SceneLoader, StreamConfig
+from datagen.training.process_logs import followed, log_file, logged_to
 from datagen.training.sources import SceneSource, open_source
 from datagen.training.trainer import train_flow
 
@@ -105,8 +105,9 @@ class TrainFlow(Stage):
         if hasattr(executor, "num_workers"):
             from datagen.executors.ray_train import run_together  # takes a second to import
 
-            logger.info(f"train: Ray trains; its lines go to {folder / LOGS}/")
-            run_together(executor, job, divides=self.config.batch_size)
+            logger.info(f"train: Ray trains; every process's lines are kept in {folder / LOGS}/")
+            with followed(log_file(folder / LOGS, 0)):
+                run_together(executor, job, divides=self.config.batch_size)
         else:
             job(str(torch_device(getattr(executor, "device", "auto"))), available_cores())
         Checkpoints(folder, 1).delete()
@@ -221,22 +222,6 @@ class TrainJob:
                 image_encoder=encoder,
                 decoder=stage.load_decoder(self.inputs["latents"], device),
             )
-
-
-@contextmanager
-def logged_to(folder: Path, ranks: Ranks) -> Iterator[None]:
-    """Write this process's log lines to a file of its own: nobody sees its terminal."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(folder / f"train-{ranks.rank}.log")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    package = logging.getLogger("datagen")
-    package.addHandler(handler)
-    package.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        package.removeHandler(handler)
-        handler.close()
 
 
 def sha256_of(path: Path) -> str:
