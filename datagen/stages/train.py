@@ -16,7 +16,7 @@ from datagen.errors import ConfigError, DatasetError
 from datagen.executors.job import Executor
 from datagen.executors.local import available_cores
 from datagen.models import MODEL_ARGS
-from datagen.models.dinov2 import load_dinov2
+from datagen.models.dinov2 import DinoV2, load_dinov2
 from datagen.shards import Dataset, Folder, Identity, Output, open_dataset
 from datagen.stages.checkpoints import load_autoencoder, torch_device, torch_threads
 from datagen.stages.encode import check_stored
@@ -26,6 +26,7 @@ from datagen.stages.stage import Inputs, Stage
 from datagen.training.checkpoints import Checkpoints
 from datagen.training.config import TrainConfig
 from datagen.training.distributed import Ranks, is_distributed
+from datagen.training.image_tokens import INPUT as IMAGE_ENCODER
 from datagen.training.initial_weights import initial_files
 from datagen.training.loader import SceneLoader, StreamConfig
 from datagen.training.process_logs import followed, log_file, logged_to
@@ -134,6 +135,20 @@ class TrainFlow(Stage):
         split = [self._split(open_source(*pair)) for pair in pairs]
         return [training for training, _ in split], split[0][1]
 
+    def has_tokens(self, inputs: Inputs, encoder: DinoV2) -> bool:
+        """Say whether every workspace holds this encoder's image tokens; warns if another's."""
+        pairs = [(inputs["latents"], inputs["renders"]), *self._others(inputs)]
+        made_by = {latents.manifest["inputs"].get(IMAGE_ENCODER) for latents, _ in pairs}
+        if made_by == {None}:
+            return False
+        if made_by == {encoder.fingerprint()}:
+            return True
+        logger.warning(
+            "train: stored image tokens are of another encoder, or not in every workspace; the "
+            "encoder runs along instead"
+        )
+        return False
+
     def load_decoder(self, latents: Dataset, device: str) -> torch.nn.Module | None:
         """Return the network that shows what is sampled; None if it is not known."""
         name = self.decoder
@@ -193,6 +208,10 @@ class TrainJob:
         sources, held_out = stage.sources(self.inputs)
         name = stage.config.image_encoder
         encoder = None if name is None else load_dinov2(name, device)
+        if encoder is not None and stage.has_tokens(self.inputs, encoder):
+            logger.info("train: reads the stored image tokens")
+            held_out = replace(held_out, use_tokens=True)
+            sources = [replace(source, use_tokens=True) for source in sources]
         own_size_px = MODEL_ARGS[stage.config.model]["image_encoder"]["size_px"]
         stream = StreamConfig(
             size_px=encoder.size_px if encoder else own_size_px,
