@@ -7,6 +7,7 @@ a step reads those of the grids that it draws, and no others.
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ class TokenFile:
         """Return a view's file, whether it is there or not."""
         return cls(latents, f"{FOLDER}/{layout_id}_{view_index}.npy")
 
-    def write(self, tokens: NDArray[np.floating]) -> None:
+    def write(self, tokens: NDArray[np.floating[Any]]) -> None:
         """Write all tokens of the view, rounded to float16."""
         buffer = io.BytesIO()
         np.save(buffer, tokens.astype("<f2"))
@@ -51,8 +52,8 @@ class TokenFile:
         """
         try:
             with self.folder.open_file(self.name) as file:
-                npy.read_magic(file)
-                shape, _, dtype = npy.read_array_header_1_0(file)
+                npy.read_magic(file)  # type: ignore[no-untyped-call]
+                shape, _, dtype = npy.read_array_header_1_0(file)  # type: ignore[no-untyped-call]
                 start, size = file.tell(), int(np.prod(shape[1:])) * dtype.itemsize
                 tokens = np.empty((len(slots), *shape[1:]), np.float16)
                 for place, slot in enumerate(slots):
@@ -70,7 +71,7 @@ class TokenFile:
 def view_tokens(
     encoder: DinoV2,
     rgba: NDArray[np.uint8],
-    instance_map: NDArray[np.integer],
+    instance_map: NDArray[np.integer[Any]],
     num_instances: int,
 ) -> NDArray[np.float32]:
     """Return the tokens (N + 1, T, C) of a view's conditioning images, the scene first.
@@ -85,5 +86,5 @@ def view_tokens(
         rgba, instance_map, num_instances, encoder.size_px, resize_lanczos4
     )
     images = torch.from_numpy(np.concatenate([scene[None], instances]))
-    parts = [encoder(part[None])[0] for part in images.split(PICTURES_AT_ONCE)]
+    parts = [encoder(part[None])[0] for part in torch.split(images, PICTURES_AT_ONCE)]
     return np.asarray(torch.cat(parts).float().numpy())

@@ -118,11 +118,10 @@ class SceneSource:
         first, last = np.searchsorted(self.block, [block, block + 1])
         name = self.latents.manifest["shards"][self.shard[first]]["path"]
         columns = read_rows(self.latents, name, LATENT_COLUMNS, self.row[first:last])
-        rows = zip(*(columns[column] for column in LATENT_COLUMNS), strict=True)
+        tokens = map(self._tokens, *(columns[key] for key in KEYS))
+        rows = zip(*(columns[column] for column in LATENT_COLUMNS), tokens, strict=True)
         return {
-            index: RawLatents(
-                f"{self.latents.folder}/{name}, row {self.row[index]}", *row, self._tokens(*row[:2])
-            )
+            index: RawLatents(f"{self.latents.folder}/{name}, row {self.row[index]}", *row)
             for index, row in zip(range(int(first), int(last)), rows, strict=True)
         }
 
