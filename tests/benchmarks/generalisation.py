@@ -57,6 +57,8 @@ from datagen.training import (
 
 SIZE_PX = MODEL_ARGS["small"]["image_encoder"]["size_px"]
 SCORES = "scores.jsonl"
+NO_STEP = 10**9
+"""Of a model that does not say how long it was trained: behind those that do."""
 COLUMNS = ("instance IoU", "scene IoU", "missing")
 
 
@@ -160,7 +162,7 @@ def find_models(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
             yield from sorted(path.glob("**/step-*.pt"))
-            yield from sorted(path.glob("*.safetensors"))
+            yield from sorted(path.glob("**/*.safetensors"))
         elif path.suffix in (".pt", ".safetensors"):
             yield path
         else:
@@ -172,11 +174,25 @@ def read_state(path: Path) -> tuple[SceneModel, SceneModel, int]:
     state = torch.load(path, map_location="cpu", weights_only=True)
     fields = state["config"]
     training = TrainConfig(**fields | {"flow": FlowMatching(**fields["flow"])})
-    model, untrained = training.build_model(), training.build_model()
+    model = training.build_model()
     model.load_state_dict(state["ema"])
-    untrained.latent_mean.copy_(model.latent_mean)
-    untrained.latent_std.copy_(model.latent_std)
-    return model, untrained, int(state["step"])
+    return model, like(model, training.build_model()), int(state["step"])
+
+
+def read_model(path: Path) -> tuple[SceneModel, SceneModel]:
+    """Return the model of a .safetensors file, and an untrained one."""
+    model = load_scene_model(str(path.with_suffix("")), device="cpu")
+    torch.manual_seed(0)
+    fresh = SceneModel(**json.loads(path.with_suffix(".json").read_text())["args"])
+    return model, like(model, fresh)
+
+
+def like(model: SceneModel, fresh: SceneModel) -> SceneModel:
+    """Give a fresh model another one's normalisation of the latents, and its frozen encoder."""
+    fresh.latent_mean.copy_(model.latent_mean)
+    fresh.latent_std.copy_(model.latent_std)
+    fresh.image_encoder = fresh.image_encoder or model.image_encoder
+    return fresh
 
 
 class Scorer:
@@ -201,12 +217,13 @@ class Scorer:
             return
         if path.suffix == ".pt":
             model, untrained, step = read_state(path)
-            if not any(line["label"] == "untrained" for line in self.found):
-                self._add("untrained", -1, "", untrained)
-            self._add(f"step {step}", step, digest, model)
-            return
-        model = load_scene_model(str(path.with_suffix("")), device=self._device)
-        self._add(path.stem, 10**9, digest, model)
+            label = f"step {step}"
+        else:
+            (model, untrained), step = read_model(path), NO_STEP
+            label = f"{path.parent.name}/{path.stem}"
+        if not any(line["label"] == "untrained" for line in self.found):
+            self._add("untrained", -1, "", untrained)
+        self._add(label, step, digest, model)
 
     def _add(self, label: str, step: int, digest: str, model: SceneModel) -> None:
         model = model.to(self._device).eval()
@@ -237,7 +254,7 @@ def main(config: Generalisation) -> None:
         for name, views in scorer.sets.items():
             rows: list[tuple[str, dict[str, Any]]] = [
                 (line["label"], line["scores"][name])
-                for line in sorted(scorer.found, key=lambda line: int(line["step"]))
+                for line in sorted(scorer.found, key=lambda line: (line["step"], line["label"]))
             ]
             rows.append(("constant", constant_scores(constant, views)))
             decoded = [reconstruct(scorer.decoder, view.sample)[1:] for view in views]
