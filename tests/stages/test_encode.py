@@ -18,6 +18,7 @@ from datagen.shards import Folder, Identity, Output, open_dataset
 from datagen.shards.schemas import RENDERS
 from datagen.stages.encode import EncodeLatents, check_stored
 from datagen.stages.layouts import SampleLayouts
+from datagen.stages.plan import plan_stage
 from datagen.stages.scenes import SceneReader
 from datagen.stages.stage import RunOptions
 from datagen.voxels import (
@@ -258,6 +259,11 @@ def test_image_tokens_are_stored_a_file_a_kept_view_and_known_by_the_encoders_we
         # Instance 0 is all that is seen: its picture is the scene's.
         np.testing.assert_array_equal(tokens[0], tokens[1])
         assert (tokens[0] != tokens[2]).any()
+
+    stage = EncodeLatents(**fields)
+    planned = plan_stage(stage, Folder.at(root), num_workers=1, device="cpu", num_samples=1)
+    of_last = (root / "latents" / "image_tokens").glob("1_*.npy")
+    assert planned.bytes_per_unit > sum(path.stat().st_size for path in of_last)
 
     tensors = dinov2_weights()
     tensors["cls_token"][0, 0, 0] += 1
