@@ -29,8 +29,6 @@ from datagen.training.samples import decode_view
 from datagen.voxels import pack_occupancy, view_centric_transform, voxelize_views
 
 STORABLE = ("latents", "occupancy", "image_tokens")
-UNSAID = "latents,occupancy"
-"""What datasets hold that do not say it."""
 BATCHES_AHEAD = 4  # batches of voxels made while others are encoded: 32 MiB at 32 grids a batch
 
 
@@ -220,7 +218,7 @@ def check_stored(latents: Dataset, wanted: str, verb: str) -> None:
     Raises:
         DatasetError: it was encoded without.
     """
-    store = latents.fields.get("store", UNSAID)
+    store = latents.fields.get("store", "latents,occupancy")
     if wanted not in store:
         raise DatasetError(
             f"{verb}: {latents.folder} was made with --store {store}, and {wanted} is needed here. "
