@@ -202,12 +202,36 @@ class SceneModel(nn.Module):
         return x_0 * self.latent_std + self.latent_mean
 
 
-def model_args(size: ModelSize, image_encoder: str | None = None) -> dict[str, Any]:
-    """Return the arguments of a SceneModel; a frozen encoder's name takes the place of our own."""
-    return MODEL_ARGS[size] | ({"image_encoder": image_encoder} if image_encoder else {})
+def model_args(
+    size: ModelSize, image_encoder: str | None = None, scene_context_blocks: int | None = None
+) -> dict[str, Any]:
+    """Return the arguments of a SceneModel.
+
+    Args:
+        size: which of ``MODEL_ARGS``.
+        image_encoder: a frozen encoder's name takes the place of our own.
+        scene_context_blocks: middle blocks in which instances see the scene; None: the size's.
+
+    Raises:
+        ConfigError: the network has fewer blocks.
+    """
+    args = MODEL_ARGS[size] | ({"image_encoder": image_encoder} if image_encoder else {})
+    if scene_context_blocks is None:
+        return args
+    if not 0 <= scene_context_blocks <= args["flow"]["num_blocks"]:
+        raise ConfigError(
+            f"scene_context_blocks is {scene_context_blocks}. Expected 0 to "
+            f"{args['flow']['num_blocks']}, the blocks of --model {size}."
+        )
+    return args | {"flow": args["flow"] | {"scene_context_attn_num": scene_context_blocks}}
 
 
-def build_model(size: ModelSize, seed: int, image_encoder: str | None = None) -> SceneModel:
+def build_model(
+    size: ModelSize,
+    seed: int,
+    image_encoder: str | None = None,
+    scene_context_blocks: int | None = None,
+) -> SceneModel:
     """Return a freshly initialised model; the same seed gives the same weights.
 
     With ``image_encoder`` (a name for ``load_dinov2``) its own encoder is left out, and the caller
@@ -215,4 +239,4 @@ def build_model(size: ModelSize, seed: int, image_encoder: str | None = None) ->
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(seed, "model"))
-        return SceneModel(**model_args(size, image_encoder))
+        return SceneModel(**model_args(size, image_encoder, scene_context_blocks))

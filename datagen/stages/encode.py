@@ -1,9 +1,9 @@
 """``datagen encode``: view-centric voxels of every kept view, and their latents."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from datagen.core.frames import Floats
 from datagen.core.seeding import rng_for
 from datagen.errors import ConfigError, DatasetError, RowError, StageError
-from datagen.shards import Dataset, Identity, Row
+from datagen.models.dinov2 import PUBLISHED, load_dinov2
+from datagen.shards import Dataset, Folder, Identity, Row
 from datagen.shards.schemas import GRID_BYTES, LATENT_SHAPE, LATENTS
 from datagen.stages.checkpoints import (
     checkpoint_fingerprint,
@@ -23,9 +24,11 @@ from datagen.stages.checkpoints import (
 )
 from datagen.stages.scenes import SceneMeshes, SceneReader
 from datagen.stages.stage import Inputs, Process, Stage, WorkerContext
+from datagen.training import image_tokens
+from datagen.training.samples import decode_view
 from datagen.voxels import pack_occupancy, view_centric_transform, voxelize_views
 
-STORABLE = ("latents", "occupancy")
+STORABLE = ("latents", "occupancy", "image_tokens")
 BATCHES_AHEAD = 4  # batches of voxels made while others are encoded: 32 MiB at 32 grids a batch
 
 
@@ -46,11 +49,16 @@ class EncodeLatents(Stage):
 
     encoder: str = "small"
     """``small`` (embedded), a checkpoint NAME (NAME.json + NAME.safetensors), or a hub id."""
-    view_frame: Literal["yaw", "camera"] = "yaw"
-    """How a view turns its scene: about the up axis only, or with the whole camera."""
+    view_frame: Literal["yaw", "camera", "world"] = "yaw"
+    """How a view turns its scene: about the up axis only, with the whole camera, or not at all
+    (all views of a scene have the same latents, and no picture says which way is X)."""
     store: str = "latents,occupancy"
     """What is kept of a view, by commas: latents (64 kB an instance; training), occupancy (its
-    voxels as bits, 32 kB before compression; previews and evaluation)."""
+    voxels as bits, 32 kB before compression; previews and evaluation), image_tokens (what
+    --image-encoder makes of its pictures, 2.8 MB each; training need not run the encoder)."""
+    image_encoder: str = field(default=PUBLISHED, metadata={"identity": False})
+    """Of image_tokens: dinov2_vitl14_reg, a folder, a hub id or torch.hub's .pth file. Known by its
+    weights."""
     views_per_scene: int | None = None
     """Encode this many of a scene's kept views, drawn at random; all by default."""
     solid: bool = False
@@ -63,10 +71,10 @@ class EncodeLatents(Stage):
     """Of the choice of views."""
 
     def __post_init__(self) -> None:
-        for field in ("batch_size", "scenes_per_shard", "views_per_scene"):
-            value = getattr(self, field)
+        for name in ("batch_size", "scenes_per_shard", "views_per_scene"):
+            value = getattr(self, name)
             if value is not None and value < 1:
-                raise ConfigError(f"{field} must be at least 1, got {value}.")
+                raise ConfigError(f"{name} must be at least 1, got {value}.")
         if not self.stored or not set(self.stored) <= set(STORABLE):
             raise ConfigError(
                 f"store is {self.store!r}. Expected one or more of {', '.join(STORABLE)}, "
@@ -79,12 +87,14 @@ class EncodeLatents(Stage):
         return tuple(word.strip() for word in self.store.split(",") if word.strip())
 
     def identity(self, inputs: Inputs) -> Identity:
-        """The encoder is known by its weights."""
+        """Encoders are known by their weights."""
         identity = super().identity(inputs)
-        if "latents" not in self.stored:
-            return identity
-        encoder = checkpoint_fingerprint(self.encoder, "encoder")
-        return replace(identity, inputs={**identity.inputs, "encoder": encoder})
+        encoders = {}
+        if "latents" in self.stored:
+            encoders["encoder"] = checkpoint_fingerprint(self.encoder, "encoder")
+        if "image_tokens" in self.stored:
+            encoders[image_tokens.INPUT] = load_dinov2(self.image_encoder, "cpu").fingerprint()
+        return replace(identity, inputs={**identity.inputs, **encoders})
 
     def units(self, inputs: Inputs) -> Sequence[int]:
         return inputs["renders"].units()
@@ -96,6 +106,7 @@ class EncodeLatents(Stage):
         encoder = None
         if "latents" in self.stored:
             encoder = load_autoencoder(self.encoder, "encoder", device)
+        write_tokens = self._token_writer(inputs, context.folder, device)
 
         def process(layout_id: int) -> list[Row]:
             columns = ["view_index", "kept", "world_to_camera"]
@@ -104,10 +115,30 @@ class EncodeLatents(Stage):
             if not views:
                 return []
             [layout] = inputs["layouts"].rows_of(layout_id)
-            return self._encode_scene(layout_id, reader.read(layout), views, encoder, device)
+            scene = reader.read(layout)
+            if write_tokens is not None:
+                write_tokens(layout_id, len(scene.meshes), [row["view_index"] for row in views])
+            return self._encode_scene(layout_id, scene, views, encoder, device)
 
         with torch_threads(context.threads):
             yield process
+
+    def _token_writer(
+        self, inputs: Inputs, folder: Folder, device: torch.device
+    ) -> Callable[[int, int, list[int]], None] | None:
+        """Return what writes the image tokens of a scene's views; None if they are not wanted."""
+        if "image_tokens" not in self.stored:
+            return None
+        encoder = load_dinov2(self.image_encoder, device)
+        columns = ["view_index", "rgb", "instance_map"]
+
+        def write(layout_id: int, num_instances: int, views: list[int]) -> None:
+            for index in views:  # one by one: pictures take much memory
+                [row] = inputs["renders"].rows_of(layout_id, columns, view_index=index)
+                tokens = image_tokens.view_tokens(encoder, *decode_view(row), num_instances)
+                image_tokens.TokenFile.of(folder, layout_id, index).write(tokens)
+
+        return write
 
     def _choose(self, layout_id: int, views: list[Row]) -> list[Row]:
         """Return the views to encode, in order.
@@ -187,7 +218,7 @@ def check_stored(latents: Dataset, wanted: str, verb: str) -> None:
     Raises:
         DatasetError: it was encoded without.
     """
-    store = latents.fields.get("store", ",".join(STORABLE))
+    store = latents.fields.get("store", "latents,occupancy")
     if wanted not in store:
         raise DatasetError(
             f"{verb}: {latents.folder} was made with --store {store}, and {wanted} is needed here. "

@@ -186,7 +186,8 @@ class _UntrainedModel:
     def __init__(self, inputs: Inputs, device: torch.device) -> None:
         trained = read_scene_model(inputs["model"], device)
         fields = inputs["model"].fields
-        model = build_model(fields["model"], fields["seed"], trained.image_encoder_name)
+        blocks = fields.get("scene_context_blocks")
+        model = build_model(fields["model"], fields["seed"], trained.image_encoder_name, blocks)
         model.image_encoder = model.image_encoder or trained.image_encoder
         model.latent_mean.copy_(trained.latent_mean)
         model.latent_std.copy_(trained.latent_std)

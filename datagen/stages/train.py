@@ -3,8 +3,7 @@
 import hashlib
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
@@ -17,7 +16,7 @@ from datagen.errors import ConfigError, DatasetError
 from datagen.executors.job import Executor
 from datagen.executors.local import available_cores
 from datagen.models import MODEL_ARGS
-from datagen.models.dinov2 import load_dinov2
+from datagen.models.dinov2 import DinoV2, load_dinov2
 from datagen.shards import Dataset, Folder, Identity, Output, open_dataset
 from datagen.stages.checkpoints import (
     load_autoencoder,
@@ -32,8 +31,10 @@ from datagen.stages.stage import Inputs, Stage
 from datagen.training.checkpoints import Checkpoints
 from datagen.training.config import TrainConfig
 from datagen.training.distributed import Ranks, is_distributed
+from datagen.training.image_tokens import INPUT as IMAGE_ENCODER
 from datagen.training.initial_weights import initial_files
 from datagen.training.loader import SceneLoader, StreamConfig
+from datagen.training.process_logs import followed, log_file, logged_to
 from datagen.training.sources import SceneSource, open_source
 from datagen.training.trainer import train_flow
 
@@ -116,8 +117,9 @@ class TrainFlow(Stage):
         if hasattr(executor, "num_workers"):
             from datagen.executors.ray_train import run_together  # takes a second to import
 
-            logger.info(f"train: Ray trains; its lines go to {folder / LOGS}/")
-            run_together(executor, job, divides=self.config.batch_size)
+            logger.info(f"train: Ray trains; every process's lines are kept in {folder / LOGS}/")
+            with followed(log_file(folder / LOGS, 0)):
+                run_together(executor, job, divides=self.config.batch_size)
         else:
             job(str(torch_device(getattr(executor, "device", "auto"))), available_cores())
         Checkpoints(folder, 1).delete()
@@ -143,6 +145,20 @@ class TrainFlow(Stage):
             check_stored(latents, "latents", self.name)
         split = [self._split(open_source(*pair)) for pair in pairs]
         return [training for training, _ in split], split[0][1]
+
+    def has_tokens(self, inputs: Inputs, encoder: DinoV2) -> bool:
+        """Say whether every workspace holds this encoder's image tokens; warns if another's."""
+        pairs = [(inputs["latents"], inputs["renders"]), *self._others(inputs)]
+        made_by = {latents.manifest["inputs"].get(IMAGE_ENCODER) for latents, _ in pairs}
+        if made_by == {None}:
+            return False
+        if made_by == {encoder.fingerprint()}:
+            return True
+        logger.warning(
+            "train: stored image tokens are of another encoder, or not in every workspace; the "
+            "encoder runs along instead"
+        )
+        return False
 
     def load_decoder(self, latents: Dataset, device: str) -> torch.nn.Module | None:
         """Return the network that shows what is sampled; None if it is not known."""
@@ -203,6 +219,10 @@ class TrainJob:
         sources, held_out = stage.sources(self.inputs)
         name = stage.config.image_encoder
         encoder = None if name is None else load_dinov2(name, device)
+        if encoder is not None and stage.has_tokens(self.inputs, encoder):
+            logger.info("train: reads the stored image tokens")
+            held_out = replace(held_out, use_tokens=True)
+            sources = [replace(source, use_tokens=True) for source in sources]
         own_size_px = MODEL_ARGS[stage.config.model]["image_encoder"]["size_px"]
         stream = StreamConfig(
             size_px=encoder.size_px if encoder else own_size_px,
@@ -232,22 +252,6 @@ class TrainJob:
                 image_encoder=encoder,
                 decoder=stage.load_decoder(self.inputs["latents"], device),
             )
-
-
-@contextmanager
-def logged_to(folder: Path, ranks: Ranks) -> Iterator[None]:
-    """Write this process's log lines to a file of its own: nobody sees its terminal."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(folder / f"train-{ranks.rank}.log")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    package = logging.getLogger("datagen")
-    package.addHandler(handler)
-    package.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        package.removeHandler(handler)
-        handler.close()
 
 
 def sha256_of(path: Path) -> str:

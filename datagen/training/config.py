@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from datagen.errors import ConfigError
-from datagen.models import ModelSize
+from datagen.models import ModelSize, SceneModel, build_model
 from datagen.models.dinov2 import PUBLISHED
+from datagen.models.scene_model import model_args
 from datagen.training.flow_matching import FlowMatching
 
 HOW = {"identity": False}
@@ -33,6 +34,9 @@ class TrainConfig:
     image_encoder: str | None = None
     """A frozen image encoder (dinov2_vitl14_reg, a folder, a hub id or torch.hub's .pth file);
     None: one of our own is trained along."""
+
+    scene_context_blocks: int | None = None
+    """Middle blocks in which the instances see their scene; 0: none. None: the model's own."""
 
     max_steps: int = 1000
     """Optimizer steps."""
@@ -116,6 +120,7 @@ class TrainConfig:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if self.micro_batch_size is not None and self.micro_batch_size < 1:
             raise ConfigError(f"micro_batch_size must be at least 1, got {self.micro_batch_size}.")
+        self.model_args()
         if self.image_encoder is not None and self.model == "small":
             raise ConfigError(
                 f"--image-encoder {self.image_encoder}: the small model trains its own along. "
@@ -123,6 +128,14 @@ class TrainConfig:
             )
         if min(self.val_views, self.sample_every, self.sampled_views) < 0:
             raise ConfigError("val_views, sample_every and sampled_views must not be negative.")
+
+    def model_args(self) -> dict[str, Any]:
+        """Return the arguments of the network."""
+        return model_args(self.model, self.image_encoder, self.scene_context_blocks)
+
+    def build_model(self) -> SceneModel:
+        """Return the network as it is before the first step."""
+        return build_model(self.model, self.seed, self.image_encoder, self.scene_context_blocks)
 
 
 ISCENE_L = TrainConfig(

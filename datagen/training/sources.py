@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from datagen.errors import DatasetError
 from datagen.shards.dataset import Dataset, open_shard, shard_name
 from datagen.shards.schemas import LATENTS, read_tensor
+from datagen.training.image_tokens import TokenFile
 
 ROWS_PER_BLOCK = 32
 """Neighbours of a shard that are read together, or somewhat more. Fixed, and not the row groups':
@@ -34,6 +35,8 @@ class RawLatents(NamedTuple):
     num_instances: int
     scene_latent: bytes
     instance_latents: bytes
+    tokens: TokenFile | None = None
+    """Of its images, where stored ones are wanted."""
 
 
 class RawView(NamedTuple):
@@ -58,6 +61,8 @@ class SceneSource:
     """(N,), position in the manifest's list of shards."""
     row: NDArray[np.int64]
     """(N,), row in that shard."""
+    use_tokens: bool = False
+    """Hand out where each view's image tokens are stored."""
 
     def __len__(self) -> int:
         return len(self.row)
@@ -70,6 +75,7 @@ class SceneSource:
             self.layout_id[chosen],
             self.shard[chosen],
             self.row[chosen],
+            self.use_tokens,
         )
 
     @cached_property
@@ -116,11 +122,15 @@ class SceneSource:
         first, last = np.searchsorted(self.block, [block, block + 1])
         name = self.latents.manifest["shards"][self.shard[first]]["path"]
         columns = read_rows(self.latents, name, LATENT_COLUMNS, self.row[first:last])
-        rows = zip(*(columns[column] for column in LATENT_COLUMNS), strict=True)
+        tokens = map(self._tokens, *(columns[key] for key in KEYS))
+        rows = zip(*(columns[column] for column in LATENT_COLUMNS), tokens, strict=True)
         return {
             index: RawLatents(f"{self.latents.folder}/{name}, row {self.row[index]}", *row)
             for index, row in zip(range(int(first), int(last)), rows, strict=True)
         }
+
+    def _tokens(self, layout_id: int, view_index: int) -> TokenFile | None:
+        return TokenFile.of(self.latents.folder, layout_id, view_index) if self.use_tokens else None
 
     def _read_renders(
         self, keys: Sequence[tuple[int, int]], asked_by: str

@@ -22,7 +22,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from datagen.errors import ConfigError, DatasetError, StageError
-from datagen.models import MODEL_ARGS, SceneModel, build_model
+from datagen.models import MODEL_ARGS, SceneModel
 from datagen.models.dinov2 import PUBLISHED, DinoV2
 from datagen.training.batches import Batch
 from datagen.training.clipping import GradClipper
@@ -92,7 +92,7 @@ class TrainState:
         self.step = self.skipped = self.bad_in_a_row = 0
         self.best_loss: float | None = None
         self._micro = config.micro_batch_size
-        self.model = build_model(config.model, config.seed, config.image_encoder)
+        self.model = config.build_model()
         if config.image_encoder is not None:
             self.model.image_encoder = _checked(image_encoder, config)
         self.has_statistics = load_initial(self.model, init) if init else False
@@ -180,8 +180,8 @@ class TrainState:
             DatasetError: it is of a run with other settings.
         """
         ours, theirs = deciding_fields(self.config), state["config"]
-        if theirs != ours:
-            names = [name for name in ours if theirs.get(name) != ours[name]]
+        names = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
+        if names:
             raise DatasetError(
                 f"{where}: was written with another {', '.join(names)}. Expected the settings of "
                 "this run; use --overwrite or another --root."
@@ -201,7 +201,7 @@ class TrainState:
         if not self._shared_ema.sharded:
             return self.ema
         tensors = get_model_state_dict(self.ema, options=WHOLE)
-        model = build_model(self.config.model, self.config.seed, self.config.image_encoder)
+        model = self.config.build_model()
         model.requires_grad_(False)
         model.image_encoder = model.image_encoder or self.model.image_encoder
         if self.ranks.is_first:

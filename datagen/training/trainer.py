@@ -13,7 +13,6 @@ from datagen.errors import StageError
 from datagen.models import SceneModel, save_model
 from datagen.models.denormals import denormals_flushed
 from datagen.models.dinov2 import DinoV2
-from datagen.models.scene_model import model_args
 from datagen.training.batches import Batch, make_batch
 from datagen.training.checkpoints import Checkpoints
 from datagen.training.config import TrainConfig
@@ -77,7 +76,7 @@ def train_flow(
             run.step()
     model = run.state.averaged_model()
     if run.ranks.is_first:
-        save_model(model, folder / MODEL, model_args(config.model, config.image_encoder))
+        save_model(model, folder / MODEL, config.model_args())
     run.ranks.wait()
     return model.eval()
 
@@ -155,8 +154,7 @@ class _Run:
             self.state.best_loss = loss
             model = self.state.averaged_model()
             if self.ranks.is_first:
-                args = model_args(self._config.model, self._config.image_encoder)
-                save_model(model, self._folder / BEST, args)
+                save_model(model, self._folder / BEST, self._config.model_args())
 
     def _sample(self) -> None:
         """Sample held-out views in the first process; the others wait at the next step."""
