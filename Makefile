@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 FURNITURE := $(CURDIR)/.cache/furniture/usr/share/sweethome3d/furniture
 
-.PHONY: demo overfit test test-fast check format install clean
+.PHONY: demo overfit overfit-furniture test test-fast check format install clean
 
 demo: install
 	$(BIN)/datagen run demo --root demo --workers $(WORKERS)
@@ -24,6 +24,14 @@ furniture:
 overfit: install
 	$(BIN)/datagen run overfit --root overfit
 	@echo "Open overfit/report.html"
+
+# Beside the sampled scenes, what the decoder makes of the true latents: the most there is to reach.
+overfit-furniture: install furniture
+	$(BIN)/datagen run overfit_furniture --root overfit_furniture --source-path $(FURNITURE)
+	$(BIN)/python tests/benchmarks/generalisation.py --root overfit_furniture \
+	  --models overfit_furniture/model --sets "views trained on=overfit_furniture:all" \
+	  --val-fraction 0 --num-views 32 --out overfit_furniture/generalisation
+	@echo "Open overfit_furniture/report.html"
 
 test: install furniture
 	DATAGEN_SWEETHOME3D=$(FURNITURE) $(BIN)/python -m pytest -m "not gpu"

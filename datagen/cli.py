@@ -15,13 +15,14 @@ from typing import Any, Literal
 import tyro
 
 from datagen.blender.executable import named_blender
+from datagen.doctor import examine
 from datagen.errors import ConfigError, DatagenError
 from datagen.executors.job import Executor
 from datagen.executors.local import LocalExecutor
 from datagen.exports.card import write_card
 from datagen.exports.export import Kind, export
 from datagen.log import configure_logging
-from datagen.report import write_report
+from datagen.report import write_comparison_report, write_report
 from datagen.shards import Folder, open_dataset
 from datagen.stages.attribution import write_attribution
 from datagen.stages.evaluate_files import EvaluateFiles
@@ -119,6 +120,7 @@ def dispatch(arguments: list[str]) -> int:
         "show": show,
         "report": report,
         "verify": verify,
+        "doctor": doctor,
         "export": export_views,
     }
     verbs = [*STAGE_VERBS, *others]
@@ -183,6 +185,7 @@ def make(verb: str, stage: Stage, root: Folder, executor: Executor, options: Run
     sys.stdout.write(f"{verb}: {funnel(dataset)} in {dataset.folder}\n")
     if isinstance(stage, EvaluateFiles):
         sys.stdout.write(dataset.folder.read_bytes("summary.md").decode())
+        sys.stdout.write(f"report: {write_comparison_report(stage, dataset)}\n")
         return 0 if stage.complete(dataset) else 1
     return 0
 
@@ -310,19 +313,46 @@ def verify(arguments: list[str]) -> int:
     return tyro.cli(command, prog="datagen verify", args=arguments)
 
 
+def doctor(arguments: list[str]) -> int:
+    """Say what works on this machine; return 1 if something does not."""
+
+    def command() -> int:
+        """Check what datagen needs here, and print the command that mends what is missing.
+
+        Exit code 1: something required is missing, or something installed does not work.
+        """
+        diagnoses = examine()
+        sys.stdout.writelines(f"{diagnosis.line()}\n" for diagnosis in diagnoses)
+        return 0 if all(diagnosis.healthy for diagnosis in diagnoses) else 1
+
+    return tyro.cli(command, prog="datagen doctor", args=arguments)
+
+
 def export_views(arguments: list[str]) -> None:
     """Copy a workspace's views into another tool's layout."""
 
-    def command(kind: tyro.conf.Positional[Kind], out: Path, root: str = "dataset") -> None:
+    def command(
+        kind: tyro.conf.Positional[Kind],
+        out: str,
+        root: str = "dataset",
+        instances: bool = False,
+        workers: int = 1,
+        ray_address: str | None = None,
+    ) -> None:
         """Copy the kept views into another tool's layout; what is there already is kept.
 
         Args:
             kind: webdataset (tars), trellis (renders/, ss_latents/, metadata.csv), or coco
                 (images/, annotations.json with RLE masks).
-            out: a new local folder, or that of an interrupted export.
+            out: a new folder or URL, or that of an interrupted export.
             root: the workspace.
+            instances: trellis: an entry for every instance too.
+            workers: the most that run at once; above 1, Ray runs them.
+            ray_address: address of a Ray cluster.
         """
-        written = export(kind, Folder.at(root), out)
+        flags = RunFlags(root=root, workers=workers, ray_address=ray_address)
+        with closing(flags.executor()) as executor:
+            written = export(kind, Folder.at(root), Folder.at(out), executor, instances=instances)
         sys.stdout.write(f"export {kind}: {written} in {out}\n")
 
     tyro.cli(command, prog="datagen export", args=arguments)
@@ -356,6 +386,7 @@ HELP = """usage: datagen VERB [flags]      (datagen VERB --help lists a verb's f
   report     write a workspace's report.html
   show       print a dataset's manifest: datagen show dataset/layouts
   export     copy the views into another tool's layout: webdataset, trellis or coco
+  doctor     what works on this machine, and the command that mends the rest
   verify     check data against manifests and references; exit code 1 if something is wrong
 
 Workspace: --root (default ./dataset). Typed in this order into an empty folder, `layouts`,

@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "datagen"
 
 LAYERS = [
-    {"cli", "report", "exports"},
+    {"cli", "doctor", "report", "exports"},
     {"stages"},
     {"executors", "blender", "models", "training", "sampling", "evaluation"},
     {"assets", "layouts", "views", "voxels", "shards"},

@@ -16,7 +16,7 @@ from datagen.evaluation.matching import (
     surface_voxel_iou,
 )
 from datagen.evaluation.metrics import box_iou, cd_l2_mean, cd_sq_sum, f_score, voxel_iou
-from datagen.evaluation.multistart import MultistartOptions, multistart_icp
+from datagen.evaluation.multistart import MultistartOptions, multistart_icp, multistart_icp_batch
 from datagen.evaluation.points import POINTS_PER_OBJECT, sample_surface
 from datagen.evaluation.protocols import PROTOCOLS, Protocol, ProtocolScores, score_protocol
 from datagen.evaluation.registration import IcpOptions, Registration, robust_icp
@@ -57,6 +57,7 @@ __all__ = [
     "match_by_order",
     "match_by_overlap",
     "multistart_icp",
+    "multistart_icp_batch",
     "robust_icp",
     "sample_surface",
     "scene_collisions",

@@ -1,14 +1,22 @@
-"""Many starts of one pair of clouds refined at once: symmetric, trimmed ICP with scale, in torch.
+"""Many starts of many pairs of clouds refined at once: symmetric, robust ICP with scale, in torch.
 
-B starts, N source points, M target points. Shapes are fixed and nothing is drawn, so the result is
-the same again on one device.
+S pairs of clouds, N source points, M target points, B starts, each of one pair. Nothing is drawn
+and no start touches another, so the result is the same again on one device, in any company.
 """
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from datagen.core.frames import Floats
+
+Indices = NDArray[np.intp]
+
+DISTANCES_AT_ONCE = 1 << 28
+"""Of all starts together: 1 GB of float32 in each direction. Starts beyond wait their turn."""
 
 
 def farthest_points(points: Floats, num: int) -> Floats:
@@ -30,50 +38,69 @@ def farthest_points(points: Floats, num: int) -> Floats:
 
 def refine(
     starts: Floats,
-    source: Floats,
-    target: Floats,
+    sources: Floats,
+    targets: Floats,
+    pair_of: Indices,
     *,
-    iterations: int,
-    keep: float,
+    widths: Floats,
     with_scale: bool,
     device: str,
 ) -> Floats:
-    """Return the starts (B, 4, 4) after so many iterations of ICP of (N, 3) on (M, 3).
+    """Return the starts (B, 4, 4) after one iteration of ICP a width.
 
+    Start b moves cloud ``pair_of[b]`` of the sources (S, N, 3) onto that of the targets (S, M, 3).
     Each iteration pairs every source point with its nearest target point and the other way round,
-    keeps the nearest share ``keep`` of each direction, and fits one similarity to what is kept.
-    One direction alone would shrink or grow the source wherever the clouds overlap in part.
+    and fits one similarity to all pairs. One direction alone would shrink or grow the source
+    wherever the clouds overlap in part. A pair d apart weighs (c² / (c² + d²))² (Geman and McClure,
+    as in Zhou, Park and Koltun, ECCV 2016), c the iteration's width: what has no partner stops
+    pulling as c shrinks, however much that is. (A kept share of the pairs, as trimmed ICP has it,
+    leaves the true pose again where more than the rest is missing.)
     """
-    source_N3 = torch.as_tensor(source, dtype=torch.float32, device=device)
-    target_M3 = torch.as_tensor(target, dtype=torch.float32, device=device)
-    moves = torch.as_tensor(starts, dtype=torch.float32, device=device)
-    for _ in range(iterations):
-        pairs = _pairs(moves, source_N3, target_M3, keep)
-        moves = _fit(*pairs, with_scale)
-    return moves.double().cpu().numpy()
+    refined = []
+    for moves, source, target in _parts(starts, sources, targets, pair_of, device):
+        for width in widths.tolist():
+            moves = _fit(*_pairs(moves, source, target, width), with_scale)
+        refined.append(moves)
+    return torch.cat(refined).double().cpu().numpy()
 
 
-def score(moves: Floats, source: Floats, target: Floats, *, trim: float, device: str) -> Floats:
-    """Return the trimmed symmetric Chamfer distance of each move (B, 4, 4): (B,)."""
-    source_N3 = torch.as_tensor(source, dtype=torch.float32, device=device)
-    target_M3 = torch.as_tensor(target, dtype=torch.float32, device=device)
-    moves_B44 = torch.as_tensor(moves, dtype=torch.float32, device=device)
-    squared_BNM = _squared_distances(_moved(moves_B44, source_N3), target_M3)
-    total = torch.zeros(len(moves_B44), device=device)
-    for nearest in (squared_BNM.amin(2), squared_BNM.amin(1)):
-        distances = nearest.clamp(min=0).sqrt()
-        kept = max(1, round(distances.shape[1] * (1 - trim)))
-        total += distances.topk(kept, dim=1, largest=False).values.mean(1) / 2
-    return total.double().cpu().numpy()
+def score(
+    moves: Floats, sources: Floats, targets: Floats, pair_of: Indices, *, limit: float, device: str
+) -> Floats:
+    """Return what each move (B, 4, 4) leaves apart: (B,).
+
+    It is the sum of both directions' mean squared distances, none counted as longer than ``limit``.
+    """
+    scores = []
+    for moves_B44, source, target in _parts(moves, sources, targets, pair_of, device):
+        squared_BNM = _squared_distances(_moved(moves_B44, source), target)
+        forward, backward = squared_BNM.amin(2), squared_BNM.amin(1)
+        scores.append(forward.clamp(0, limit**2).mean(1) + backward.clamp(0, limit**2).mean(1))
+    return torch.cat(scores).double().cpu().numpy()
 
 
-def _moved(moves_B44: Tensor, points_N3: Tensor) -> Tensor:
+def _parts(
+    moves: Floats, sources: Floats, targets: Floats, pair_of: Indices, device: str
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Give moves (B, 4, 4) with their clouds (B, N, 3) and (B, M, 3), as many as memory bears."""
+    moves_B44, sources_SN3, targets_SM3 = (
+        torch.as_tensor(array, dtype=torch.float32, device=device)
+        for array in (moves, sources, targets)
+    )
+    pair_B = torch.as_tensor(pair_of, device=device)
+    at_once = max(1, DISTANCES_AT_ONCE // (sources.shape[1] * targets.shape[1]))
+    for first in range(0, len(moves), at_once):
+        part = slice(first, first + at_once)
+        yield moves_B44[part], sources_SN3[pair_B[part]], targets_SM3[pair_B[part]]
+
+
+def _moved(moves_B44: Tensor, points_BN3: Tensor) -> Tensor:
     linear, shift = moves_B44[:, :3, :3], moves_B44[:, None, :3, 3]
-    return points_N3 @ linear.transpose(1, 2) + shift
+    return points_BN3 @ linear.transpose(1, 2) + shift
 
 
 def _squared_distances(first_BN3: Tensor, second_BM3: Tensor) -> Tensor:
-    """Return (B, N, M), as one product, (−2p, |p|², 1)·(q, 1, |q|²); a side may lack the batch."""
+    """Return (B, N, M), as one product, (−2p, |p|², 1)·(q, 1, |q|²)."""
     first_squares = (first_BN3**2).sum(-1, keepdim=True)
     second_squares = (second_BM3**2).sum(-1, keepdim=True)
     rows = torch.cat([-2 * first_BN3, first_squares, torch.ones_like(first_squares)], -1)
@@ -82,25 +109,22 @@ def _squared_distances(first_BN3: Tensor, second_BM3: Tensor) -> Tensor:
 
 
 def _pairs(
-    moves_B44: Tensor, source_N3: Tensor, target_M3: Tensor, keep: float
+    moves_B44: Tensor, source_BN3: Tensor, target_BM3: Tensor, width: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return partners (B, N + M, 3) in source and target coordinates, and weights (B, N + M)."""
-    moved_BN3 = _moved(moves_B44, source_N3)
+    moved_BN3 = _moved(moves_B44, source_BN3)
     # Both orders are computed: a minimum across rows is several times as slow as along them.
-    forward, to_target = _squared_distances(moved_BN3, target_M3).min(-1)
-    backward, to_source = _squared_distances(target_M3, moved_BN3).min(-1)
-    num = len(moves_B44)
-    source = torch.cat([source_N3.expand(num, -1, 3), source_N3[to_source]], 1)
-    target = torch.cat([target_M3[to_target], target_M3.expand(num, -1, 3)], 1)
-    weights = torch.cat([_kept(forward, keep), _kept(backward, keep)], 1)
+    forward, to_target = _squared_distances(moved_BN3, target_BM3).min(-1)
+    backward, to_source = _squared_distances(target_BM3, moved_BN3).min(-1)
+    source = torch.cat([source_BN3, source_BN3.take_along_dim(to_source[..., None], 1)], 1)
+    target = torch.cat([target_BM3.take_along_dim(to_target[..., None], 1), target_BM3], 1)
+    weights = torch.cat([_weights(forward, width), _weights(backward, width)], 1)
     return source, target, weights
 
 
-def _kept(squared_BN: Tensor, keep: float) -> Tensor:
-    """Return weights that are 1 for the nearest share, each direction summing to 1."""
-    kept = max(3, round(squared_BN.shape[1] * keep))
-    limit = squared_BN.kthvalue(kept, dim=1, keepdim=True).values
-    weights = (squared_BN <= limit).float()
+def _weights(squared_BN: Tensor, width: float) -> Tensor:
+    """Return how much pairs weigh, each direction summing to 1."""
+    weights = (width**2 / (width**2 + squared_BN.clamp(min=0))) ** 2
     return weights / weights.sum(1, keepdim=True)
 
 

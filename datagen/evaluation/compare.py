@@ -6,13 +6,28 @@ from typing import Any
 
 from datagen.errors import ConfigError, RowError
 from datagen.evaluation.align import Align, AlignOptions
-from datagen.evaluation.collision import TOLERANCE, SceneCollisions, scene_collisions
-from datagen.evaluation.protocols import PROTOCOLS, Protocol, ProtocolScores, score_protocol
+from datagen.evaluation.collision import (
+    TOLERANCE,
+    TOLERANCES,
+    SceneCollisions,
+    scene_collisions,
+)
+from datagen.evaluation.points import Mesh
+from datagen.evaluation.protocols import (
+    PROTOCOLS,
+    Protocol,
+    ProtocolScores,
+    in_score_space,
+    score_protocol,
+)
 from datagen.evaluation.readers import Format, ReadScene, extent, reach
 from datagen.evaluation.scene import WHOLE_SCENE
 
 RANGE_SLACK = 1.02
 """By how much coordinates may pass the declared range before it is not believed."""
+
+TAUS = (0.1, 0.05, 0.01, 0.001)
+"""All thresholds that protocols have."""
 
 SCORE_COLUMNS = {
     "cd": "cd",
@@ -20,15 +35,16 @@ SCORE_COLUMNS = {
     "cd_sq_sum": "cd_sq_sum",
     "cd_l2_mean": "cd_l2_mean",
     **{
-        f"{word}_{tau:g}": f"{column}_{tau:g}".replace("_0.", "_0")
-        for tau in (0.1, 0.05, 0.01, 0.001)
+        f"{word}_{tau:g}": f"{column}_{tau:g}".replace("_0.", "_0_")
+        for tau in TAUS
         for word, column in (("f", "f_score"), ("precision", "precision"), ("recall", "recall"))
     },
+    **{f"f_{tau:g}_floor": f"f_score_{tau:g}_floor".replace("_0.", "_0_") for tau in TAUS},
     "box_iou": "box_iou",
     "voxel_iou": "voxel_iou",
     "self_overlap": "self_overlap",
 }
-"""From a protocol's names, less ``scene_`` or ``object_``, to columns; 0.1 is written 01."""
+"""From a protocol's names, less ``scene_`` or ``object_``, to columns; 0.1 is written 0_1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +55,9 @@ class Comparison:
     """Whose definitions: iscene (the default), midi, scenegen, partcrafter or gen3dsr."""
     align: Align = "robust"
     """Of protocols with robust ICP: that, the stronger multistart, or none."""
+    align_objects: bool = True
+    """Whether each object is aligned once more for its own CD and F-score, where the protocol says
+    so; otherwise the scene's alignment is all."""
     points: int | None = None
     """Surface samples, in place of the protocol's."""
     collision_faces: int = 500_000
@@ -59,7 +78,52 @@ class Comparison:
         protocol = PROTOCOLS[self.protocol]
         if layout.match == "overlap":
             protocol = replace(protocol, match="overlap")
+        if not self.align_objects:
+            protocol = replace(protocol, object_aligner="none")
         return protocol if self.points is None else replace(protocol, points=self.points)
+
+    def words(self) -> str:
+        """Return what decides the scores beside the files: points, spaces, thresholds, seed."""
+        protocol = PROTOCOLS[self.protocol]
+        points = protocol.points if self.points is None else self.points
+        objects = _OBJECT_SPACES[protocol.object_space]
+        if protocol.object_aligner != "none":
+            objects += f", {'' if self.align_objects else 'not '}aligned once more"
+        taus = ", ".join(f"{tau:g}" for tau in protocol.taus)
+        return (
+            f"Protocol {self.protocol}: {points} surface samples of each {protocol.points_of}; "
+            f"scenes scored in {_SCENE_SPACES[protocol.scene_space]}; objects {objects}; "
+            f"F-scores at {taus}; seed {self.seed}; "
+            f"collisions deeper than {TOLERANCE:.1%} of the scene's extent"
+        )
+
+
+_SCENE_SPACES = {
+    "range": "the declared range made [−1, 1]",
+    "own_box": "each side's own box",
+    "as_is": "the units that they come in",
+}
+_OBJECT_SPACES = {
+    "true_box": "in the true object's box made [−1, 1]",
+    "stretched": "each stretched to ±0.95 by its own box",
+    None: "not scored",
+}
+
+
+def in_one_space(
+    prediction: ReadScene, layout: Format, truth: ReadScene, true_layout: Format, how: Comparison
+) -> tuple[list[Mesh | None], list[Mesh | None]]:
+    """Return predicted and true instances in the space of the scores, not aligned yet.
+
+    A scene row's ``transform`` brings the first onto the second.
+    """
+    definition = how.definition(layout)
+    predicted_range, _ = _range_of(prediction, layout, "predicted")
+    true_range, _ = _range_of(truth, true_layout, "true")
+    return (
+        in_score_space(prediction.meshes, definition, predicted_range),
+        in_score_space(truth.meshes, definition, true_range),
+    )
 
 
 def comparison_rows(
@@ -130,7 +194,7 @@ def _count_warnings(prediction: ReadScene, true: Sequence[Any], definition: Prot
 def _collisions(prediction: ReadScene, how: Comparison) -> SceneCollisions | None:
     if num_faces(prediction) > how.collision_faces:
         return None
-    return scene_collisions(prediction.meshes, tolerances=(TOLERANCE,))
+    return scene_collisions(prediction.meshes)
 
 
 def _scene_row(
@@ -145,6 +209,9 @@ def _scene_row(
         "num_missing": len(matching.missing),
         "num_superfluous": sum(present[index] for index in matching.superfluous),
         "num_colliding": None if collisions is None else len(collisions.colliding()),
+        "num_colliding_at": None
+        if collisions is None
+        else [len(collisions.colliding(tolerance)) for tolerance in TOLERANCES],
         "transform": scores.transform.ravel().tolist(),
         **_columns(scores.scene, "scene_"),
     }

@@ -4,7 +4,7 @@ The robust ICP's fine stage is rigid, so that it keeps whatever scale the coarse
 Here seven numbers are solved for: a small turn ω, a shift t and log-scale s.
 """
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,16 +34,18 @@ class FineSurface:
     """(N, 3)."""
     normals: Floats
     """(N, 3), unit, either side."""
+    spacing: float
+    """Median distance of a point to the nearest other one."""
 
 
 def fine_surface(points: Floats, *, most: int) -> FineSurface:
     """Take at most so many of points (N, 3), evenly by their order, and fit their normals."""
     points = points[:: -(-len(points) // most)]
     tree = cKDTree(points, leafsize=16, balanced_tree=False, compact_nodes=False)
-    _, nearest = tree.query(points, k=min(NORMAL_NEIGHBOURS, len(points)))
+    distances, nearest = tree.query(points, k=min(NORMAL_NEIGHBOURS, len(points)))
     around = points[nearest] - points[nearest].mean(axis=1, keepdims=True)
     normals = np.linalg.eigh(around.transpose(0, 2, 1) @ around)[1][:, :, 0]
-    return FineSurface(tree, points, normals)
+    return FineSurface(tree, points, normals, float(np.median(distances[:, 1])))
 
 
 def fine_icp(
@@ -110,27 +112,44 @@ def _step(
 
 
 def truncated_squares(
-    transform: Floats,
-    source: FineSurface,
-    target: FineSurface,
-    limits: Sequence[float],
-    *,
-    stride: int = 1,
-) -> list[float]:
-    """Return, for each limit, both directions' mean squared distances, none counted beyond it.
+    transform: Floats, source: FineSurface, target: FineSurface, limit: float, *, stride: int = 1
+) -> float:
+    """Return both directions' mean squared distances, none counted beyond the limit.
 
     A part without a partner costs the same wherever the rest is put, and the rest pays for being
     off as in least squares. A trimmed mean instead rewards what fits one object perfectly and
     leaves the others out.
     """
-    most = max(limits)
-    moved, back, scale = _both_ways(transform, source.points[::stride], target.points[::stride])
-    forward = target.tree.query(moved, distance_upper_bound=most)[0]
-    backward = source.tree.query(back, distance_upper_bound=most / scale)[0] * scale
-    return [
-        sum(float(np.mean(np.minimum(gaps, limit) ** 2)) for gaps in (forward, backward))
-        for limit in limits
+    gaps = _gaps(transform, source, target, limit, stride)
+    return sum(float(np.mean(np.minimum(one_way, limit) ** 2)) for one_way in gaps)
+
+
+def median_gap(
+    transform: Floats, source: FineSurface, target: FineSurface, limit: float, *, stride: int = 1
+) -> float:
+    """Return how far apart the surfaces are at the median, none counted beyond the limit.
+
+    Points of one surface drawn twice are apart as well, as far as they are from one another; the
+    square of that is taken off.
+    """
+    spacings = target.spacing, source.spacing * scale_of(transform)
+    squares = [
+        np.median(np.minimum(gaps, limit)) ** 2 - spacing**2
+        for gaps, spacing in zip(
+            _gaps(transform, source, target, limit, stride), spacings, strict=True
+        )
     ]
+    return math.sqrt(max(0.0, float(np.mean(squares))))
+
+
+def _gaps(
+    transform: Floats, source: FineSurface, target: FineSurface, limit: float, stride: int
+) -> tuple[Floats, Floats]:
+    """Return each direction's distances (N,), in the target's unit; inf for those beyond."""
+    moved, back, scale = _both_ways(transform, source.points[::stride], target.points[::stride])
+    forward = target.tree.query(moved, distance_upper_bound=limit)[0]
+    backward = source.tree.query(back, distance_upper_bound=limit / scale)[0] * scale
+    return forward, backward
 
 
 def _both_ways(transform: Floats, source: Floats, target: Floats) -> tuple[Floats, Floats, float]:

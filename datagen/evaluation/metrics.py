@@ -31,9 +31,9 @@ class CloudScores:
 
     cd_sq_sum: float
     cd_l2_mean: float
-    f_score_010: float
-    f_score_005: float
-    f_score_001: float
+    f_score_0_1: float
+    f_score_0_05: float
+    f_score_0_01: float
 
 
 def cloud_scores(predicted: Points, true: Points) -> CloudScores:
@@ -46,9 +46,9 @@ def cloud_scores(predicted: Points, true: Points) -> CloudScores:
     return CloudScores(
         cd_sq_sum=_cd_sq_sum(*distances),
         cd_l2_mean=_cd_l2_mean(*distances),
-        f_score_010=_f_score(*distances, 0.1),
-        f_score_005=_f_score(*distances, 0.05),
-        f_score_001=_f_score(*distances, 0.01),
+        f_score_0_1=_f_score(*distances, 0.1),
+        f_score_0_05=_f_score(*distances, 0.05),
+        f_score_0_01=_f_score(*distances, 0.01),
     )
 
 

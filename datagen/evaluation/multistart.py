@@ -1,15 +1,15 @@
 """Beyond the robust ICP: every turn refined at once, the best chosen, its scale left free."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from datagen.core.frames import Floats, transform_points
 from datagen.errors import ConfigError
 from datagen.evaluation import batched_icp
-from datagen.evaluation.fine_icp import fine_icp, fine_surface, truncated_squares
+from datagen.evaluation.fine_icp import fine_icp, fine_surface, median_gap, truncated_squares
 from datagen.evaluation.points import Points
 from datagen.evaluation.registration import (
     IcpOptions,
@@ -29,10 +29,16 @@ from datagen.evaluation.similarity import (
     similarity,
     spread_rotations,
 )
-from datagen.evaluation.trimmed import trimmed_chamfer
 
 THIN_VOXEL = 0.02
 """Of a cloud's longest side: voxels that its points are averaged in before the search."""
+
+
+CloudPair = tuple[Floats, Floats]
+"""Source (N, 3) and target (M, 3)."""
+
+GAPS_WIDE = 4.0
+"""Width of the fine stage in median gaps: nearly all that belongs together is nearer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,17 +51,22 @@ class MultistartOptions:
     num_starts: int | None = None
     """How many turns; None is 24 about the up axis, 200 over SO(3)."""
 
-    rounds: tuple[tuple[int, int, float], ...] = ((256, 8, 0.25), (256, 12, 0.33), (768, 8, 1.0))
+    rounds: tuple[tuple[int, int, float], ...] = ((256, 8, 0.25), (256, 8, 0.5), (768, 6, 1.0))
     """Points a cloud, iterations, and the share of starts that goes on, of each refinement."""
 
-    num_fine: int = 6
-    """Different results, by trimmed symmetric Chamfer distance, that reach the fine stage."""
+    num_fine: int = 8
+    """Different results, those that leave least apart, that reach the fine stage."""
 
     wide_iterations: int = 8
-    fine_iterations: int = 25
+    fine_iterations: int = 12
+    last_iterations: int = 6
+    """Of the fine stage: on each result; on the best; and again there with all points."""
 
-    keep: float = 0.8
-    """Share of each direction's pairs that a step is fitted to."""
+    widths: tuple[float, float] = (0.15, 0.05)
+    """Of the kernel that weighs the pairs: as the first round begins, and as it ends and after."""
+
+    limit: float = 0.1
+    """Distances count as no longer when the rounds' results are put in order."""
 
     same: float = 0.02
     """Results that move no point farther apart than this, on average, are one result."""
@@ -79,10 +90,11 @@ class MultistartOptions:
         return spread_rotations(self.num_starts or 200)
 
     def __post_init__(self) -> None:
-        if not 0 < self.keep <= 1 or (self.num_starts or 1) < 1 or not self.rounds:
+        lengths = (*self.widths, self.limit)
+        if min(lengths) <= 0 or (self.num_starts or 1) < 1 or not self.rounds:
             raise ConfigError(
-                "multistart: keep must be in (0, 1], num_starts at least 1 and rounds not empty; "
-                f"got {self.keep}, {self.num_starts} and {self.rounds}."
+                "multistart: widths and limit must be above 0, num_starts at least 1 and rounds "
+                f"not empty; got {lengths}, {self.num_starts} and {self.rounds}."
             )
 
 
@@ -98,17 +110,47 @@ def multistart_icp(
 
     Arguments, result and errors are those of ``robust_icp``.
     """
+    [found] = multistart_icp_batch(
+        [(source, target)], up_axis=up_axis, with_scale=with_scale, options=options
+    )
+    return found
+
+
+def multistart_icp_batch(
+    pairs: Sequence[tuple[Points, Points]],
+    *,
+    up_axis: UpAxis = "z",
+    with_scale: bool = True,
+    options: MultistartOptions | None = None,
+) -> list[Registration]:
+    """Align many sources (N, 3) each to its target (M, 3); each result is as if it were alone.
+
+    The search of all pairs is one batch on ``options.device``; the robust ICP's candidates and the
+    fine stage run on the processor, a pair after the other.
+
+    Raises:
+        RowError: a cloud has fewer than 3 points, no extent, or numbers that are not finite.
+        StageError: Open3D cannot be imported, and its candidates are asked for.
+    """
     options = options or MultistartOptions()
     check_up_axis(up_axis)
-    pair = normalise_together(source, target)
-    thin = _thinned(pair.source), _thinned(pair.target)
-    found = _search(*thin, options.starts(up_axis), with_scale, options)
-    if options.with_seed_candidates:
-        found = np.concatenate([found, coarse_candidates(pair, up_axis, with_scale, options.icp)])
-    valid = np.array([move for move in found if is_valid(move, options.icp)] or [np.eye(4)])
-    best_first = valid[np.argsort(_scores(valid, *thin, options), kind="stable")]
-    chosen = _different(best_first, thin[0], options.same, options.num_fine)
-    return _finished(pair, chosen, with_scale, options)
+    normalised = [normalise_together(source, target) for source, target in pairs]
+    spread, starts = [], []
+    for pair in normalised:
+        thin = _thinned(pair.source), _thinned(pair.target)
+        starts.append(_starts(*thin, options.starts(up_axis), with_scale))
+        spread.append(_spread(*thin, options))
+    searched = _search(starts, spread, with_scale, options)
+    results = []
+    for pair, clouds, found in zip(normalised, spread, searched, strict=True):
+        if options.with_seed_candidates:
+            seeds = coarse_candidates(pair, up_axis, with_scale, options.icp)
+            # Open3D adds up in the order its threads end; float32 does not show it.
+            found = np.concatenate([found, seeds.astype(np.float32)])
+        [best_first] = _in_order([found], [clouds], options)
+        chosen = _different(best_first, clouds[0], options.same, options.num_fine)
+        results.append(_finished(pair, chosen, with_scale, options))
+    return results
 
 
 def _thinned(points: Floats) -> Floats:
@@ -121,30 +163,82 @@ def _thinned(points: Floats) -> Floats:
     return np.asarray(np.stack(sums, axis=1) / counts[:, None])
 
 
-def _search(
-    source: Floats, target: Floats, turns: Floats, with_scale: bool, options: MultistartOptions
-) -> Floats:
-    """Refine every start on few points, and the best different results again: (K, 4, 4)."""
+def _spread(source: Floats, target: Floats, options: MultistartOptions) -> CloudPair:
+    """Return as many far apart points of each cloud as the rounds need at most."""
     most = max(num_points for num_points, _, _ in options.rounds)
-    source_most, target_most = (batched_icp.farthest_points(p, most) for p in (source, target))
-    moves = _starts(source, target, turns, with_scale)
+    return (
+        batched_icp.farthest_points(source, most),
+        batched_icp.farthest_points(target, most),
+    )
+
+
+def _search(
+    starts: Sequence[Floats],
+    spread: Sequence[CloudPair],
+    with_scale: bool,
+    options: MultistartOptions,
+) -> list[Floats]:
+    """Refine each pair's starts on few points, and its best different results again: (K, 4, 4)."""
+    found, (first, last) = list(starts), options.widths
     for num_points, iterations, share in options.rounds:
-        clouds = source_most[:num_points], target_most[:num_points]
-        moves = batched_icp.refine(
-            moves,
-            *clouds,
-            iterations=iterations,
-            keep=options.keep,
-            with_scale=with_scale,
+        clouds = [(source[:num_points], target[:num_points]) for source, target in spread]
+        numbers = {"widths": np.geomspace(first, last, iterations), "with_scale": with_scale}
+        refined = _batched(batched_icp.refine, found, clouds, options, **numbers)
+        first = last
+        found = [
+            _different(moves, source, options.same, round(share * len(moves)))
+            for moves, (source, _) in zip(_in_order(refined, clouds, options), clouds, strict=True)
+        ]
+    return found
+
+
+def _in_order(
+    moves: Sequence[Floats], clouds: Sequence[CloudPair], options: MultistartOptions
+) -> list[Floats]:
+    """Return each pair's valid moves (K, 4, 4), those that leave least apart first."""
+    valid = [
+        np.array([move for move in of_pair if is_valid(move, options.icp)] or [np.eye(4)])
+        for of_pair in moves
+    ]
+    scores = _batched(batched_icp.score, valid, clouds, options, limit=options.limit)
+    return [
+        of_pair[np.argsort(score, kind="stable")]
+        for of_pair, score in zip(valid, scores, strict=True)
+    ]
+
+
+def _batched(
+    function: Callable[..., Floats],
+    moves: Sequence[Floats],
+    clouds: Sequence[CloudPair],
+    options: MultistartOptions,
+    **numbers: Any,
+) -> list[Floats]:
+    """Return what the function makes of each pair's moves (K, 4, 4): (K, …).
+
+    Pairs of equally many points are one batch; only clouds of very few points are in another.
+    """
+    results: list[Floats] = [np.empty(0)] * len(clouds)
+    for alike in _of_one_shape(clouds):
+        counts = [len(moves[index]) for index in alike]
+        made = function(
+            np.concatenate([moves[index] for index in alike]),
+            np.stack([clouds[index][0] for index in alike]),
+            np.stack([clouds[index][1] for index in alike]),
+            np.repeat(np.arange(len(alike)), counts),
             device=options.device,
+            **numbers,
         )
-        moves = np.array([move for move in moves if is_valid(move, options.icp)])
-        if len(moves) == 0:
-            return np.eye(4)[None]
-        scores = batched_icp.score(moves, *clouds, trim=options.icp.trim, device=options.device)
-        best_first = moves[np.argsort(scores, kind="stable")]
-        moves = _different(best_first, clouds[0], options.same, round(share * len(moves)))
-    return moves
+        for index, part in zip(alike, np.split(made, np.cumsum(counts)[:-1]), strict=True):
+            results[index] = part
+    return results
+
+
+def _of_one_shape(clouds: Sequence[CloudPair]) -> list[list[int]]:
+    groups: dict[tuple[int, int], list[int]] = {}
+    for index, (source, target) in enumerate(clouds):
+        groups.setdefault((len(source), len(target)), []).append(index)
+    return list(groups.values())
 
 
 def _starts(source: Floats, target: Floats, turns: Floats, with_scale: bool) -> Floats:
@@ -179,23 +273,14 @@ def _different(moves: Floats, points: Floats, same: float, most: int) -> Floats:
     return np.array(found)
 
 
-def _scores(
-    moves: Floats, source: Floats, target: Floats, options: MultistartOptions
-) -> list[float]:
-    icp = options.icp
-    return [
-        trimmed_chamfer(transform_points(move, source), target, trim=icp.trim, trim_as=icp.trim_as)
-        for move in moves
-    ]
-
-
 def _finished(
     pair: NormalisedPair, chosen: Floats, with_scale: bool, options: MultistartOptions
 ) -> Registration:
-    """Run the fine stage, wide on each chosen move and then narrow on the best, and keep the best.
+    """Run the fine stage, wide on each chosen move, then as wide as the best one needs.
 
-    Wide (2 v) it bears objects that are each a little off; narrow (v, the robust ICP's own width)
-    it is exact. No stage's result is kept that fits worse than the one before.
+    Wide (2 v) it bears objects that are each a little off, but a cut cloud grows over what was cut
+    off. So the width follows the gaps that are left, from v, the robust ICP's own, to 2 v. No
+    stage's result is kept that fits worse than the one before.
     """
     icp = options.icp
     surfaces = (
@@ -214,21 +299,18 @@ def _finished(
             stride=stride,
         )
 
-    def best(moves: Sequence[Floats], stride: int) -> Floats:
+    def best(moves: Sequence[Floats], limit: float) -> Floats:
         valid = [move for move in moves if is_valid(move, icp)] or [np.eye(4)]
-        return min(valid, key=lambda move: misfit(move, stride))
+        return min(valid, key=lambda move: truncated_squares(move, *surfaces, limit, stride=4))
 
-    def misfit(move: Floats, stride: int) -> float:
-        # At v alone one object that fits perfectly outweighs others that are all a little off; at
-        # 2 v alone a cut cloud grows over what was cut off. The product weighs ratios; v twice.
-        limits = (icp.voxel, 2 * icp.voxel)
-        near, far = truncated_squares(move, *surfaces, limits, stride=stride)
-        return near**2 * far
-
-    wide = [finer(move, 2 * icp.voxel, options.wide_iterations, 4) for move in chosen]
-    coarse = best([*chosen, *wide], 4)
-    fine = best([coarse, finer(coarse, icp.voxel, options.fine_iterations, 1)], 1)
-    stage: Stage = "coarse" if fine is coarse and not any(fine is move for move in wide) else "fine"
+    widest = 2 * icp.voxel
+    wide = [finer(move, widest, options.wide_iterations, 4) for move in chosen]
+    gap = median_gap(best([*chosen, *wide], widest), *surfaces, widest, stride=4)
+    width = min(max(GAPS_WIDE * gap, icp.voxel), widest)
+    coarse = best([*chosen, *wide], width)
+    settled = finer(coarse, width, options.fine_iterations, 4)
+    fine = best([coarse, settled, finer(settled, width, options.last_iterations, 1)], width)
+    stage: Stage = "coarse" if any(fine is move for move in chosen) else "fine"
     fine = project_similarity(fine)
     fitness, rmse = fit_of(transform_points(fine, pair.source), pair.target, icp.voxel)
     return Registration(pair.in_input_units(fine), fitness, rmse, stage)

@@ -5,8 +5,9 @@ weights have been printed with scene F-scores from 50 to 90. ``PROTOCOLS`` state
 Inputs stand in their declared ranges (±0.5 unless said), Z up.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -116,9 +117,10 @@ class ProtocolScores:
     chamfer: str
     """The formula behind ``scene_cd`` and ``object_cd``."""
     scene: dict[str, float]
-    """``scene_cd`` by the protocol's formula, and ``scene_cd_floor``, the truth's against other
-    samples of it; ``scene_cd_sq_sum`` and ``scene_cd_l2_mean`` whatever it is; ``scene_f_<tau>``
-    with ``scene_precision_`` and ``scene_recall_``; and the overlaps that the protocol has."""
+    """``scene_cd`` by the protocol's formula; ``scene_cd_sq_sum`` and ``scene_cd_l2_mean`` whatever
+    it is; ``scene_f_<tau>`` with ``scene_precision_`` and ``scene_recall_``; the overlaps that the
+    protocol has. ``scene_cd_floor`` and ``scene_f_<tau>_floor`` are the truth's, against other
+    samples of it."""
     objects: tuple[dict[str, float], ...]
     """Of each true object the same with ``object_``, and IoU-O: ``box_iou`` of the boxes,
     ``voxel_iou`` of the surfaces' voxels."""
@@ -163,8 +165,8 @@ def score_protocol(
     if not truth:
         raise RowError("a scene of 0 true instances cannot be scored; leave it out.")
     predicted = [None if mesh is None or len(mesh[1]) == 0 else mesh for mesh in prediction]
-    before = _in_space(predicted, chosen, align.source_range)
-    true = _present(_in_space(truth, chosen, align.target_range))
+    before = in_score_space(predicted, chosen, align.source_range)
+    true = _present(in_score_space(truth, chosen, align.target_range))
     cloud, true_cloud = (
         _whole_cloud(_present(meshes), chosen, seed, side)
         for meshes, side in ((before, "predicted"), (true, "true"))
@@ -174,7 +176,7 @@ def score_protocol(
         transform = _aligned(chosen.scene_aligner, cloud, true_cloud, align)
     after = [None if mesh is None else _moved(mesh, transform) for mesh in before]
     matching = _matched(after, true, chosen)
-    scene = {"scene_cd_floor": _floor(true, true_cloud, chosen, seed)}
+    scene = _floors("scene", _whole_cloud(true, chosen, seed, "floor"), true_cloud, chosen)
     scene |= _cloud_scores("scene", transform_points(transform, cloud), true_cloud, chosen)
     scene |= _scene_overlaps(_present(after), true, chosen)
     objects: list[dict[str, float]] = []
@@ -199,10 +201,16 @@ def _protocol(protocol: str | Protocol) -> Protocol:
     return PROTOCOLS[protocol]
 
 
-def _in_space(
+def in_score_space(
     meshes: Sequence[Mesh | None], protocol: Protocol, declared: tuple[float, float]
 ) -> list[Mesh | None]:
-    """Return the meshes in the space that the protocol scores in."""
+    """Return a scene's meshes in the space that the protocol scores in, not aligned yet.
+
+    Args:
+        meshes: vertices (V, 3), faces (F, 3) an instance; None where missing.
+        protocol: whose space.
+        declared: lowest and highest coordinate that the method's cube has.
+    """
     to_space = np.eye(4)
     if protocol.scene_space == "range":
         to_space = range_to_unit(*declared)
@@ -297,9 +305,11 @@ def _chamfer(forward: Floats, backward: Floats, name: str) -> float:
     return total if name == "cd_l2_sum" else total / 2
 
 
-def _floor(true: Sequence[Mesh], true_cloud: Floats, protocol: Protocol, seed: int) -> float:
-    again = _whole_cloud(true, protocol, seed, "floor")
-    return _chamfer(*nearest_distances(again, true_cloud), protocol.chamfer)
+def _floors(what: str, again: Floats, true: Floats, protocol: Protocol) -> dict[str, float]:
+    """Return what a perfect prediction gets: CD and F-scores of the truth, sampled again."""
+    scores = _cloud_scores(what, again, true, protocol)
+    names = [f"{what}_cd", *(f"{what}_f_{tau:g}" for tau in protocol.taus)]
+    return {f"{name}_floor": scores[name] for name in names}
 
 
 def _scene_overlaps(
@@ -358,17 +368,19 @@ def _object_scores(
     align: AlignOptions,
     seed: int,
 ) -> dict[str, float]:
-    true_cloud = _object_cloud(true, protocol, seed, "true", index)
-    if predicted is None:
-        return _cloud_scores("object", np.zeros((0, 3)), true_cloud, protocol)
-    cloud = _object_cloud(predicted, protocol, seed, "predicted", index)
-    if protocol.object_space == "stretched":
-        cloud, true_cloud = (_stretched(points) for points in (cloud, true_cloud))
-    else:
-        to_unit = own_box_to_unit(_used(true))
-        cloud, true_cloud = (transform_points(to_unit, points) for points in (cloud, true_cloud))
-    transform = _aligned(protocol.object_aligner, cloud, true_cloud, align)
-    return _cloud_scores("object", transform_points(transform, cloud), true_cloud, protocol)
+    to_space: Callable[[Floats], Floats] = _stretched
+    if protocol.object_space == "true_box":
+        to_space = partial(transform_points, own_box_to_unit(_used(true)))
+    target, again = (
+        to_space(_object_cloud(true, protocol, seed, side, index)) for side in ("true", "floor")
+    )
+    cloud = np.zeros((0, 3))
+    if predicted is not None:
+        cloud = to_space(_object_cloud(predicted, protocol, seed, "predicted", index))
+        cloud = transform_points(_aligned(protocol.object_aligner, cloud, target, align), cloud)
+    return _floors("object", again, target, protocol) | _cloud_scores(
+        "object", cloud, target, protocol
+    )
 
 
 def _stretched(points: Floats) -> Floats:

@@ -57,9 +57,9 @@ class ThingScores:
     cd_l2_mean: float
     cd_sq_sum_floor: float
     """cd_sq_sum of the truth against itself, sampled anew: what a perfect prediction gets."""
-    f_score_010: float
-    f_score_005: float
-    f_score_001: float
+    f_score_0_1: float
+    f_score_0_05: float
+    f_score_0_01: float
     voxel_iou: float
     box_iou: float
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from datagen.core.frames import Floats
 from datagen.core.seeding import rng_for
+from datagen.evaluation.collision import TOLERANCES
 from datagen.evaluation.scene import WHOLE_SCENE
 
 RESAMPLES = 10_000
@@ -36,10 +37,10 @@ class Column:
 
 COLUMNS = (
     Column("CD-S", "cd", True, False, False),
-    Column("F-S", "f_score_01", True, True, True),
+    Column("F-S", "f_score_0_1", True, True, True),
     Column("IoU-B", "box_iou", True, False, True),
     Column("CD-O", "cd", False, False, False),
-    Column("F-O", "f_score_01", False, True, True),
+    Column("F-O", "f_score_0_1", False, True, True),
     Column("IoU-O", "box_iou", False, False, True),
     Column("Col-O", "col_o", True, True, False),
     Column("Col-S", "col_s", True, True, False),
@@ -59,6 +60,16 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Collisions:
+    """Both rates at one tolerance, in [0, 1]."""
+
+    tolerance: float
+    """A share of the scene's extent."""
+    col_o: float
+    col_s: float
+
+
+@dataclass(frozen=True)
 class MethodSummary:
     """All that one method's line says."""
 
@@ -72,8 +83,10 @@ class MethodSummary:
     num_superfluous: int
     estimates: dict[str, Estimate | None]
     """By title; None where there is no such score."""
-    floor: float
-    """Mean CD-S of the truth against other samples of it."""
+    floors: dict[str, float | None]
+    """By title, the mean of the truth against other samples of it; None where there is none."""
+    collisions: list[Collisions]
+    """Both rates as a function of the tolerance; empty where none was sought."""
 
 
 def summarise_methods(
@@ -101,7 +114,6 @@ def summarise_methods(
             column.title: _estimate(*_sums(own, column), rng_for(seed, "bootstrap", method))
             for column in COLUMNS
         }
-        floors = [row["cd_floor"] for row in scenes]
         found.append(
             MethodSummary(
                 method,
@@ -111,10 +123,39 @@ def summarise_methods(
                 sum(row["num_missing"] for row in scenes),
                 sum(row["num_superfluous"] for row in scenes),
                 estimates,
-                float(np.mean(floors)) if floors else float("nan"),
+                {column.title: _floor(own, column) for column in COLUMNS},
+                collision_curve(scenes),
             )
         )
     return found
+
+
+def collision_curve(scenes: Iterable[Mapping[str, Any]]) -> list[Collisions]:
+    """Return Col-O and Col-S at each of ``TOLERANCES``, pooled over rows of scenes.
+
+    Scenes without a predicted object, or whose collisions were not sought, do not count.
+    """
+    found = [row for row in scenes if row["num_colliding_at"] is not None and row["num_predicted"]]
+    if not found:
+        return []
+    colliding = np.array([row["num_colliding_at"] for row in found], float)
+    num_objects = sum(row["num_predicted"] for row in found)
+    rates_o, rates_s = colliding.sum(axis=0) / num_objects, (colliding > 0).mean(axis=0)
+    return [
+        Collisions(tolerance, float(col_o), float(col_s))
+        for tolerance, col_o, col_s in zip(TOLERANCES, rates_o, rates_s, strict=True)
+    ]
+
+
+def _floor(rows: Iterable[Mapping[str, Any]], column: Column) -> float | None:
+    """Return the mean floor of a score that has one; overlaps of a copy are 1."""
+    values = [
+        row.get(f"{column.score}_floor")
+        for row in rows
+        if (row["instance_index"] == WHOLE_SCENE) == column.of_scene
+    ]
+    known = [value for value in values if value is not None and not np.isnan(value)]
+    return float(np.mean(known)) if known else None
 
 
 def _sums(rows: Iterable[Mapping[str, Any]], column: Column) -> tuple[list[list[float]], Floats]:
@@ -177,19 +218,23 @@ def markdown(
         settings,
         "",
         "Mean (median) [95 % interval, bootstrap over scenes]. F-scores and collision rates in per "
-        "cent. A missing object has F-score and IoU 0 and no CD; scenes not scored are in no mean.",
+        "cent. A missing object has F-score and IoU 0 and no CD; scenes not scored are in no mean. "
+        "Floor: the same of the truth against other samples of itself (overlaps: 1).",
         "",
-        "| method | scenes | not scored | absent | missing | superfluous | CD-S floor | "
+        "| method | scenes | not scored | absent | missing | superfluous | "
         + " | ".join(titles)
         + " |",
-        "|---" * (7 + len(titles)) + "|",
+        "|---" * (6 + len(titles)) + "|",
     ]
     for entry in summaries:
         counts = [entry.num_scenes, entry.num_failed, entry.num_absent]
         counts += [entry.num_missing, entry.num_superfluous]
-        cells = [entry.method, *map(str, counts), f"{entry.floor:.2g}"]
+        cells = [entry.method, *map(str, counts)]
         cells += [_words(entry.estimates[column.title], column) for column in COLUMNS]
         lines.append("| " + " | ".join(cells) + " |")
+        floors = [_floor_words(entry, column, "–") for column in COLUMNS]
+        lines.append("| – its floor | | | | | | " + " | ".join(floors) + " |")
+    lines += _collision_lines(summaries)
     lines += ["", "Published, on their authors' test scenes, so not comparable with the above:", ""]
     lines += ["| method | test set | " + " | ".join(titles) + " | source |"]
     lines += ["|---" * (3 + len(titles)) + "|"]
@@ -198,6 +243,25 @@ def markdown(
         cells = [f"{row['method']} (published)", row["test_set"], *scores, row["source"]]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _collision_lines(summaries: Sequence[MethodSummary]) -> list[str]:
+    """Return a table of both rates, a column a tolerance."""
+    known = [entry for entry in summaries if entry.collisions]
+    if not known:
+        return []
+    tolerances = [f"{100 * at.tolerance:g} %" for at in known[0].collisions]
+    lines = [
+        "",
+        "Col-O / Col-S, per cent, by the depth (a share of the scene's extent) that is let pass:",
+        "",
+        "| method | " + " | ".join(tolerances) + " |",
+        "|---" * (1 + len(tolerances)) + "|",
+    ]
+    for entry in known:
+        rates = [f"{100 * at.col_o:.1f} / {100 * at.col_s:.1f}" for at in entry.collisions]
+        lines.append(f"| {entry.method} | " + " | ".join(rates) + " |")
+    return lines
 
 
 def latex(
@@ -216,6 +280,8 @@ def latex(
     for entry in summaries:
         means = [_mean(entry.estimates[column.title], column) for column in COLUMNS]
         lines.append(f"{_escaped(entry.method)} & " + " & ".join(means) + r" \\")
+        floors = [_floor_words(entry, column, "--") for column in COLUMNS]
+        lines.append(r"\quad its floor & " + " & ".join(floors) + r" \\")
     lines.append(r"\midrule")
     for row in published:
         name = _escaped(f"{row['method']} (published, {row['test_set']})")
@@ -234,13 +300,22 @@ def as_csv(summaries: Sequence[MethodSummary], published: Sequence[Mapping[str, 
     for entry in summaries:
         for column in COLUMNS:
             found = entry.estimates[column.title]
+            factor, unit = (100.0, "%") if column.percent else (1.0, "")
             if found is not None:
-                factor, unit = (100.0, "%") if column.percent else (1.0, "")
                 numbers = [found.mean, found.median, found.low, found.high]
                 writer.writerow(
                     [entry.method, "no", "", column.title, unit]
                     + [repr(factor * number) for number in numbers]
                     + [found.count]
+                )
+            if (floor := entry.floors[column.title]) is not None:
+                cells = [entry.method, "no", "", f"{column.title} floor", unit]
+                writer.writerow([*cells, repr(factor * floor), "", "", "", ""])
+        for at in entry.collisions:
+            for title, rate in (("Col-O", at.col_o), ("Col-S", at.col_s)):
+                score = f"{title} at {100 * at.tolerance:g} %"
+                writer.writerow(
+                    [entry.method, "no", "", score, "%", repr(100 * rate), "", "", "", ""]
                 )
     for row in published:
         for column in COLUMNS:
@@ -271,6 +346,13 @@ def _words(estimate: Estimate | None, column: Column) -> str:
 
 def _number(value: float, column: Column) -> str:
     return f"{100 * value:.2f}" if column.percent else f"{value:.4f}"
+
+
+def _floor_words(entry: MethodSummary, column: Column, none: str) -> str:
+    floor = entry.floors[column.title]
+    if floor is None:
+        return none
+    return f"{100 * floor:.2f}" if column.percent else f"{floor:.2g}"
 
 
 def _escaped(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Ray, on one machine or a cluster: the only file that knows about it."""
+"""Ray, on one machine or a cluster. Only this file and ``ray_train`` know about it."""
 
 import logging
 import os
@@ -44,7 +44,7 @@ class RayExecutor:
 
     def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[tuple[Task, Report]]:
         if tasks:
-            self._start()
+            self.start()
             yield from _Crew(self, job, tasks).work()
 
     def close(self) -> None:
@@ -89,8 +89,8 @@ class RayExecutor:
             logger.info(f"--workers {self.num_workers}: {fit} run at once, that is what fits here")
         return min(fit, self.num_workers)
 
-    def _start(self) -> None:
-        """Connect to Ray, or start it here."""
+    def start(self) -> None:
+        """Connect to Ray, or start it here; done already, nothing."""
         if ray.is_initialized():
             return
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

@@ -39,7 +39,7 @@ def run_together(executor: Executor, training: Training, *, divides: int) -> Non
         StageError: the processes died ``DEATHS`` times.
     """
     assert isinstance(executor, RayExecutor), executor
-    executor._start()
+    executor.start()
     use_gpu = executor.device != "cpu" and ray.cluster_resources().get("GPU", 0) >= 1
     if executor.device == "cuda" and not use_gpu:
         raise StageError(
@@ -50,7 +50,7 @@ def run_together(executor: Executor, training: Training, *, divides: int) -> Non
         executor.num_workers, ray.cluster_resources(), divides, use_gpu=use_gpu
     )
     for _ in range(DEATHS):
-        executor._start()
+        executor.start()
         failure = _attempt(training, num_workers, use_gpu)
         if failure is None:
             return

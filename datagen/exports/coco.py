@@ -2,19 +2,18 @@
 
 import io
 import json
-import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from datagen.exports.views import Views, claim, view_name
-from datagen.shards import Dataset, Row
-from datagen.shards.storage import write_atomically
+from datagen.exports.views import PARTS, Views, part_name, read_parts, view_name, write_part
+from datagen.shards import Dataset, Folder, Row
 
 ANNOTATIONS = "annotations.json"
 NO_CATEGORY = "object"
@@ -23,37 +22,64 @@ NO_CATEGORY = "object"
 Json = dict[str, Any]
 
 
-def export_coco(views: Views, assets: Dataset, layouts: Dataset, out: Path) -> int:
-    """Write ``images/LLLLLL_VVV.png`` and, last, ``annotations.json``; return the images' number.
+@dataclass(frozen=True)
+class Coco:
+    """``images/LLLLLL_VVV.png`` and ``annotations.json``.
 
     An annotation is one visible placement of a view: uncompressed RLE (column-major counts),
     ``bbox`` as x, y, width, height, ``area`` in pixels, ``category_id`` from the asset's category,
-    and ``asset_id`` and ``placement`` beside COCO's own. Pictures that are there are kept.
+    and ``asset_id`` and ``placement`` beside COCO's own.
     """
-    claim(out, "coco", [views.renders, layouts, assets])
-    columns = ["asset_id", "category"]
-    names = {row["asset_id"]: row["category"] or NO_CATEGORY for row in assets.rows(columns)}
-    categories = {name: number for number, name in enumerate(sorted(set(names.values())), 1)}
-    unfinished = out / f"{ANNOTATIONS}.unfinished"
-    num_images = num_annotations = 0
-    with unfinished.open("w") as file, tempfile.TemporaryFile("w+") as images:
-        file.write(_head(categories) + '"annotations": [')
-        for render, placements in _placed_views(views, layouts):
-            num_images += 1
-            _write_picture(out, render)
-            images.write(_item(num_images, _image(num_images, render)))
-            for annotation in annotations(render):
-                num_annotations += 1
-                asset_id = placements[annotation["placement"]]["asset_id"]
-                ids = {"id": num_annotations, "image_id": num_images, "asset_id": asset_id}
-                ids["category_id"] = categories[names[asset_id]]
-                file.write(_item(num_annotations, ids | annotation))
-        file.write('],\n"images": [')
-        images.seek(0)
-        shutil.copyfileobj(images, file)
-        file.write("]}\n")
-    unfinished.replace(out / ANNOTATIONS)
-    return num_images
+
+    kind: ClassVar[str] = "coco"
+    final: ClassVar[str | None] = ANNOTATIONS
+
+    views: Views
+    out: Folder
+    assets: Dataset
+    layouts: Dataset
+
+    @property
+    def datasets(self) -> list[Dataset]:
+        return [self.views.renders, self.layouts, self.assets]
+
+    def part(self, shard: int) -> str:
+        return part_name(shard)
+
+    def write_shard(self, shard: int, layout_ids: Sequence[int]) -> None:
+        """Write a shard's pictures, and what the annotations say of them without their numbers."""
+        lines = []
+        for layout_id in layout_ids:
+            [layout] = self.layouts.rows_of(layout_id, ["placements"])
+            ids = [placement["asset_id"] for placement in layout["placements"]]
+            for render, _ in self.views.of_layout(layout_id):
+                self.out.write_bytes(f"images/{view_name(render)}.png", render["rgb"])
+                found = [{"asset_id": ids[a["placement"]], **a} for a in annotations(render)]
+                lines.append({"image": _image(render), "annotations": found})
+        write_part(self.out, shard, lines)
+
+    def finish(self, shards: Sequence[int]) -> str:
+        """Number images and annotations and write ``annotations.json``."""
+        rows = self.assets.rows(["asset_id", "category"])
+        names = {row["asset_id"]: row["category"] or NO_CATEGORY for row in rows}
+        categories = {name: number for number, name in enumerate(sorted(set(names.values())), 1)}
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / ANNOTATIONS
+            with path.open("w") as file:
+                file.write(_head(categories) + '"annotations": [')
+                found = _numbered(read_parts(self.out, shards))
+                for number, (image_id, annotation) in enumerate(found, 1):
+                    category_id = categories[names[annotation["asset_id"]]]
+                    ids = {"id": number, "image_id": image_id, "category_id": category_id}
+                    file.write(_item(number, ids | annotation))
+                file.write('],\n"images": [')
+                count = 0
+                for count, line in enumerate(read_parts(self.out, shards), 1):
+                    file.write(_item(count, {"id": count, **line["image"]}))
+                file.write("]}\n")
+            self.out.write_file(ANNOTATIONS, path)
+        (self.out / PARTS).delete_folder()
+        return f"{count} pictures"
 
 
 def annotations(render: Row) -> Iterator[Json]:
@@ -84,23 +110,16 @@ def run_lengths(mask: NDArray[np.bool_]) -> list[int]:
     return [0, *counts] if flat[0] else counts
 
 
-def _placed_views(views: Views, layouts: Dataset) -> Iterator[tuple[Row, list[Row]]]:
-    for _, layout_ids in views.shards():
-        for layout_id in layout_ids:
-            [layout] = layouts.rows_of(layout_id, ["placements"])
-            for render, _ in views.of_layout(layout_id):
-                yield render, layout["placements"]
+def _numbered(lines: Iterator[Json]) -> Iterator[tuple[int, Json]]:
+    """Yield annotations with the number of their image."""
+    for image_id, line in enumerate(lines, 1):
+        for annotation in line["annotations"]:
+            yield image_id, annotation
 
 
-def _write_picture(out: Path, render: Row) -> None:
-    picture = out / "images" / f"{view_name(render)}.png"
-    if not picture.exists():
-        write_atomically(picture, render["rgb"])
-
-
-def _image(number: int, render: Row) -> Json:
+def _image(render: Row) -> Json:
     about = {name: render[name] for name in ("width", "height", "layout_id", "view_index")}
-    return {"id": number, "file_name": f"{view_name(render)}.png", **about}
+    return {"file_name": f"{view_name(render)}.png", **about}
 
 
 def _head(categories: dict[str, int]) -> str:

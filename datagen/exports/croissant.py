@@ -110,7 +110,7 @@ def _files(entry: DatasetSummary) -> list[Json]:
 def _record_set(entry: DatasetSummary) -> Json:
     names = entry.schema.names
     keys = [name for name in ("layout_id", "view_index") if name in names] or ["asset_id"]
-    is_key = entry.name != "scores"
+    is_key = entry.name not in ("scores", "comparison")
     return {
         "@type": "cr:RecordSet",
         "@id": entry.name,

@@ -1,36 +1,134 @@
 """``datagen export``: copies of a workspace in the layouts of other tools."""
 
-from pathlib import Path
-from typing import Literal
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
 
-from datagen.exports.coco import export_coco
-from datagen.exports.trellis import export_trellis
-from datagen.exports.views import Views, open_needed
-from datagen.exports.webdataset import export_webdataset
-from datagen.shards import Folder
+from datagen.errors import ConfigError, StageError
+from datagen.executors.job import Executor, Report, Task, WorkerOptions
+from datagen.exports.coco import Coco
+from datagen.exports.trellis import Trellis
+from datagen.exports.views import Views, claim, open_needed
+from datagen.exports.webdataset import WebDataset
+from datagen.shards import Dataset, Folder
 from datagen.shards.dataset import MANIFEST
+
+logger = logging.getLogger(__name__)
 
 Kind = Literal["webdataset", "trellis", "coco"]
 
 
-def export(kind: Kind, root: Folder, out: Path) -> str:
-    """Export a workspace's kept views into a local folder; go on if some of it is there.
+class Layout(Protocol):
+    """How a tool wants the views: written shard by shard, anywhere, then finished once."""
+
+    kind: ClassVar[str]
+    final: ClassVar[str | None]
+    """The file that is written last; None if the parts are all."""
+
+    @property
+    def views(self) -> Views: ...
+
+    @property
+    def out(self) -> Folder: ...
+
+    @property
+    def datasets(self) -> Sequence[Dataset]:
+        """What is exported."""
+        ...
+
+    def part(self, shard: int) -> str:
+        """Return the file that is written last for a shard of renders."""
+        ...
+
+    def write_shard(self, shard: int, layout_ids: Sequence[int]) -> None:
+        """Write what belongs to a shard; its part last. The same bytes each time."""
+        ...
+
+    def finish(self, shards: Sequence[int]) -> str:
+        """Write what needs all shards, and say in words what there is."""
+        ...
+
+
+@dataclass(frozen=True)
+class ExportJob:
+    """An export as executors know work: a task is a shard of renders."""
+
+    layout: Layout
+
+    @property
+    def name(self) -> str:
+        return f"export {self.layout.kind}"
+
+    @property
+    def uses_gpu(self) -> bool:
+        return False
+
+    @contextmanager
+    def open(self, options: WorkerOptions) -> Iterator[None]:
+        yield
+
+    def perform(self, opened: None, task: Task) -> Report:
+        self.layout.write_shard(task.shard, task.units)
+        return Report()
+
+    def fail(self, task: Task, reason: str) -> Report:
+        raise StageError(
+            f"{self.name}: shard {task.shard} of the renders cannot be written: {reason}. "
+            "What is finished is safe; run the same command again."
+        )
+
+
+def export(
+    kind: Kind, root: Folder, out: Folder, executor: Executor, *, instances: bool = False
+) -> str:
+    """Export a workspace's kept views into a folder; go on if some of it is there.
+
+    Args:
+        kind: whose layout.
+        root: the workspace.
+        out: new, or that of an interrupted export; a URL as well.
+        executor: where shards are written; never changes the bytes.
+        instances: trellis: entries for the instances besides the scenes.
 
     Returns:
         What was written, in words.
 
     Raises:
         DatasetError: a dataset is missing that this export needs.
-        ConfigError: ``out`` holds something else.
+        ConfigError: ``out`` holds something else, or ``instances`` is asked of another kind.
     """
+    if instances and kind != "trellis":
+        raise ConfigError(
+            f"export {kind}: --instances was given. Only trellis has entries of their own for "
+            "instances; leave it out, since the others hold every instance anyway."
+        )
+    layout = open_layout(kind, root, out, instances=instances)
+    claim(out, f"{kind}, with instances" if instances else kind, layout.datasets)
+    if layout.final is not None and out.exists(layout.final):
+        return "complete, nothing to do"
+    shards = layout.views.shards()
+    todo = [
+        Task(shard, tuple(layout_ids))
+        for shard, layout_ids in shards.items()
+        if not out.exists(layout.part(shard))
+    ]
+    for done, _ in enumerate(executor.run(ExportJob(layout), todo), 1):
+        logger.info(f"export {kind}: {done} of {len(todo)} shards")
+    return layout.finish(list(shards))
+
+
+def open_layout(kind: Kind, root: Folder, out: Folder, *, instances: bool) -> Layout:
+    """Open the datasets that a kind of export needs."""
     renders = open_needed(root, "renders", "render")
     if kind == "trellis":
-        encoded = Views(renders, open_needed(root, "latents", "encode"))
-        return f"{export_trellis(encoded, out)} views"
+        latents = open_needed(root, "latents", "encode")
+        return Trellis(Views(renders, latents), out, instances=instances)
     if kind == "coco":
         assets = open_needed(root, "assets", "assets")
         layouts = open_needed(root, "layouts", "layouts")
-        return f"{export_coco(Views(renders, None), assets, layouts, out)} pictures"
+        return Coco(Views(renders, None), out, assets, layouts)
     is_encoded = (root / "latents").exists(MANIFEST)
-    latents = open_needed(root, "latents", "encode") if is_encoded else None
-    return f"{export_webdataset(Views(renders, latents), out)} tars"
+    encoded = open_needed(root, "latents", "encode") if is_encoded else None
+    return WebDataset(Views(renders, encoded), out)

@@ -1,55 +1,143 @@
 """``datagen export trellis``: what TRELLIS's dataset toolkit writes and its trainer reads.
 
 TRELLIS knows objects in one canonical frame; here the frame belongs to the view. So every kept
-view becomes an entry of its own: one frame, and the latent of the scene as that view sees it.
+view becomes an entry of its own: one frame, and the latent of the scene as that view sees it. An
+instance, if asked for, is an entry too: the same camera and frame, the picture with nothing else
+left in it, and its latent at its place in the scene.
 """
 
 import csv
 import io
 import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from datagen.core.frames import Floats, camera_to_world_gl, transform_points
 from datagen.errors import DatasetError
-from datagen.exports.views import Views, claim, view_name
-from datagen.shards import Row
-from datagen.shards.storage import write_atomically
+from datagen.exports.views import PARTS, Views, part_name, read_parts, view_name, write_part
+from datagen.sampling.previews import png_bytes
+from datagen.shards import Dataset, Folder, Row
 
 AESTHETIC_SCORE = 10.0
 """TRELLIS drops entries below its threshold, and those without a score: these are kept."""
 
 
-def export_trellis(views: Views, out: Path) -> int:
-    """Write renders, latents and ``metadata.csv``; entries that are there are kept.
+@dataclass(frozen=True)
+class Trellis:
+    """Renders, latents and ``metadata.csv``.
 
     ``renders/<id>/{000.png, transforms.json}``, ``ss_latents/<encoder>/<id>.npz`` with ``mean``
-    float32 (8, 16, 16, 16), and ``renders_cond``, a link to ``renders``: the trainer takes its
-    conditioning pictures there. ``id`` is ``LLLLLL_VVV``, layout and view.
+    float32 (8, 16, 16, 16), and in a local folder ``renders_cond``, a link to ``renders``: the
+    trainer takes its conditioning pictures there. ``id`` is ``LLLLLL_VVV``, layout and view; of
+    instances ``LLLLLL_VVV_instance_XX``, placement XX, where it is seen at all.
+    """
 
-    Returns:
-        The number of entries.
+    kind: ClassVar[str] = "trellis"
+    final: ClassVar[str | None] = "metadata.csv"
+
+    views: Views
+    out: Folder
+    instances: bool = False
+
+    @property
+    def datasets(self) -> list[Dataset]:
+        return [self.views.renders, self._latents]
+
+    def part(self, shard: int) -> str:
+        return part_name(shard)
+
+    def write_shard(self, shard: int, layout_ids: Sequence[int]) -> None:
+        """Write a shard's entries, and what ``metadata.csv`` says of them.
+
+        Raises:
+            DatasetError: the latents were not stored.
+        """
+        lines = []
+        for layout_id in layout_ids:
+            for render, latent in self.views.of_layout(layout_id):
+                assert latent is not None, layout_id
+                for entry in entries(render, latent, instances=self.instances):
+                    self._write_entry(entry, render, latent)
+                    lines.append(_metadata(self._encoder, entry))
+        write_part(self.out, shard, lines)
+
+    def finish(self, shards: Sequence[int]) -> str:
+        """Write ``metadata.csv`` and the link."""
+        with tempfile.TemporaryDirectory() as scratch:
+            table = Path(scratch) / "metadata.csv"
+            count = _write_table(table, read_parts(self.out, shards))
+            self.out.write_file(table.name, table)
+        (self.out / PARTS).delete_folder()
+        if not self.out.is_local:
+            return f"{count} entries (copied to a disk, link renders_cond to renders)"
+        link = self.out.path / "renders_cond"
+        if not link.is_symlink():
+            link.symlink_to("renders", target_is_directory=True)
+        return f"{count} entries"
+
+    @property
+    def _latents(self) -> Dataset:
+        assert self.views.latents is not None, "this export is one of latents"
+        return self.views.latents
+
+    @property
+    def _encoder(self) -> str:
+        return Path(str(self._latents.fields["encoder"])).name
+
+    def _write_entry(self, entry: "Entry", render: Row, latent: Row) -> None:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, mean=entry.latent.astype(np.float32))
+        self.out.write_bytes(f"ss_latents/{self._encoder}/{entry.name}.npz", buffer.getvalue())
+        self.out.write_bytes(f"renders/{entry.name}/000.png", entry.picture)
+        text = json.dumps(transforms(render, latent["world_to_canonical"]), indent=1)
+        self.out.write_bytes(f"renders/{entry.name}/transforms.json", text.encode())
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What TRELLIS takes for an object."""
+
+    name: str
+    picture: bytes
+    """PNG, RGBA."""
+    latent: NDArray[np.float16]
+    """(8, 16, 16, 16)."""
+    num_voxels: int | None
+    """None where the voxels were not stored."""
+
+
+def entries(render: Row, latent: Row, *, instances: bool) -> Iterator[Entry]:
+    """Yield a view's scene and, if asked for, its instances; those of which nothing is seen not.
 
     Raises:
         DatasetError: the latents were not stored.
     """
-    assert views.latents is not None, "this export is one of latents"
-    claim(out, "trellis", [views.renders, views.latents])
-    encoder = Path(str(views.latents.fields["encoder"])).name
-    rows = []
-    for _, layouts in views.shards():
-        for layout_id in layouts:
-            for render, latent in views.of_layout(layout_id):
-                assert latent is not None, layout_id
-                _write_entry(out, encoder, render, latent)
-                rows.append(_metadata(encoder, render, latent))
-    _write_metadata(out / "metadata.csv", rows)
-    link = out / "renders_cond"
-    if not link.is_symlink():
-        link.symlink_to("renders", target_is_directory=True)
-    return len(rows)
+    if latent["scene_latent"] is None:
+        raise DatasetError(
+            f"export trellis: layout {render['layout_id']} has no latents, they were not stored. "
+            "Encode with --store latents,occupancy."
+        )
+    grids, name = latent["occupancy"], view_name(render)
+    counts = [None] * (latent["num_instances"] + 1)
+    if grids is not None:
+        counts = np.unpackbits(grids, axis=1).sum(axis=1, dtype=np.int64).tolist()
+    yield Entry(name, render["rgb"], latent["scene_latent"], counts[0])
+    if not instances:
+        return
+    labels = np.asarray(Image.open(io.BytesIO(render["instance_map"])))
+    rgba = np.asarray(Image.open(io.BytesIO(render["rgb"])).convert("RGBA"))
+    for index, instance in enumerate(latent["instance_latents"]):
+        alone = np.where((labels == index + 1)[..., None], rgba, np.uint8(0))
+        if alone[..., 3].any():
+            named = f"{name}_instance_{index:02d}"
+            yield Entry(named, png_bytes(alone), instance, counts[index + 1])
 
 
 def transforms(render: Row, world_to_canonical: Floats) -> dict[str, Any]:
@@ -78,42 +166,26 @@ def transforms(render: Row, world_to_canonical: Floats) -> dict[str, Any]:
     }
 
 
-def _write_entry(out: Path, encoder: str, render: Row, latent: Row) -> None:
-    name = view_name(render)
-    last = out / "renders" / name / "transforms.json"
-    if last.exists():
-        return
-    if latent["scene_latent"] is None:
-        raise DatasetError(
-            f"export trellis: layout {render['layout_id']} has no latents, they were not stored. "
-            "Encode with --store latents,occupancy."
-        )
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, mean=latent["scene_latent"].astype(np.float32))
-    write_atomically(out / "ss_latents" / encoder / f"{name}.npz", buffer.getvalue())
-    write_atomically(last.parent / "000.png", render["rgb"])
-    text = json.dumps(transforms(render, latent["world_to_canonical"]), indent=1)
-    write_atomically(last, text.encode())
-
-
-def _metadata(encoder: str, render: Row, latent: Row) -> dict[str, Any]:
-    occupancy = latent["occupancy"]
-    voxels = "" if occupancy is None else int(np.unpackbits(occupancy[0]).sum())
+def _metadata(encoder: str, entry: Entry) -> dict[str, Any]:
     return {
-        "sha256": view_name(render),
-        "file_identifier": view_name(render),
+        "sha256": entry.name,
+        "file_identifier": entry.name,
         "aesthetic_score": AESTHETIC_SCORE,
         "rendered": True,
         "voxelized": False,
-        "num_voxels": voxels,
+        "num_voxels": "" if entry.num_voxels is None else entry.num_voxels,
         "cond_rendered": True,
         f"ss_latent_{encoder}": True,
     }
 
 
-def _write_metadata(path: Path, rows: list[dict[str, Any]]) -> None:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(path, buffer.getvalue().encode())
+def _write_table(path: Path, rows: Iterator[dict[str, Any]]) -> int:
+    """Write rows as CSV; return how many."""
+    count = 0
+    with path.open("w", newline="") as file:
+        for count, row in enumerate(rows, 1):
+            writer = csv.DictWriter(file, list(row), lineterminator="\n")
+            if count == 1:
+                writer.writeheader()
+            writer.writerow(row)
+    return count

@@ -1,16 +1,17 @@
 """The views that exports copy: kept ones, joined with their latents where these are made."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from datagen.errors import ConfigError, DatasetError
 from datagen.shards import Dataset, Folder, Row, open_dataset
 from datagen.shards.dataset import MANIFEST
-from datagen.shards.storage import write_atomically
 
 EXPORT = "export.json"
+PARTS = ".parts"
+"""Folder in an unfinished export."""
 
 
 @dataclass(frozen=True)
@@ -20,13 +21,13 @@ class Views:
     renders: Dataset
     latents: Dataset | None
 
-    def shards(self) -> Iterator[tuple[int, list[int]]]:
-        """Iterate over the renders' shards: index, and the layouts it may hold, in order."""
+    def shards(self) -> dict[int, list[int]]:
+        """Return the renders' shards: by index, the layouts each may hold, in order."""
         size = int(self.renders.manifest["units_per_shard"])
         members: dict[int, list[int]] = {}
         for unit in self.renders.units():
             members.setdefault(unit // size, []).append(unit)
-        yield from members.items()
+        return members
 
     def of_layout(self, layout_id: int) -> Iterator[tuple[Row, Row | None]]:
         """Iterate over a scene's kept views in order: the renders row and the latents row.
@@ -55,23 +56,39 @@ def open_needed(root: Folder, name: str, verb: str) -> Dataset:
     return open_dataset(root / name)
 
 
-def claim(out: Path, kind: str, datasets: list[Dataset]) -> None:
+def claim(out: Folder, kind: str, datasets: Sequence[Dataset]) -> None:
     """Say in an output folder what is exported there, so that a rerun goes on with the same.
 
     Raises:
         ConfigError: the folder holds something else.
     """
     fingerprints = {dataset.manifest["name"]: dataset.fingerprint for dataset in datasets}
-    claimed = json.dumps({"export": kind, "datasets": fingerprints}, indent=1) + "\n"
-    mine = out / EXPORT
-    if mine.is_file() and mine.read_text() == claimed:
+    claimed = json.dumps({"export": kind, "datasets": fingerprints}, indent=1).encode() + b"\n"
+    if out.exists(EXPORT) and out.read_bytes(EXPORT) == claimed:
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not out.is_free():
         raise ConfigError(
             f"--out {out} holds something else than this export of these datasets. "
             "Expected a new folder, or the one of an interrupted export; give another --out."
         )
-    write_atomically(mine, claimed.encode())
+    out.write_bytes(EXPORT, claimed)
+
+
+def part_name(shard: int) -> str:
+    """Return where lines wait that a file of all shards is made of."""
+    return f"{PARTS}/shard-{shard:05d}.jsonl"
+
+
+def write_part(out: Folder, shard: int, lines: Sequence[dict[str, Any]]) -> None:
+    """Write a shard's lines."""
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    out.write_bytes(part_name(shard), text.encode())
+
+
+def read_parts(out: Folder, shards: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Iterate over the lines of all shards in order."""
+    for shard in shards:
+        yield from map(json.loads, out.read_bytes(part_name(shard)).splitlines())
 
 
 def view_name(row: Row) -> str:

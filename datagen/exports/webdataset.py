@@ -3,41 +3,56 @@
 import io
 import json
 import tarfile
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
-from datagen.exports.views import Views, claim, view_name
-from datagen.shards import Row
+from datagen.exports.views import Views, view_name
+from datagen.shards import Dataset, Folder, Row
 
 TENSORS = ("scene_latent", "instance_latents", "occupancy")
 
 
-def export_webdataset(views: Views, out: Path) -> int:
-    """Write ``shard-00000.tar`` and so on; tars that are there are kept. Return their number.
+@dataclass(frozen=True)
+class WebDataset:
+    """``shard-00000.tar`` and so on; tars that are there are kept.
 
     A sample has the key ``LLLLLL_VVV`` and the parts ``rgb.png``, ``instance_map.png``, ``json``
     (camera, pixels, frame), and with latents ``latents.npz`` (the tensors that are stored, by
     column). The same datasets give the same bytes.
     """
-    claim(out, "webdataset", [d for d in (views.renders, views.latents) if d is not None])
-    count = 0
-    for index, layouts in views.shards():
-        target = out / f"shard-{index:05d}.tar"
-        count += 1
-        if target.exists():
-            continue
-        unfinished = target.with_suffix(".tar.unfinished")
-        with tarfile.open(unfinished, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for layout_id in layouts:
-                for render, latent in views.of_layout(layout_id):
-                    for part, data in sample(render, latent):
-                        member = tarfile.TarInfo(f"{view_name(render)}.{part}")
-                        member.size = len(data)
-                        tar.addfile(member, io.BytesIO(data))
-        unfinished.replace(target)
-    return count
+
+    kind: ClassVar[str] = "webdataset"
+    final: ClassVar[str | None] = None
+
+    views: Views
+    out: Folder
+
+    @property
+    def datasets(self) -> list[Dataset]:
+        return [d for d in (self.views.renders, self.views.latents) if d is not None]
+
+    def part(self, shard: int) -> str:
+        return f"shard-{shard:05d}.tar"
+
+    def write_shard(self, shard: int, layout_ids: Sequence[int]) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            made = Path(scratch) / self.part(shard)
+            with tarfile.open(made, "w", format=tarfile.USTAR_FORMAT) as tar:
+                for layout_id in layout_ids:
+                    for render, latent in self.views.of_layout(layout_id):
+                        for part, data in sample(render, latent):
+                            member = tarfile.TarInfo(f"{view_name(render)}.{part}")
+                            member.size = len(data)
+                            tar.addfile(member, io.BytesIO(data))
+            self.out.write_file(made.name, made)
+
+    def finish(self, shards: Sequence[int]) -> str:
+        return f"{len(shards)} tars"
 
 
 def sample(render: Row, latent: Row | None) -> Iterator[tuple[str, bytes]]:

@@ -4,6 +4,7 @@ The network is that of the transformers package. Weights come in its layout (a f
 in that of torch.hub (one .pth file), which this module translates.
 """
 
+import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,14 @@ class DinoV2:
         patches = (config.image_size // config.patch_size) ** 2
         self._num_extra: int = 1 + config.num_register_tokens
         self.num_tokens: int = self._num_extra + patches
+
+    def fingerprint(self) -> str:
+        """Return a sha256 over all weights, whatever file they came from."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self._network.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "DinoV2":
         return self

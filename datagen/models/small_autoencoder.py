@@ -12,6 +12,8 @@ zero there, which is "empty", and learn nothing from knowing.
 B batch, C latent channels, S side in patches, P patch side, N occupied patches, H hidden.
 """
 
+from functools import reduce
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -94,7 +96,7 @@ class SmallSparseStructureEncoder(nn.Module):
         """
         side = occupancy.shape[-1] // self.patch_size
         cut = occupancy.bool().reshape(-1, *[side, self.patch_size] * 3)
-        occupied = cut.any(dim=6).any(dim=4).any(dim=2)
+        occupied = any_of(any_of(cut, 2), 3).any(dim=4)
         latent = torch.zeros(*occupied.shape, self.latent_channels, device=occupancy.device)
         if occupied.any():
             # The scene's patches are its instances' over again: of real scenes, two in five differ.
@@ -103,6 +105,11 @@ class SmallSparseStructureEncoder(nn.Module):
             codes = self.encode_patches(different.to(self.input_layer.weight.dtype))
             latent[occupied] = (codes + OFFSET)[place]
         return latent.permute(0, 4, 1, 2, 3).contiguous()
+
+
+def any_of(values: Tensor, dim: int) -> Tensor:
+    """Return ``values.any(dim)`` of a short axis: a few times faster than torch's on a CPU."""
+    return reduce(torch.logical_or, values.unbind(dim))
 
 
 def unique_patches(patches: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,9 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 10, 34
 Series = tuple[str, str, Floats, Floats]
 """Label, style of the line, x, y."""
 
+Dots = tuple[str, str, Floats, Floats]
+"""Label, CSS colour, x, y."""
+
 
 def histogram(
     values: Sequence[float],
@@ -50,21 +53,31 @@ def histogram(
     )
 
 
-def line_chart(series: Sequence[Series], x_label: str, *, log_y: bool = False) -> str:
-    """Return lines over a common x; values that are not finite are left out."""
+def line_chart(
+    series: Sequence[Series],
+    x_label: str,
+    *,
+    log_y: bool = False,
+    bounds: tuple[float, float] | None = None,
+) -> str:
+    """Return lines over a common x; values that are not finite are left out.
+
+    The axis of y reaches from the least value to the greatest, or over ``bounds``.
+    """
     drawn = [(name, style, *_finite(x, y, log_y)) for name, style, x, y in series]
     drawn = [line for line in drawn if len(line[2])]
     all_x = np.concatenate([line[2] for line in drawn])
     all_y = np.concatenate([line[3] for line in drawn])
     x_of = _axis(all_x.min(), all_x.max(), _LEFT, _WIDTH * 2 - _RIGHT)
-    y_of = _axis(all_y.min(), all_y.max(), _HEIGHT * 1.4 - _BOTTOM, _TOP)
+    low, high = bounds or (all_y.min(), all_y.max())
+    y_of = _axis(low, high, _HEIGHT * 1.4 - _BOTTOM, _TOP + 14)
     lines = "".join(
         f'<polyline fill="none" style="{style}" points="'
         + " ".join(f"{x_of(a):.1f},{y_of(b):.1f}" for a, b in zip(x, y, strict=True))
         + '"/>'
         for _, style, x, y in drawn
     )
-    y_ticks = np.linspace(all_y.min(), all_y.max(), 4)
+    y_ticks = np.linspace(low, high, 5 if bounds else 4)
     y_names = [f"{10**tick if log_y else tick:.3g}" for tick in y_ticks]
     legend = "".join(
         f'<line x1="{_LEFT + 14 + 150 * i}" x2="{_LEFT + 38 + 150 * i}" y1="14" y2="14" '
@@ -74,6 +87,39 @@ def line_chart(series: Sequence[Series], x_label: str, *, log_y: bool = False) -
     axes = _x_ticks(list(np.linspace(all_x.min(), all_x.max(), 5)), x_of, _HEIGHT * 1.4)
     axes += _y_ticks(list(y_ticks), y_of, y_names)
     return _svg(axes + lines + legend, x_label, _WIDTH * 2, int(_HEIGHT * 1.4))
+
+
+def scatter(series: Sequence[Dots], x_label: str, *, log_x: bool = False) -> str:
+    """Return dots, y from 0 to 1, and through each series a line of means over its neighbours.
+
+    With ``log_x`` the axis of x is logarithmic; what is not above 0, or not finite, is left out.
+    """
+    # The two axes change places twice, since _finite knows of a logarithmic y.
+    drawn = [(name, color, *_finite(y, x, log_x)[::-1]) for name, color, x, y in series]
+    drawn = [dots for dots in drawn if len(dots[2])]
+    if not drawn:
+        return ""
+    all_x = np.concatenate([dots[2] for dots in drawn])
+    x_of = _axis(all_x.min(), all_x.max(), _LEFT, _WIDTH - _RIGHT)
+    y_of = _axis(0, 1, _HEIGHT - _BOTTOM, _TOP + 14)
+    shapes = ""
+    for index, (name, color, x, y) in enumerate(drawn):
+        shapes += "".join(
+            f'<circle cx="{x_of(a):.1f}" cy="{y_of(b):.1f}" r="2.2" fill="{color}" '
+            'fill-opacity="0.35"/>'
+            for a, b in zip(x, y, strict=True)
+        )
+        points = " ".join(f"{x_of(a):.1f},{y_of(b):.1f}" for a, b in _local_means(x, y))
+        shapes += f'<polyline fill="none" stroke="{color}" stroke-width="2" points="{points}"/>'
+        left = _LEFT + 100 * index
+        shapes += f'<rect x="{left}" y="3" width="9" height="9" fill="{color}"/>'
+        shapes += f'<text x="{left + 13}" y="12">{escape(name)}</text>'
+    ticks = np.linspace(all_x.min(), all_x.max(), 4)
+    if not log_x and np.ptp(ticks) > 3:
+        ticks = np.floor(ticks)
+    names = [f"{10**tick if log_x else tick:.2g}" for tick in ticks]
+    axes = _x_ticks(list(ticks), x_of, names=names) + _y_ticks([0, 0.5, 1], y_of)
+    return _svg(axes + shapes, f"{x_label}, n = {len(all_x)}")
 
 
 def direction_map(directions: Floats, labels: Sequence[str], colors: dict[str, str]) -> str:
@@ -110,13 +156,19 @@ def _axis(low: float, high: float, start: float, end: float) -> _Axis:
     return _Axis(low, high, start, end)
 
 
-def _x_ticks(values: Sequence[float], x_of: _Axis, height: float = _HEIGHT) -> str:
+def _x_ticks(
+    values: Sequence[float],
+    x_of: _Axis,
+    height: float = _HEIGHT,
+    names: Sequence[str] | None = None,
+) -> str:
     bottom = height - _BOTTOM
+    names = [f"{round(float(value), 2):g}" for value in values] if names is None else names
     return "".join(
         f'<line x1="{x_of(v):.1f}" x2="{x_of(v):.1f}" y1="{bottom}" y2="{bottom + 4}" '
         f'stroke="var(--line)"/><text x="{x_of(v):.1f}" y="{bottom + 15}" '
-        f'text-anchor="middle">{v:g}</text>'
-        for v in (round(float(value), 2) for value in values)
+        f'text-anchor="middle">{name}</text>'
+        for v, name in zip(values, names, strict=True)
     )
 
 
@@ -134,6 +186,17 @@ def _whole_ticks(edges: NDArray[np.float64]) -> list[float]:
     numbers = (edges[:-1] + 0.5).astype(int)
     step = max(1, -(-len(numbers) // 12))
     return [float(n) for n in numbers[::step]]
+
+
+def _local_means(x: Floats, y: Floats) -> list[tuple[float, float]]:
+    """Return means (x, y) at each of few different x, else of equally many neighbours."""
+    order = np.argsort(x, kind="stable")
+    x, y = x[order], y[order]
+    different = np.unique(x)
+    if len(different) <= 12:
+        return [(float(value), float(y[x == value].mean())) for value in different]
+    parts = np.array_split(np.arange(len(x)), 8)
+    return [(float(x[part].mean()), float(y[part].mean())) for part in parts]
 
 
 def _finite(x: Floats, y: Floats, log_y: bool) -> tuple[Floats, Floats]:

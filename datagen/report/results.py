@@ -13,8 +13,10 @@ import numpy as np
 from datagen.core.frames import Floats
 from datagen.errors import DatasetError
 from datagen.evaluation.scene import WHOLE_SCENE
+from datagen.evaluation.summary import collision_curve
 from datagen.report.charts import line_chart
 from datagen.report.markup import figure, grid, image, paragraph, side_by_side, table
+from datagen.report.score_charts import collision_chart, workspace_score_charts
 from datagen.report.workspace import Workspace, instance_grids
 from datagen.sampling.previews import draw_voxels
 from datagen.shards import Row
@@ -25,17 +27,27 @@ METHODS = ("model", "untrained", "constant")
 """The order of the rows; others follow by name."""
 
 _POINTS = 600
-_HIGHER_IS_BETTER = ("voxel_iou", "box_iou", "f_score_010", "f_score_005", "f_score_001")
-_LOWER_IS_BETTER = ("cd_sq_sum", "cd_l2_mean")
+_LOWER_IS_BETTER = ("cd_sq_sum", "cd_l2_mean", "aligned_cd_sq_sum", "aligned_cd_l2_mean")
 _COLUMNS = {
     "voxel_iou": "voxel IoU",
     "box_iou": "box IoU",
-    "f_score_010": "F @ 0.1",
-    "f_score_005": "F @ 0.05",
-    "f_score_001": "F @ 0.01",
+    "f_score_0_1": "F @ 0.1",
+    "f_score_0_05": "F @ 0.05",
+    "f_score_0_01": "F @ 0.01",
     "cd_sq_sum": "CD (sq, sum)",
     "cd_l2_mean": "CD (L2, mean)",
     "cd_sq_sum_floor": "floor of CD (sq, sum)",
+}
+_ALIGNED_COLUMNS = {
+    "aligned_box_iou": "box IoU",
+    "aligned_f_score_0_1": "F @ 0.1",
+    "aligned_f_score_0_1_floor": "its floor",
+    "aligned_f_score_0_05": "F @ 0.05",
+    "aligned_f_score_0_01": "F @ 0.01",
+    "aligned_f_score_0_01_floor": "its floor",
+    "aligned_cd_sq_sum": "CD (sq, sum)",
+    "aligned_cd_floor": "its floor",
+    "aligned_cd_l2_mean": "CD (L2, mean)",
 }
 
 
@@ -82,17 +94,21 @@ def predictions(workspace: Workspace) -> str:
 
 
 def scores(workspace: Workspace) -> str:
-    """Return mean scores by split and method, of objects and of whole scenes."""
+    """Return mean scores by split and method, aligned ones, and what makes scenes hard."""
+    dataset = workspace.require("scores")
+    if "aligned_cd_sq_sum" not in dataset.schema.names:
+        text = "These scores are of an older datagen. Run datagen evaluate --overwrite."
+        return paragraph(text, "note")
     objects: dict[tuple[str, str], list[Row]] = defaultdict(list)
     scenes: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in workspace.require("scores"):
+    for row in dataset:
         group = scenes if row["placement_index"] == WHOLE_SCENE else objects
         group[row["split"], row["method"]].append(row)
     return (
         "<h3>Objects</h3>"
-        + _score_table(objects, "objects")
+        + _score_table(objects, "objects", _COLUMNS)
         + "<h3>Scenes</h3>"
-        + _score_table(scenes, "scenes")
+        + _score_table(scenes, "scenes", _COLUMNS)
         + paragraph(
             "Means; n as given. Bold: the best of a split. No registration: prediction and truth "
             "stand in the frame of the view. Scene distances are measured in [−1, 1]³, over "
@@ -105,7 +121,48 @@ def scores(workspace: Workspace) -> str:
             "lie about that far apart, and a voxel of 64³ is 0.031 wide in [−1, 1]³.",
             "soft",
         )
+        + _aligned(objects, scenes)
+        + "<h3>What is hard</h3>"
+        + workspace_score_charts(workspace, [*objects.values()], [*scenes.values()])
+        + _link_to_comparison(workspace)
     )
+
+
+def _aligned(
+    objects: dict[tuple[str, str], list[Row]], scenes: dict[tuple[str, str], list[Row]]
+) -> str:
+    """Return the tables after alignment, and the collision rates."""
+    known = any(row["aligned_f_score_0_1"] is not None for rows in scenes.values() for row in rows)
+    text = paragraph("Made without alignment (--align none).", "note")
+    if known:
+        text = (
+            paragraph(
+                "The whole scene is aligned to the truth first, as papers do: a prediction that is "
+                "turned, moved or scaled as a whole loses nothing. One alignment a scene, its "
+                "objects' scores are taken after the same one. It fits what lies near, so a poor "
+                "prediction's CD can be worse after it than before."
+            )
+            + _score_table(objects, "objects", _ALIGNED_COLUMNS)
+            + _score_table(scenes, "scenes", _ALIGNED_COLUMNS)
+        )
+    curves = {
+        f"{split} {method}": collision_curve(scenes[split, method])
+        for split, method in sorted(scenes, key=_table_order)
+        if method == METHODS[0]
+    }
+    chart = collision_chart(curves) or paragraph("No collisions were sought.", "note")
+    return (
+        "<h3>Aligned to the truth</h3>"
+        + text
+        + "<h3>Collisions of the sampled objects</h3>"
+        + chart
+    )
+
+
+def _link_to_comparison(workspace: Workspace) -> str:
+    if not (workspace.root / "comparison" / "report.html").is_file():
+        return ""
+    return '<p><a href="comparison/report.html">Comparison of methods\' files</a></p>'
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:
@@ -163,11 +220,13 @@ def _prediction_card(workspace: Workspace, row: Row) -> str:
     return figure(side_by_side(pictures), caption)
 
 
-def _score_table(groups: dict[tuple[str, str], list[Row]], noun: str) -> str:
+def _score_table(
+    groups: dict[tuple[str, str], list[Row]], noun: str, columns: dict[str, str]
+) -> str:
     if not groups:
         return paragraph(f"No {noun} were scored.", "note")
     means = {
-        key: {column: _mean([row[column] for row in rows]) for column in _COLUMNS}
+        key: {column: _mean([row[column] for row in rows]) for column in columns}
         for key, rows in groups.items()
     }
     best = _best(means)
@@ -179,18 +238,21 @@ def _score_table(groups: dict[tuple[str, str], list[Row]], noun: str) -> str:
             for column, value in means[key].items()
         ]
         rows.append([escape(key[0]), escape(key[1]), f"{len(groups[key])}", f"{missing}", *cells])
-    return table(["split", "method", noun, "missing", *_COLUMNS.values()], rows, 2)
+    return table(["split", "method", noun, "missing", *columns.values()], rows, 2)
 
 
 def _best(means: dict[tuple[str, str], dict[str, float]]) -> dict[str, set[tuple[str, str]]]:
     """Return for each column the (split, method) with the best mean of their split."""
-    best: dict[str, set[tuple[str, str]]] = {column: set() for column in _COLUMNS}
+    columns = next(iter(means.values())).keys()
+    best: dict[str, set[tuple[str, str]]] = {column: set() for column in columns}
     for split in {key[0] for key in means}:
-        for column in (*_HIGHER_IS_BETTER, *_LOWER_IS_BETTER):
+        for column in columns:
+            if column.endswith("_floor"):
+                continue
             values = {k: v[column] for k, v in means.items() if k[0] == split}
             values = {k: v for k, v in values.items() if not math.isnan(v)}
             if len(set(values.values())) > 1:  # where all are alike none is best
-                choose = max if column in _HIGHER_IS_BETTER else min
+                choose = min if column in _LOWER_IS_BETTER else max
                 goal = choose(values.values())
                 best[column] |= {k for k, v in values.items() if v == goal}
     return best

@@ -16,10 +16,14 @@ from datagen.models.denormals import denormals_flushed
 
 logger = logging.getLogger(__name__)
 
-Role = Literal["encoder", "decoder"]
+Role = Literal["encoder", "decoder", "model"]
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "models" / "weights"
-EMBEDDED_NAMES: dict[Role, str] = {"encoder": "small_ss_enc", "decoder": "small_ss_dec"}
+EMBEDDED_NAMES: dict[Role, str] = {
+    "encoder": "small_ss_enc",
+    "decoder": "small_ss_dec",
+    "model": "small_scene_model",
+}
 
 
 def resolve_checkpoint(name: str, role: Role) -> str:
@@ -96,8 +100,6 @@ def torch_device(name: str) -> torch.device:
     """Return the device of a ``--device`` flag; ``auto`` is the GPU where there is one."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "optix":  # a way of Cycles' to use the same GPU
-        name = "cuda"
     if name == "optix":  # a way of Cycles' to use the same GPU
         name = "cuda"
     if name == "cuda" and not torch.cuda.is_available():

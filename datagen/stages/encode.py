@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from datagen.core.frames import Floats
 from datagen.core.seeding import rng_for
 from datagen.errors import ConfigError, DatasetError, RowError, StageError
+from datagen.models.dinov2 import PUBLISHED, load_dinov2
 from datagen.shards import Dataset, Folder, Identity, Output, Row
 from datagen.shards.schemas import GRID_BYTES, LATENT_SHAPE, LATENTS, SLAT
 from datagen.stages.checkpoints import (
@@ -26,9 +27,11 @@ from datagen.stages.checkpoints import (
 from datagen.stages.scenes import SceneMeshes, SceneReader
 from datagen.stages.slat_features import SLAT_FEATURES, SlatConfig, SlatFeatures
 from datagen.stages.stage import Inputs, Process, Stage, WorkerContext, stable_fields
+from datagen.training import image_tokens
+from datagen.training.samples import decode_view
 from datagen.voxels import pack_occupancy, view_centric_transform, voxelize_views
 
-STORABLE = ("latents", "occupancy", SLAT_FEATURES)
+STORABLE = ("latents", "occupancy", "image_tokens", SLAT_FEATURES)
 AddColumns = Callable[[NDArray[np.bool_], Floats], Row]
 """From a view's voxels (N + 1, 64, 64, 64) and its frame (4, 4) to further columns of its row."""
 BATCHES_AHEAD = 4  # batches of voxels made while others are encoded: 32 MiB at 32 grids a batch
@@ -51,12 +54,17 @@ class EncodeLatents(Stage):
 
     encoder: str = "small"
     """``small`` (embedded), a checkpoint NAME (NAME.json + NAME.safetensors), or a hub id."""
-    view_frame: Literal["yaw", "camera"] = "yaw"
-    """How a view turns its scene: about the up axis only, or with the whole camera."""
+    view_frame: Literal["yaw", "camera", "world"] = "yaw"
+    """How a view turns its scene: about the up axis only, with the whole camera, or not at all
+    (all views of a scene have the same latents, and no picture says which way is X)."""
     store: str = "latents,occupancy"
     """What is kept of a view, by commas: latents (64 kB an instance; training), occupancy (its
-    voxels as bits, 32 kB before compression; previews and evaluation), slat_features (features of
-    the occupied voxels; training of the second stage)."""
+    voxels as bits, 32 kB before compression; previews and evaluation), image_tokens (what
+    --image-encoder makes of its pictures, 2.8 MB each; training need not run the encoder),
+    slat_features (features of the occupied voxels; training of the second stage)."""
+    image_encoder: str = field(default=PUBLISHED, metadata={"identity": False})
+    """Of image_tokens: dinov2_vitl14_reg, a folder, a hub id or torch.hub's .pth file. Known by its
+    weights."""
     slat: SlatConfig = field(default_factory=SlatConfig, metadata={"identity": False})
     """Of slat_features."""
     views_per_scene: int | None = None
@@ -87,15 +95,17 @@ class EncodeLatents(Stage):
         return tuple(word.strip() for word in self.store.split(",") if word.strip())
 
     def identity(self, inputs: Inputs) -> Identity:
-        """The encoder is known by its weights."""
+        """Encoders are known by their weights."""
         identity = super().identity(inputs)
-        fields, weights = dict(identity.fields), dict[str, str]()
+        fields, encoders = dict(identity.fields), dict[str, str]()
         if "latents" in self.stored:
-            weights["encoder"] = checkpoint_fingerprint(self.encoder, "encoder")
+            encoders["encoder"] = checkpoint_fingerprint(self.encoder, "encoder")
+        if "image_tokens" in self.stored:
+            encoders[image_tokens.INPUT] = load_dinov2(self.image_encoder, "cpu").fingerprint()
         if SLAT_FEATURES in self.stored:
             fields |= stable_fields(self.slat)
-            weights |= self.slat.fingerprints()
-        return replace(identity, fields=fields, inputs={**identity.inputs, **weights})
+            encoders |= self.slat.fingerprints()
+        return replace(identity, fields=fields, inputs={**identity.inputs, **encoders})
 
     def output(self, root: Folder, inputs: Inputs) -> Output:
         """Columns of the second stage are there where they are asked for."""
@@ -117,6 +127,7 @@ class EncodeLatents(Stage):
         slat = None
         if SLAT_FEATURES in self.stored:
             slat = SlatFeatures(self.slat, self.seed, device)
+        write_tokens = self._token_writer(inputs, context.folder, device)
 
         def process(layout_id: int) -> list[Row]:
             columns = ["view_index", "kept", "world_to_camera"]
@@ -126,6 +137,8 @@ class EncodeLatents(Stage):
                 return []
             [layout] = inputs["layouts"].rows_of(layout_id)
             scene = reader.read(layout)
+            if write_tokens is not None:
+                write_tokens(layout_id, len(scene.meshes), [row["view_index"] for row in views])
             add: AddColumns | None = None
             if slat is not None:
                 add = partial(slat.columns, slat.views_of(inputs["renders"], layout_id))
@@ -133,6 +146,23 @@ class EncodeLatents(Stage):
 
         with torch_threads(context.threads):
             yield process
+
+    def _token_writer(
+        self, inputs: Inputs, folder: Folder, device: torch.device
+    ) -> Callable[[int, int, list[int]], None] | None:
+        """Return what writes the image tokens of a scene's views; None if they are not wanted."""
+        if "image_tokens" not in self.stored:
+            return None
+        encoder = load_dinov2(self.image_encoder, device)
+        columns = ["view_index", "rgb", "instance_map"]
+
+        def write(layout_id: int, num_instances: int, views: list[int]) -> None:
+            for index in views:  # one by one: pictures take much memory
+                [row] = inputs["renders"].rows_of(layout_id, columns, view_index=index)
+                tokens = image_tokens.view_tokens(encoder, *decode_view(row), num_instances)
+                image_tokens.TokenFile.of(folder, layout_id, index).write(tokens)
+
+        return write
 
     def _choose(self, layout_id: int, views: list[Row]) -> list[Row]:
         """Return the views to encode, in order.

@@ -1,8 +1,8 @@
 """``datagen evaluate``: sampled scenes against the truth, beside two baselines."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from dataclasses import fields as dataclass_fields
 from typing import Any, ClassVar
 
@@ -11,10 +11,16 @@ import torch
 from numpy.typing import NDArray
 
 from datagen.core.frames import transform_points
-from datagen.errors import ConfigError
+from datagen.errors import ConfigError, StageError
+from datagen.evaluation.align import Align
+from datagen.evaluation.collision import require_fcl
+from datagen.evaluation.compare import Comparison, comparison_rows
 from datagen.evaluation.constant import fit_constant
+from datagen.evaluation.open3d_icp import require_open3d
 from datagen.evaluation.points import POINTS_PER_OBJECT
+from datagen.evaluation.readers import PREDICTED, ReadScene
 from datagen.evaluation.scene import WHOLE_SCENE, SceneGeometry, score_scene
+from datagen.evaluation.summary import collision_curve
 from datagen.models import build_model
 from datagen.sampling.scenes import SamplerConfig
 from datagen.sampling.surfaces import (
@@ -33,7 +39,12 @@ from datagen.stages.splits import validation_layouts
 from datagen.stages.stage import Inputs, Process, Stage, WorkerContext
 from datagen.voxels import unpack_occupancy
 
-METRICS = ("voxel_iou", "box_iou", "cd_sq_sum", "cd_l2_mean", "f_score_010", "f_score_005")
+METRICS = (
+    *("voxel_iou", "box_iou", "cd_sq_sum", "cd_l2_mean", "f_score_0_1", "f_score_0_05"),
+    *("aligned_box_iou", "aligned_cd_sq_sum", "aligned_f_score_0_1", "aligned_f_score_0_05"),
+)
+_ALIGNED = tuple(name for name in SCORES.names if name.startswith("aligned_"))
+_COLLIDING = ("num_predicted", "num_colliding", "num_colliding_at")
 MAX_CONSTANT_VIEWS = 1000
 
 
@@ -41,13 +52,16 @@ MAX_CONSTANT_VIEWS = 1000
 class EvaluateScenes(Stage):
     """Score every sampled scene, whole and object by object, in the view's canonical frame.
 
+    The ``aligned_`` scores are those of ``evaluate --pred --gt``, after the whole scene is aligned
+    to the truth; so are the collisions, of the model alone: those of baselines mean nothing.
+
     Beside the model stand two baselines, scored alike: the same network before its first training
     step (``untrained``) and the best constant grid (``constant``).
     """
 
     name: ClassVar[str] = "evaluate"
     folder: ClassVar[str] = "scores"
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     schema = SCORES
     reads: ClassVar[tuple[str, ...]] = (
         "assets",
@@ -60,16 +74,22 @@ class EvaluateScenes(Stage):
 
     points_per_object: int = POINTS_PER_OBJECT
     """Surface samples an object."""
+    align: Align = "robust"
+    """What aligns the scenes for the aligned scores: robust, multistart, or none, without any."""
+    aligned_points: int = 1024
+    """Surface samples an object for the aligned scores: most of their time."""
+    collision_faces: int = 200_000
+    """Scenes of the model of more faces get no collision rates; 0: none does."""
     scenes_per_shard: int = 8
     """Scenes a shard."""
     seed: int = 0
     """Of the surface samples."""
 
     def __post_init__(self) -> None:
-        if self.points_per_object < 1 or self.scenes_per_shard < 1:
+        if self.points_per_object < 1 or self.scenes_per_shard < 1 or self.aligned_points < 3:
             raise ConfigError(
-                f"points_per_object and scenes_per_shard must be at least 1, "
-                f"got {self.points_per_object} and {self.scenes_per_shard}."
+                "points_per_object and scenes_per_shard must be at least 1, aligned_points 3, got "
+                f"{self.points_per_object}, {self.scenes_per_shard} and {self.aligned_points}."
             )
 
     def units(self, inputs: Inputs) -> Sequence[int]:
@@ -78,6 +98,10 @@ class EvaluateScenes(Stage):
 
     @contextmanager
     def open(self, inputs: Inputs, context: WorkerContext) -> Iterator[Process]:
+        if self.align != "none":
+            _require(require_open3d, "Or leave the aligned scores out: --align none.")
+        if self.collision_faces:
+            _require(require_fcl, "Or leave the collisions out: --collision-faces 0.")
         reader = SceneReader(inputs["assets"])
         untrained = _UntrainedModel(inputs, torch_device(context.device))
         constant = fit_constant(_training_grids(inputs)).grid
@@ -112,16 +136,42 @@ class EvaluateScenes(Stage):
                         points_per_object=self.points_per_object,
                         seed=self.seed,
                     )
-                    rows += scores.rows(
+                    own = scores.rows(
                         layout_id=layout_id,
                         view_index=prediction["view_index"],
                         split=prediction["split"],
                         method=method,
                     )
+                    more = self._compared(predicted, truth, collisions=method == "model")
+                    rows += [row | extra for row, extra in zip(own, more, strict=True)]
             return rows
 
         with torch_threads(context.threads):
             yield process
+
+    def _compared(
+        self, predicted: SceneGeometry, truth: SceneGeometry, *, collisions: bool
+    ) -> list[Row]:
+        """Return the columns that a comparison of files has too, of the scene and its objects."""
+        how = Comparison(
+            align=self.align,
+            align_objects=False,  # would take as long again for each object
+            points=self.aligned_points,
+            collision_faces=self.collision_faces if collisions else 0,
+            seed=self.seed,
+        )
+        sides = [
+            ReadScene(tuple(m if m is not None and len(m[1]) else None for m in side.meshes))
+            for side in (predicted, truth)
+        ]
+        layout = PREDICTED["datagen"]
+        rows = comparison_rows(sides[0], layout, sides[1], layout, how)
+        aligned = self.align != "none"
+        return [
+            {name: row.get(name.removeprefix("aligned_")) if aligned else None for name in _ALIGNED}
+            | {name: row.get(name) for name in _COLLIDING}
+            for row in rows
+        ]
 
     def summarise(self, output: Output) -> dict[str, Any]:
         """Add the table of means: scenes, and objects, by split and method."""
@@ -136,7 +186,8 @@ class _UntrainedModel:
     def __init__(self, inputs: Inputs, device: torch.device) -> None:
         trained = read_scene_model(inputs["model"], device)
         fields = inputs["model"].fields
-        model = build_model(fields["model"], fields["seed"], trained.image_encoder_name)
+        blocks = fields.get("scene_context_blocks")
+        model = build_model(fields["model"], fields["seed"], trained.image_encoder_name, blocks)
         model.image_encoder = model.image_encoder or trained.image_encoder
         model.latent_mean.copy_(trained.latent_mean)
         model.latent_std.copy_(trained.latent_std)
@@ -152,6 +203,18 @@ class _UntrainedModel:
         logits = self._stage.sample(self._networks, layout_id, render, num_instances)
         surfaces = [surface_from_logits(grid) for grid in logits[1:]]
         return SceneGeometry(surfaces, logits[1:] > 0)
+
+
+def _require(load: Callable[[], Any], way_out: str) -> None:
+    """Load a package of the extra `evaluate` before the first scene, not in the middle.
+
+    Raises:
+        StageError: it cannot be loaded.
+    """
+    try:
+        load()
+    except StageError as error:
+        raise StageError(f"{error} {way_out}") from error
 
 
 def _infer_stage(predictions: Dataset) -> InferScenes:
@@ -205,6 +268,8 @@ def mean_scores(rows: Sequence[Row]) -> list[dict[str, Any]]:
             entry: dict[str, Any] = {"split": split, "method": method, "level": level}
             entry["count"] = len(group)
             values = {name: np.array([row[name] for row in group], float) for name in METRICS}
+            curve = collision_curve(group) if level == "scene" else []
+            entry["collisions"] = [asdict(rates) for rates in curve]
             entry["missing"] = int(np.isnan(values["cd_sq_sum"]).sum())
             for name, column in values.items():
                 known = column[~np.isnan(column)]

@@ -8,11 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import pyarrow as pa
-
 from datagen.errors import ConfigError, DatasetError
-from datagen.evaluation.collision import TOLERANCE
-from datagen.evaluation.compare import SCORE_COLUMNS, Comparison, comparison_rows
+from datagen.evaluation.compare import Comparison, comparison_rows
 from datagen.evaluation.readers import PREDICTED, found_scenes
 from datagen.evaluation.summary import (
     as_csv,
@@ -23,37 +20,14 @@ from datagen.evaluation.summary import (
 )
 from datagen.executors.job import Executor
 from datagen.shards import Dataset, Folder, Identity, Output, Row
+from datagen.shards.schemas import COMPARISON
 from datagen.stages.stage import Inputs, Process, RunOptions, Stage, WorkerContext
 from datagen.stages.truth import GtFormat, Truth, digest_of, open_truth
 
 logger = logging.getLogger(__name__)
 
-PUBLISHED = "published_iscene.csv"
-
-COMPARISON = pa.schema(
-    [
-        ("pair_index", pa.int64()),
-        ("method", pa.string()),
-        ("format", pa.string()),
-        ("scene_id", pa.string()),
-        ("instance_index", pa.int32()),
-        ("partner_index", pa.int32()),
-        ("protocol", pa.string()),
-        ("align", pa.string()),
-        ("matched_by", pa.string()),
-        ("chamfer", pa.string()),
-        ("points", pa.int32()),
-        ("num_true", pa.int32()),
-        ("num_predicted", pa.int32()),
-        ("num_missing", pa.int32()),
-        ("num_superfluous", pa.int32()),
-        ("num_colliding", pa.int32()),
-        *((column, pa.float64()) for column in SCORE_COLUMNS.values()),
-        ("transform", pa.list_(pa.float64())),
-        ("warnings", pa.list_(pa.string())),
-    ]
-)
-"""A row a true instance, and one a scene (instance_index −1); scores as the protocol defines."""
+PUBLISHED = "published_{protocol}.csv"
+"""Tables in ``manifests/``; I-Scene's stands for protocols without one."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +46,7 @@ class EvaluateFiles(Stage):
 
     name: ClassVar[str] = "evaluate"
     folder: ClassVar[str] = "comparison"
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     schema = COMPARISON
     unit_column: ClassVar[str] = "pair_index"
     unit_noun: ClassVar[str] = "predicted scenes"
@@ -213,7 +187,7 @@ class EvaluateFiles(Stage):
         rows = list(dataset) if dataset.manifest["shards"] else []
         seed = self.comparison.seed
         summaries = summarise_methods(rows, methods, failed, self._absent(), seed=seed)
-        published = read_published(manifests_folder() / PUBLISHED)
+        published = read_published(published_table(self.comparison.protocol))
         settings = self._settings(rows)
         lines = [
             f"- not scored: {pairs[item['unit']].method}, scene {pairs[item['unit']].scene_id}: "
@@ -230,14 +204,15 @@ class EvaluateFiles(Stage):
             dataset.folder.write_bytes(name, content.encode())
 
     def _settings(self, rows: Sequence[dict[str, Any]]) -> str:
-        how = self.comparison
         used = sorted({(row["align"], row["matched_by"], row["chamfer"]) for row in rows})
         words = "; ".join(f"aligned by {a}, matched by {m}, CD = {c}" for a, m, c in used)
-        points = rows[0]["points"] if rows else how.points
-        return (
-            f"Protocol {how.protocol}: {words}; {points} surface samples; seed {how.seed}; "
-            f"collisions deeper than {TOLERANCE:.1%} of the scene's extent."
-        )
+        return f"{self.comparison.words()}; {words}."
+
+
+def published_table(protocol: str) -> Path:
+    """Return the table of scores published by a protocol's definitions, else I-Scene's."""
+    own = manifests_folder() / PUBLISHED.format(protocol=protocol)
+    return own if own.is_file() else manifests_folder() / PUBLISHED.format(protocol="iscene")
 
 
 def manifests_folder() -> Path:

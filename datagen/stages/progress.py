@@ -134,7 +134,10 @@ class Progress:
         if not report.counts:  # a stage whose units are all alike
             return
         words = [f"{report.seconds:.1f} s"]
-        words += [f"{n} {name.replace('_', ' ')}" for name, n in report.counts.items() if n]
+        # Where it ran (on_cpu, on_optix) is alike for all; one that had to leave the GPU says so
+        # as a fallback.
+        counts = {name: n for name, n in report.counts.items() if n and not name.startswith("on_")}
+        words += [f"{n} {name.replace('_', ' ')}" for name, n in counts.items()]
         rank = (report.failed, retries, dropped, report.seconds)
         self._worst.append((rank, task.units[0], ", ".join(words)))
         self._worst = heapq.nlargest(NUM_WORST, self._worst)

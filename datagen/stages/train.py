@@ -3,8 +3,7 @@
 import hashlib
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
@@ -16,10 +15,15 @@ import torch
 from datagen.errors import ConfigError, DatasetError
 from datagen.executors.job import Executor
 from datagen.executors.local import available_cores
-from datagen.models.dinov2 import load_dinov2
+from datagen.models.dinov2 import DinoV2, load_dinov2
 from datagen.models.structured_latent_model import SLAT_ARGS
 from datagen.shards import Dataset, Folder, Identity, Output, open_dataset
-from datagen.stages.checkpoints import load_autoencoder, torch_device, torch_threads
+from datagen.stages.checkpoints import (
+    load_autoencoder,
+    resolve_checkpoint,
+    torch_device,
+    torch_threads,
+)
 from datagen.stages.encode import check_stored
 from datagen.stages.provenance import provenance
 from datagen.stages.slat_features import SLAT_FEATURES
@@ -28,9 +32,11 @@ from datagen.stages.stage import Inputs, Stage
 from datagen.training.checkpoints import Checkpoints
 from datagen.training.config import TrainConfig
 from datagen.training.distributed import Ranks, is_distributed
+from datagen.training.image_tokens import INPUT as IMAGE_ENCODER
 from datagen.training.initial_weights import initial_files
 from datagen.training.loader import SceneLoader, StreamConfig
 from datagen.training.networks import image_size_px
+from datagen.training.process_logs import followed, log_file, logged_to
 from datagen.training.slat_samples import SlatSource
 from datagen.training.sources import SceneSource, open_source
 from datagen.training.trainer import train_flow
@@ -52,7 +58,7 @@ class TrainFlow(Stage):
 
     name: ClassVar[str] = "train"
     folder: ClassVar[str] = "model"
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
     schema: ClassVar[pa.Schema] = pa.schema([])
     reads: ClassVar[tuple[str, ...]] = ("renders", "latents")
     uses_gpu: ClassVar[bool] = True
@@ -68,8 +74,9 @@ class TrainFlow(Stage):
     loader_workers: int = field(default=0, metadata={"identity": False})
     """Processes that read and decode samples ahead; 0: none, as suits data that the cache holds."""
     init: str | None = field(default=None, metadata={"identity": False})
-    """Weights to start from: NAME of NAME.json and NAME.safetensors (a trained model's, TRELLIS's
-    flow model's; a path or a hub id), a .pt file, or I-Scene's package. Known by their content."""
+    """Weights to start from: ``small``, the embedded ones; NAME of NAME.json and NAME.safetensors
+    (a trained model's, TRELLIS's flow model's; a path or a hub id), a .pt file, or I-Scene's
+    package. Known by their content."""
     decoder: str | None = field(default=None, metadata={"identity": False})
     """Shows sampled scenes while training. Default: the small one, if the latents are its own."""
     cache_gib: float = field(default=2.0, metadata={"identity": False})
@@ -89,12 +96,17 @@ class TrainFlow(Stage):
                 f"{len(self.also)} in --also. Expected one for each of them, this one first."
             )
 
+    @property
+    def first_weights(self) -> str | None:
+        """Path or hub id of the weights to start from."""
+        return None if self.init is None else resolve_checkpoint(self.init, "model")
+
     def identity(self, inputs: Inputs) -> Identity:
         """The workspaces mixed in are known by their latents, first weights by their bytes."""
         identity = super().identity(inputs)
         more = {f"also_{i}": pair[0].fingerprint for i, pair in enumerate(self._others(inputs))}
-        if self.init is not None:
-            more["init"] = sha256_of(initial_files(self.init)[0])
+        if self.first_weights is not None:
+            more["init"] = sha256_of(initial_files(self.first_weights)[0])
         return replace(identity, inputs={**identity.inputs, **more})
 
     def units(self, inputs: Inputs) -> list[int]:
@@ -109,8 +121,9 @@ class TrainFlow(Stage):
         if hasattr(executor, "num_workers"):
             from datagen.executors.ray_train import run_together  # takes a second to import
 
-            logger.info(f"train: Ray trains; its lines go to {folder / LOGS}/")
-            run_together(executor, job, divides=self.config.batch_size)
+            logger.info(f"train: Ray trains; every process's lines are kept in {folder / LOGS}/")
+            with followed(log_file(folder / LOGS, 0)):
+                run_together(executor, job, divides=self.config.batch_size)
         else:
             job(str(torch_device(getattr(executor, "device", "auto"))), available_cores())
         Checkpoints(folder, 1).delete()
@@ -139,6 +152,20 @@ class TrainFlow(Stage):
             check_stored(latents, wanted, self.name)
         split = [self._split(open_source(*pair, kind)) for pair in pairs]
         return [training for training, _ in split], split[0][1]
+
+    def has_tokens(self, inputs: Inputs, encoder: DinoV2) -> bool:
+        """Say whether every workspace holds this encoder's image tokens; warns if another's."""
+        pairs = [(inputs["latents"], inputs["renders"]), *self._others(inputs)]
+        made_by = {latents.manifest["inputs"].get(IMAGE_ENCODER) for latents, _ in pairs}
+        if made_by == {None}:
+            return False
+        if made_by == {encoder.fingerprint()}:
+            return True
+        logger.warning(
+            "train: stored image tokens are of another encoder, or not in every workspace; the "
+            "encoder runs along instead"
+        )
+        return False
 
     @property
     def is_slat(self) -> bool:
@@ -213,6 +240,10 @@ class TrainJob:
         sources, held_out = stage.sources(self.inputs)
         name = stage.config.image_encoder
         encoder = None if name is None else load_dinov2(name, device)
+        if encoder is not None and stage.has_tokens(self.inputs, encoder):
+            logger.info("train: reads the stored image tokens")
+            held_out = replace(held_out, use_tokens=True)
+            sources = [replace(source, use_tokens=True) for source in sources]
         stream = StreamConfig(
             size_px=encoder.size_px if encoder else image_size_px(stage.config),
             resize="lanczos4" if encoder else "smooth",
@@ -237,26 +268,10 @@ class TrainJob:
                 stage.config,
                 self.folder,
                 device=device,
-                init=stage.init,
+                init=stage.first_weights,
                 image_encoder=encoder,
                 decoder=stage.load_decoder(self.inputs["latents"], device),
             )
-
-
-@contextmanager
-def logged_to(folder: Path, ranks: Ranks) -> Iterator[None]:
-    """Write this process's log lines to a file of its own: nobody sees its terminal."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(folder / f"train-{ranks.rank}.log")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    package = logging.getLogger("datagen")
-    package.addHandler(handler)
-    package.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        package.removeHandler(handler)
-        handler.close()
 
 
 def sha256_of(path: Path) -> str:

@@ -34,7 +34,32 @@ class Truth(Protocol):
 
     def read(self, scene_id: str) -> ReadScene: ...
 
+    def seen(self, scene_id: str) -> list["Seen"] | None:
+        """Return what the picture shows of each true instance; None where there is no picture."""
+        ...
+
     def fingerprint(self, scene_ids: Iterable[str]) -> str: ...
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How much a view shows of one true instance."""
+
+    mask_share: float
+    """Of the picture's pixels, those whose first hit it is."""
+
+    visible_share: float
+    """Of the pixels that it would have alone, those that nothing hides."""
+
+
+def seen_instances(renders: Dataset, layout_id: int, view_index: int) -> list[Seen] | None:
+    """Return what a rendered view shows of each placement; None if there is no such view."""
+    columns = ["width", "height", "visible_px", "amodal_px"]
+    for row in renders.rows_of(layout_id, columns, view_index=view_index):
+        pixels = row["width"] * row["height"]
+        both = zip(row["visible_px"], row["amodal_px"], strict=True)
+        return [Seen(visible / pixels, visible / max(alone, 1)) for visible, alone in both]
+    return None
 
 
 def open_truth(path: Path, layout: GtFormat) -> Truth:
@@ -66,6 +91,9 @@ class FileTruth:
     def read(self, scene_id: str) -> ReadScene:
         return self.layout.read(self.places[scene_id])
 
+    def seen(self, scene_id: str) -> None:
+        """Files hold no masks."""
+
     def fingerprint(self, scene_ids: Iterable[str]) -> str:
         return digest_of(self.places[scene_id] for scene_id in scene_ids)
 
@@ -87,6 +115,8 @@ class WorkspaceTruth:
                 )
             self._inputs[name] = open_dataset(root / name)
         self._reader = SceneReader(self._inputs["assets"])
+        pictures = (root / "renders").exists("manifest.json")
+        self._renders = open_dataset(root / "renders") if pictures else None
         self.layout = Format(lambda path: {}, lambda path: ReadScene(()), (-0.5, 0.5))
 
     def ids(self) -> set[str]:
@@ -99,10 +129,7 @@ class WorkspaceTruth:
         Raises:
             RowError: the id is no view's, or the view is not there.
         """
-        matched = _VIEW.fullmatch(scene_id)
-        if matched is None:
-            raise RowError(f"scene {scene_id}: expected <layout_id>_<view_index>.")
-        layout_id, view_index = int(matched[1]), int(matched[2])
+        layout_id, view_index = _view_of(scene_id)
         [layout] = self._inputs["layouts"].rows_of(layout_id)
         [latent] = self._inputs["latents"].rows_of(
             layout_id, ["world_to_canonical"], view_index=view_index
@@ -111,8 +138,18 @@ class WorkspaceTruth:
         meshes = self._reader.read(layout).meshes
         return ReadScene(tuple((transform_points(transform, v), f) for v, f in meshes))
 
+    def seen(self, scene_id: str) -> list[Seen] | None:
+        return None if self._renders is None else seen_instances(self._renders, *_view_of(scene_id))
+
     def fingerprint(self, scene_ids: Iterable[str]) -> str:
         return "-".join(dataset.fingerprint for dataset in self._inputs.values())
+
+
+def _view_of(scene_id: str) -> tuple[int, int]:
+    matched = _VIEW.fullmatch(scene_id)
+    if matched is None:
+        raise RowError(f"scene {scene_id}: expected <layout_id>_<view_index>.")
+    return int(matched[1]), int(matched[2])
 
 
 def digest_of(places: Iterable[Path]) -> str:

@@ -33,6 +33,12 @@ class References:
         return name in self._names(parent)
 
     @cached_property
+    def stores_tokens(self) -> bool:
+        """Whether each row of ``latents`` has a file of image tokens."""
+        latents = self.dataset("latents")
+        return latents is not None and "image_tokens" in latents.fields.get("store", "")
+
+    @cached_property
     def asset_status(self) -> dict[str, str] | None:
         """Status by ``asset_id``."""
         columns = ["asset_id", "status"]

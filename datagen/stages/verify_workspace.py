@@ -195,6 +195,9 @@ def _latent(row: Row, references: References) -> Iterator[str]:
     count = row["num_instances"]
     if layouts is not None and layouts.get(row["layout_id"], count) != count:
         yield f"{words}: {count} instances, {layouts[row['layout_id']]} placements"
+    tokens = f"image_tokens/{row['layout_id']}_{row['view_index']}.npy"
+    if references.stores_tokens and not references.has_file("latents", tokens):
+        yield f"{words}: latents/{tokens} is missing"
 
 
 def _prediction(row: Row, references: References) -> Iterator[str]:

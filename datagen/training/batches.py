@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from datagen.core.seeding import rng_for
@@ -23,7 +24,8 @@ class Batch:
     latents: Tensor
     """(B, K + 1, 8, 16, 16, 16) float32, raw, the scene first."""
     images: Tensor
-    """(B, K + 1, S, S, 3) uint8."""
+    """(B, K + 1, S, S, 3) uint8; or, where they are stored, their tokens (B, K + 1, T, C) float16.
+    """
     drawn: FlowDraw
 
     def __len__(self) -> int:
@@ -72,7 +74,7 @@ def make_batch(
         chosen = np.resize(order, config.instances_per_view)  # repeats the order from its start
         grids = np.stack([sample.scene_latent, *sample.instance_latents[chosen]])
         latents.append(grids.astype(np.float32))
-        images.append(np.stack([sample.scene_image, *sample.instance_images[chosen]]))
+        images.append(_conditions(sample, chosen))
         draws.append(draw(config.flow, rng, torch.Size((1, *grids.shape))))
     return Batch(
         views=tuple((sample.layout_id, sample.view_index) for sample in samples),
@@ -80,3 +82,10 @@ def make_batch(
         images=torch.from_numpy(np.stack(images)),
         drawn=FlowDraw.join(draws),
     )
+
+
+def _conditions(sample: SceneSample, chosen: NDArray[np.int64]) -> NDArray[np.generic]:
+    """Return the images of a scene and of the chosen instances, or their stored tokens."""
+    if sample.tokens is not None:
+        return sample.tokens.read([0, *(1 + chosen).tolist()])
+    return np.stack([sample.scene_image, *sample.instance_images[chosen]])

@@ -3,12 +3,13 @@
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from datagen.errors import ConfigError
-from datagen.models import ModelSize
+from datagen.models import ModelSize, SceneModel, build_model
 from datagen.models.dinov2 import PUBLISHED
-from datagen.models.structured_latent_model import SlatSize
+from datagen.models.scene_model import model_args
+from datagen.models.structured_latent_model import SLAT_ARGS, SlatSize
 from datagen.training.flow_matching import FlowMatching
 
 HOW = {"identity": False}
@@ -34,6 +35,9 @@ class TrainConfig:
     image_encoder: str | None = None
     """A frozen image encoder (dinov2_vitl14_reg, a folder, a hub id or torch.hub's .pth file);
     None: one of our own is trained along."""
+
+    scene_context_blocks: int | None = None
+    """Middle blocks in which the instances see their scene; 0: none. None: the model's own."""
 
     max_steps: int = 1000
     """Optimizer steps."""
@@ -117,6 +121,13 @@ class TrainConfig:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if self.micro_batch_size is not None and self.micro_batch_size < 1:
             raise ConfigError(f"micro_batch_size must be at least 1, got {self.micro_batch_size}.")
+        if self.model not in SLAT_ARGS:
+            self.model_args()
+        elif self.scene_context_blocks is not None:
+            raise ConfigError(
+                f"scene_context_blocks is {self.scene_context_blocks}. Expected none with --model "
+                f"{self.model}: in the second stage no instance sees its scene."
+            )
         if self.image_encoder is not None and self.model in ("small", "slat-small"):
             raise ConfigError(
                 f"--image-encoder {self.image_encoder}: --model {self.model} trains its own along. "
@@ -129,6 +140,19 @@ class TrainConfig:
             )
         if min(self.val_views, self.sample_every, self.sampled_views) < 0:
             raise ConfigError("val_views, sample_every and sampled_views must not be negative.")
+
+    def model_args(self) -> dict[str, Any]:
+        """Return the arguments of the first stage's network."""
+        assert self.model not in SLAT_ARGS, self.model
+        return model_args(
+            cast(ModelSize, self.model), self.image_encoder, self.scene_context_blocks
+        )
+
+    def build_model(self) -> SceneModel:
+        """Return the first stage's network as it is before the first step."""
+        assert self.model not in SLAT_ARGS, self.model
+        size = cast(ModelSize, self.model)
+        return build_model(size, self.seed, self.image_encoder, self.scene_context_blocks)
 
 
 ISCENE_L = TrainConfig(

@@ -95,11 +95,12 @@ def flow_losses(
         flow: σ and the weight of small t.
         model: predicts the velocity from data to noise.
         x_0: (B, G, 8, R, R, R), normalised latents, the scene first.
-        images: (B, G, S, S, 3), uint8.
+        images: (B, G, S, S, 3), uint8; or their tokens (B, G, T, C), of any float type.
         drawn: times, noise and kept conditions.
     """
     x_t = noisy_latent(x_0, drawn.noise, drawn.t_B, flow.sigma_min)
-    cond = model.encode_images(images) * drawn.keep_condition_B.reshape(-1, 1, 1, 1)
+    tokens = images.float() if images.is_floating_point() else model.encode_images(images)
+    cond = tokens * drawn.keep_condition_B.reshape(-1, 1, 1, 1)
     v = model(x_t, 1000 * drawn.t_B, cond)
     target = (1 - flow.sigma_min) * drawn.noise - x_0
     loss_BG: Tensor = (v.float() - target).square().flatten(2).mean(dim=2)

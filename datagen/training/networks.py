@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from datagen.models import MODEL_ARGS, ModelSize, SceneModel, build_model
-from datagen.models.scene_model import model_args
+from datagen.models import MODEL_ARGS, ModelSize, SceneModel
 from datagen.models.structured_latent_model import (
     LATENT_CHANNELS,
     SLAT_ARGS,
@@ -31,14 +30,14 @@ def network_args(config: TrainConfig, sources: Sequence[SceneSource]) -> dict[st
         [source, *_] = sources
         assert isinstance(source, SlatSource), "the second stage is trained on features"
         return SLAT_ARGS[config.model] | {"feature_channels": source.feature_channels}
-    return model_args(cast(ModelSize, config.model), config.image_encoder)
+    return config.model_args()
 
 
 def build_network(config: TrainConfig, args: dict[str, Any]) -> Network:
     """Return a freshly initialised network of ``network_args``."""
     if config.model in SLAT_ARGS:
         return build_slat_model(config.model, args["feature_channels"], config.seed)
-    return build_model(cast(ModelSize, config.model), config.seed, config.image_encoder)
+    return config.build_model()
 
 
 def image_size_px(config: TrainConfig) -> int:

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from datagen.errors import RowError
+from datagen.training.image_tokens import TokenFile
 from datagen.training.sources import RawView, corrupt, decode_latents
 from datagen.views.conditioning import (
     condition_images,
@@ -40,6 +41,8 @@ class SceneSample:
     """(N, S, S, 3), the same crop with one instance left."""
     instance_map: NDArray[np.integer[Any]]
     """(S, S), the same crop: 0 is background, i + 1 is instance i."""
+    tokens: TokenFile | None = None
+    """The images' tokens, where training takes those that are stored."""
 
     @property
     def num_instances(self) -> int:
@@ -74,6 +77,7 @@ def decode_sample(view: RawView, size_px: int, resize: Resizing = "smooth") -> S
         scene_image=scene_image,
         instance_images=instance_images,
         instance_map=instance_map,
+        tokens=latents.tokens,
     )
 
 

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from datagen.errors import DatasetError
 from datagen.shards.dataset import Dataset, open_shard, shard_name
 from datagen.shards.schemas import LATENTS, read_tensor
+from datagen.training.image_tokens import TokenFile
 
 ROWS_PER_BLOCK = 32
-"""Neighbours of a shard that are read together. Fixed, and not the row groups': the order of
-samples must not depend on how a file was cut."""
+"""Neighbours of a shard that are read together, or somewhat more. Fixed, and not the row groups':
+the order of samples must not depend on how a file was cut."""
 INDEX_THREADS = 16
 KEYS = ("layout_id", "view_index")
 RENDER_COLUMNS = (*KEYS, "kept", "rgb", "instance_map")
@@ -34,6 +35,8 @@ class RawLatents(NamedTuple):
     num_instances: int
     scene_latent: bytes
     instance_latents: bytes
+    tokens: TokenFile | None = None
+    """Of its images, where stored ones are wanted."""
 
 
 class RawRow(Protocol):
@@ -67,6 +70,8 @@ class SceneSource:
     """(N,), position in the manifest's list of shards."""
     row: NDArray[np.int64]
     """(N,), row in that shard."""
+    use_tokens: bool = False
+    """Hand out where each view's image tokens are stored."""
 
     def __len__(self) -> int:
         return len(self.row)
@@ -82,11 +87,15 @@ class SceneSource:
 
     @cached_property
     def block(self) -> NDArray[np.int64]:
-        """(N,), which of the blocks that are read together a view is in; ascending, no gaps."""
-        cuts = np.column_stack([self.shard, self.row // ROWS_PER_BLOCK])
-        is_first = np.ones(len(cuts), np.bool_)
-        is_first[1:] = (cuts[1:] != cuts[:-1]).any(axis=1)
-        return np.cumsum(is_first) - 1
+        """(N,), which of the blocks that are read together a view is in; ascending, no gaps.
+
+        A scene is cut from its own first row, as its row groups are, so that hardly one is read
+        for two blocks; pieces that begin among the same rows of a shard are one block.
+        """
+        scene = _runs(self.shard, self.layout_id)
+        first_row = self.row[np.flatnonzero(np.diff(scene, prepend=-1))][scene]
+        piece = first_row + (self.row - first_row) // ROWS_PER_BLOCK * ROWS_PER_BLOCK
+        return _runs(self.shard, piece // ROWS_PER_BLOCK)
 
     def read_block(self, block: int) -> dict[int, RawView]:
         """Return the views of a block by index.
@@ -120,11 +129,15 @@ class SceneSource:
         first, last = np.searchsorted(self.block, [block, block + 1])
         name = self.latents.manifest["shards"][self.shard[first]]["path"]
         columns = read_rows(self.latents, name, LATENT_COLUMNS, self.row[first:last])
-        rows = zip(*(columns[column] for column in LATENT_COLUMNS), strict=True)
+        tokens = map(self._tokens, *(columns[key] for key in KEYS))
+        rows = zip(*(columns[column] for column in LATENT_COLUMNS), tokens, strict=True)
         return {
             index: RawLatents(f"{self.latents.folder}/{name}, row {self.row[index]}", *row)
             for index, row in zip(range(int(first), int(last)), rows, strict=True)
         }
+
+    def _tokens(self, layout_id: int, view_index: int) -> TokenFile | None:
+        return TokenFile.of(self.latents.folder, layout_id, view_index) if self.use_tokens else None
 
     def _read_renders(
         self, keys: Sequence[tuple[int, int]], asked_by: str
@@ -146,7 +159,7 @@ class SceneSource:
 def open_source(
     latents: Dataset, renders: Dataset, kind: type[SceneSource] = SceneSource
 ) -> SceneSource:
-    """Index a workspace's views; reads one narrow column of every shard of ``latents``.
+    """Index a workspace's views; reads the footer of every shard of ``latents``.
 
     Raises:
         DatasetError: the latents were made from other renders, or a shard cannot be read.
@@ -160,8 +173,7 @@ def open_source(
         )
     names = [shard["path"] for shard in latents.manifest["shards"]]
     with ThreadPoolExecutor(INDEX_THREADS) as pool:
-        columns = pool.map(lambda name: read_columns(latents, name, KEYS[:1])[0], names)
-        layout_ids = [np.array(column, np.int64) for column in columns]
+        layout_ids = list(pool.map(lambda name: read_layout_ids(latents, name), names))
     sizes = [len(ids) for ids in layout_ids]
     row = np.concatenate([np.arange(size) for size in [*sizes, 0]])
     return kind(
@@ -202,13 +214,23 @@ def corrupt(raw: RawRow, where: str, problem: str) -> DatasetError:
     )
 
 
-def read_columns(dataset: Dataset, name: str, columns: Sequence[str]) -> list[list[Any]]:
-    """Return whole columns of a shard: narrow ones, without the images beside them."""
+def read_layout_ids(dataset: Dataset, name: str) -> NDArray[np.int64]:
+    """Return the scene of each row of a shard, (N,).
+
+    The footer says it of a row group that lies in one scene; the column is read of others alone.
+    """
     with open_shard(dataset.folder, name) as file:
-        _require(dataset, name, file, columns)
-        groups = range(file.metadata.num_row_groups)
-        table = pa.concat_tables([_read_group(dataset, name, file, g, columns) for g in groups])
-        return [table[column].to_pylist() for column in columns]
+        _require(dataset, name, file, KEYS[:1])
+        found = []
+        for index in range(file.metadata.num_row_groups):
+            group = file.metadata.row_group(index)
+            low, high = _range(group, KEYS[0]) or (0, 1)
+            if low == high:
+                found.append(np.full(group.num_rows, low, np.int64))
+            else:
+                table = _read_group(dataset, name, file, index, KEYS[:1])
+                found.append(table[KEYS[0]].to_numpy())
+        return np.concatenate([*found, np.empty(0, np.int64)])
 
 
 def read_rows(
@@ -260,16 +282,30 @@ def read_renders(
     return found
 
 
+def _runs(*keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return which run of equal keys (each (N,)) an element is in, (N,), from 0."""
+    begins = [np.diff(key, prepend=key[:1]) != 0 for key in keys]
+    return np.cumsum(np.logical_or.reduce(begins))
+
+
 def _may_hold(group: Any, keys: Set[tuple[int, int]]) -> bool:
-    columns = {group.column(i).path_in_schema: group.column(i) for i in range(len(KEYS))}
-    ranges = []
-    for key in KEYS:
-        statistics = columns[key].statistics if key in columns else None
-        if statistics is None or not statistics.has_min_max:
-            return True
-        ranges.append((statistics.min, statistics.max))
-    (low, high), (first, last) = ranges
+    layouts, views = (_range(group, key) for key in KEYS)
+    if layouts is None or views is None:
+        return True
+    (low, high), (first, last) = layouts, views
     return any(low <= layout <= high and first <= view <= last for layout, view in keys)
+
+
+def _range(group: Any, name: str) -> tuple[int, int] | None:
+    """Return a key's least and greatest value in a row group, if its statistics say so."""
+    for index in range(group.num_columns):
+        column = group.column(index)
+        if column.path_in_schema == name:
+            statistics = column.statistics
+            if statistics is None or not statistics.has_min_max or statistics.null_count != 0:
+                return None
+            return statistics.min, statistics.max
+    return None
 
 
 def _require(dataset: Dataset, name: str, file: pq.ParquetFile, columns: Sequence[str]) -> None:

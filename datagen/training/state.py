@@ -197,8 +197,8 @@ class TrainState:
             DatasetError: it is of a run with other settings.
         """
         ours, theirs = deciding_fields(self.config), state["config"]
-        if theirs != ours:
-            names = [name for name in ours if theirs.get(name) != ours[name]]
+        names = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
+        if names:
             raise DatasetError(
                 f"{where}: was written with another {', '.join(names)}. Expected the settings of "
                 "this run; use --overwrite or another --root."

@@ -19,13 +19,14 @@ def view_centric_transform(
     world_to_camera: NDArray[np.floating[Any]],
     scene_vertices: NDArray[np.floating[Any]],
     *,
-    frame: Literal["yaw", "camera"] = "yaw",
+    frame: Literal["yaw", "camera", "world"] = "yaw",
 ) -> Floats:
     """Return world_to_canonical (4, 4) of one view: turned first, then centred and scaled.
 
     ``yaw`` turns about the up axis only: the camera's right axis becomes +X and the camera stands
     on the -Y side. ``camera`` takes all of the camera's rotation: x right, y forward, z up in the
-    image. The axis-aligned box of the turned scene is centred; its longest side is 1 - 2e-6.
+    image. ``world`` turns nothing. The axis-aligned box of the turned scene is centred; its
+    longest side is 1 - 2e-6.
 
     Args:
         world_to_camera: (4, 4), z_up world to cv camera, without roll.
@@ -56,9 +57,11 @@ def _rotation(camera_axes: Floats, frame: str) -> Floats:
     right, down, forward = camera_axes
     if frame == "camera":
         return np.stack([right, forward, -down])
+    if frame == "world":
+        return np.eye(3)
     if frame != "yaw":
         raise ConfigError(
-            f"view_centric_transform: frame is {frame!r}. Expected 'yaw' or 'camera'."
+            f"view_centric_transform: frame is {frame!r}. Expected 'yaw', 'camera' or 'world'."
         )
     length = np.hypot(right[0], right[1])
     if length < 1e-9:

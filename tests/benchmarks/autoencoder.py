@@ -13,11 +13,13 @@ import numpy as np
 import torch
 import tyro
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
 import datagen.models
 from datagen.core.seeding import rng_for
 from datagen.models import load_model
-from datagen.shards import open_dataset
+from datagen.sampling.previews import draw_voxels
+from datagen.shards import Row, open_dataset
 from datagen.training.random_voxels import (
     find_geometry,
     is_held_out,
@@ -26,6 +28,8 @@ from datagen.training.random_voxels import (
 )
 
 WEIGHTS = Path(datagen.models.__file__).parent / "weights"
+PANEL_PX = 300
+CAPTION_PX = 34
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,9 @@ class Score:
     noise: float = 0.0
     """Noise added to the latents before decoding, as a flow model would leave it."""
 
+    pictures: Path | None = None
+    """Draw the worst five objects into this PNG."""
+
 
 class Codec:
     """Encoder and decoder, and the time each has taken."""
@@ -57,29 +64,52 @@ class Codec:
         self.decoder = load_model(config.weights / "small_ss_dec", device="cpu")
         self.num_grids, self.encode_s, self.decode_s = 0, 0.0, 0.0
 
-    @torch.inference_mode()
     def iou(self, grids: NDArray[np.bool_]) -> list[float]:
         """Return the IoU of each grid (B, 64, 64, 64) with its reconstruction."""
-        scores = []
+        decoded = self.reconstruct(grids)
+        both = (grids & decoded).sum(axis=(1, 2, 3))
+        either = (grids | decoded).sum(axis=(1, 2, 3))
+        return list(both / either)
+
+    @torch.inference_mode()
+    def reconstruct(self, grids: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return what becomes of grids (B, 64, 64, 64)."""
+        made = []
         for batch in torch.from_numpy(grids).split(self.batch_size):
             started = time.perf_counter()
             latent = self.encoder(batch[:, None].float())
             encoded = time.perf_counter()
             latent = latent + self.noise * torch.randn_like(latent)
-            decoded = self.decoder(latent)[:, 0] > 0
+            made.append((self.decoder(latent)[:, 0] > 0).numpy())
             self.decode_s += time.perf_counter() - encoded
             self.encode_s += encoded - started
             self.num_grids += len(batch)
-            both = (batch & decoded).sum(dim=(1, 2, 3))
-            either = (batch | decoded).sum(dim=(1, 2, 3))
-            scores += (both / either).tolist()
-        return scores
+        return np.concatenate(made)
 
 
-def read_names(assets: tuple[Path, ...]) -> dict[str, str]:
-    """Return the objects' names by asset_id."""
-    rows = [row for folder in assets for row in open_dataset(folder)]
-    return {row["asset_id"]: row["name"] for row in rows}
+def read_rows(assets: tuple[Path, ...]) -> dict[str, Row]:
+    """Return the objects' rows by asset_id."""
+    columns = ["asset_id", "name", "author", "license"]
+    rows = [row for folder in assets for row in open_dataset(folder).rows(columns)]
+    return {row["asset_id"]: row for row in rows}
+
+
+def draw(path: Path, shown: list[tuple[Row, NDArray[np.bool_], NDArray[np.bool_]]]) -> None:
+    """Draw objects side by side, each the truth above its reconstruction (64, 64, 64)."""
+    size = (PANEL_PX * len(shown), 2 * PANEL_PX + CAPTION_PX)
+    sheet = Image.new("RGB", size, "white")
+    pen = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(12)
+    for column, (row, true, made) in enumerate(shown):
+        left = column * PANEL_PX
+        for line, (here, other) in enumerate(((true, made), (made, true))):
+            panel = Image.fromarray(draw_voxels(np.stack([here & ~other, here & other])))
+            panel.thumbnail((PANEL_PX - 8, PANEL_PX - 8), Image.Resampling.LANCZOS)
+            sheet.paste(panel, (left + 4, line * PANEL_PX + 4), panel)
+        iou = (true & made).sum() / (true | made).sum()
+        words = f"{row['name']}: IoU {iou:.3f}\n{row['author'] or 'unknown'}, {row['license']}"
+        pen.text((left + 6, 2 * PANEL_PX), words, "black", font)
+    sheet.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def report(title: str, scores: list[float], names: list[str]) -> None:
@@ -97,9 +127,16 @@ def main(config: Score) -> None:
     torch.set_flush_denormal(True)
     paths = [path for path in find_geometry(config.assets) if is_held_out(path)]
     codec = Codec(config)
-    objects = [codec.iou(sample_object(p, rng_for(0, "score", p.stem)))[0] for p in paths]
-    names = read_names(config.assets)
-    report("objects", objects, [names[path.stem] for path in paths])
+    grids = np.concatenate([sample_object(p, rng_for(0, "score", p.stem)) for p in paths])
+    objects = codec.iou(grids)
+    known = read_rows(config.assets)
+    rows = [known[path.stem] for path in paths]
+    report("objects", objects, [row["name"] for row in rows])
+    if config.pictures:
+        worst = np.argsort(objects)[:5]
+        made = codec.reconstruct(grids[worst])
+        shown = [(rows[i], grids[i], one) for i, one in zip(worst, made, strict=True)]
+        draw(config.pictures, shown)
     scenes, instances = [], []
     for index in range(config.num_scenes):
         whole, *parts = codec.iou(sample_scene(paths, rng_for(0, "score", index)))

@@ -7,9 +7,12 @@ it, of which 20 % are cut off along a random direction, with noise (σ 0.005), t
 
 ``yaw``, ``tilt20`` (the up axis tilted by 20° besides) and ``so3`` count as aligned when the
 trimmed symmetric Chamfer distance is below 0.01 (or, in the column "or turned right", the turn is
-right to 5°). ``damaged`` are predictions: each object of a scene turned (σ 10°), shifted (σ 0.04)
-and stretched (±12 % an axis), one in ten left out; F@0.1 in [−1, 1] after aligning is held against
-F@0.1 at the known pose, refined.
+right to 5°). ``perturbed`` are predictions of scenes of 2 to 7 objects: each object turned (σ 10°),
+shifted (σ 0.04 in [−1, 1]) and stretched (±12 % an axis), one in ten left out, and the whole turned
+and given in its own box. ``damaged`` are twice as far off (σ 0.04 of the scene's extent), of 3 to 6
+objects, scaled and shifted like the pairs above. F@0.1 in [−1, 1] after aligning is held against
+F@0.1 at the known pose, refined. Nearly as good is what is at most 2 points below it; within 2
+points, also at most 2 above; near the best, at most 2 below the best of all that were tried.
 
 Every pair is a line of the output; a second run makes only those that are missing.
 """
@@ -35,7 +38,7 @@ from datagen.core.seeding import rng_for
 from datagen.evaluation import AlignOptions, MultistartOptions, align_clouds, f_score
 from datagen.evaluation.fine_icp import fine_icp, fine_surface
 from datagen.evaluation.points import Mesh, sample_surface
-from datagen.evaluation.similarity import scale_of, similarity
+from datagen.evaluation.similarity import own_box_to_unit, range_to_unit, scale_of, similarity
 from datagen.evaluation.trimmed import trimmed_chamfer
 from datagen.training.random_voxels import find_geometry, read_geometry
 
@@ -45,6 +48,8 @@ METHODS = {
     "robust ICP": AlignOptions(),
     "multistart": AlignOptions(align="multistart"),
 }
+PREDICTIONS = {"perturbed": ((2, 7), 0.02), "damaged": ((3, 6), 0.04)}
+"""Fewest and most objects, and how far they are shifted, of the scene's extent."""
 ANY_TURN = AlignOptions(align="multistart", multistart=MultistartOptions(turns="all"))
 
 
@@ -95,9 +100,12 @@ def _extent_one(vertices: NDArray[np.floating]) -> Floats:
     return (vertices - (low + high) / 2) / (high - low).max()
 
 
-def scene(meshes: list[Mesh], rng: np.random.Generator) -> list[Mesh]:
-    """Return 3 to 6 objects around a place, together of extent 1."""
-    chosen = [meshes[i] for i in rng.choice(len(meshes), int(rng.integers(3, 7)), replace=False)]
+def scene(
+    meshes: list[Mesh], rng: np.random.Generator, counts: tuple[int, int] = (3, 6)
+) -> list[Mesh]:
+    """Return so few to so many objects around a place, together of extent 1."""
+    count = int(rng.integers(counts[0], counts[1] + 1))
+    chosen = [meshes[i] for i in rng.choice(len(meshes), count, replace=False)]
     side = math.ceil(math.sqrt(len(chosen)))
     placed = []
     for index, (vertices, faces) in enumerate(chosen):
@@ -141,9 +149,10 @@ def random_pose(kind: str, rng: np.random.Generator) -> Floats:
 def make_pair(kind: str, number: int, meshes: list[Mesh], config: Benchmark) -> Pair:
     """Return pair ``number`` of a kind."""
     rng = rng_for(0, "registration", kind, number)
-    if kind == "damaged":
-        things = scene(meshes, rng)
-        target, source = clouds_of(things, NUM_POINTS, rng), _damaged(things, rng)
+    if kind in PREDICTIONS:
+        counts, shift = PREDICTIONS[kind]
+        things = scene(meshes, rng, counts)
+        target, source = clouds_of(things, NUM_POINTS, rng), _damaged(things, shift, rng)
     else:
         things = surface_of(meshes, config, number)
         target = clouds_of(things, NUM_POINTS, rng)
@@ -152,24 +161,26 @@ def make_pair(kind: str, number: int, meshes: list[Mesh], config: Benchmark) -> 
         source = source[np.sort(np.argsort(along)[:NUM_POINTS])]
         source = source + rng.normal(scale=0.005, size=source.shape)
     pose = random_pose(kind, rng)
+    if kind == "perturbed":
+        pose = range_to_unit(-2, 2) @ own_box_to_unit(transform_points(pose, source)) @ pose
     return Pair(transform_points(pose, source), target, np.linalg.inv(pose))
 
 
-def _damaged(things: list[Mesh], rng: np.random.Generator) -> Floats:
+def _damaged(things: list[Mesh], shift: float, rng: np.random.Generator) -> Floats:
     kept = [thing for thing in things if rng.random() >= 0.1] or things[:1]
     damaged = []
     for vertices, faces in kept:
         middle = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
         turn = Rotation.from_rotvec([0, 0, rng.normal(scale=np.radians(10))]).as_matrix()
         stretched = (vertices - middle) * rng.uniform(0.88, 1.12, 3) @ turn.T
-        damaged.append((stretched + middle + rng.normal(scale=0.04, size=3), faces))
+        damaged.append((stretched + middle + rng.normal(scale=shift, size=3), faces))
     return clouds_of(damaged, NUM_POINTS, rng)
 
 
 def judge(kind: str, pair: Pair, transform: Floats) -> dict[str, float]:
     """Return what a transform (4, 4) is worth."""
     moved = transform_points(transform, pair.source)
-    if kind == "damaged":
+    if kind in PREDICTIONS:
         return {"f_score": f_score(2 * moved, 2 * pair.target, 0.1)}
     between = transform[:3, :3] @ np.linalg.inv(pair.pose[:3, :3])
     scale = scale_of(transform) / scale_of(pair.pose)
@@ -182,8 +193,8 @@ def judge(kind: str, pair: Pair, transform: Floats) -> dict[str, float]:
 
 
 def known_pose(kind: str, pair: Pair) -> Floats:
-    """Return the pose; of damaged scenes refined, since no pose of theirs is exact."""
-    if kind != "damaged":
+    """Return the pose; of predictions refined, since no pose of theirs is exact."""
+    if kind not in PREDICTIONS:
         return pair.pose
     surfaces = [fine_surface(points, most=8000) for points in (pair.source, pair.target)]
     numbers = {"distance": 0.05, "tukey": 0.075, "iterations": 25, "with_scale": True}
@@ -215,7 +226,7 @@ def plan(config: Benchmark) -> list[tuple[str, int]]:
     for number in range(config.pairs):
         pairs.append(("yaw", number))
         if number % 4 == 0:
-            pairs += [(kind, number // 4) for kind in ("tilt20", "damaged", "so3")]
+            pairs += [(kind, number // 4) for kind in ("tilt20", *PREDICTIONS, "so3")]
     return pairs
 
 
@@ -223,15 +234,14 @@ def table(lines: list[dict]) -> str:
     """Return how each method did, by kind of pair."""
     rows = []
     for kind in dict.fromkeys(line["kind"] for line in lines):
-        known = _by_number(lines, kind, "known pose")
-        for name in [*METHODS, "known pose"]:
-            chosen = _by_number(lines, kind, name)
+        of_kind = {name: _by_number(lines, kind, name) for name in [*METHODS, "known pose"]}
+        for name, chosen in of_kind.items():
             seconds = (
                 f"{np.median([x['wall_s'] for x in chosen.values()]):5.2f} s "
                 f"({np.median([x['cpu_s'] for x in chosen.values()]):4.2f} s of processor)"
             )
             head = f"{kind:8s} {name:11s} {len(chosen):4d} pairs  "
-            verdict = _closeness(chosen, known) if kind == "damaged" else _alignment(chosen)
+            verdict = _closeness(chosen, of_kind) if kind in PREDICTIONS else _alignment(chosen)
             rows.append(f"{head}{verdict}  {seconds}")
     return "\n".join(rows)
 
@@ -250,12 +260,18 @@ def _alignment(chosen: dict[int, dict]) -> str:
     )
 
 
-def _closeness(chosen: dict[int, dict], known: dict[int, dict]) -> str:
+def _closeness(chosen: dict[int, dict], of_kind: dict[str, dict[int, dict]]) -> str:
     scores = np.array([chosen[number]["f_score"] for number in chosen])
-    at_pose = np.array([known[number]["f_score"] for number in chosen])
-    # Only falling short counts: a better score than the known pose's is no error.
-    near = scores >= at_pose - 0.02
-    return f"F@0.1 {scores.mean():.3f}, within 2 points of the known pose {near.mean():6.1%}"
+    every = np.array(
+        [[lines[number]["f_score"] for number in chosen] for lines in of_kind.values()]
+    )
+    at_pose, best = every[-1], every.max(axis=0)
+    return (
+        f"F@0.1 {scores.mean():.3f}, nearly as good as the known pose "
+        f"{(scores >= at_pose - 0.02).mean():6.1%}, within 2 points "
+        f"{(np.abs(scores - at_pose) <= 0.02).mean():6.1%}, near the best "
+        f"{(scores >= best - 0.02).mean():6.1%}"
+    )
 
 
 def main(config: Benchmark) -> None:

@@ -64,9 +64,9 @@ def test_metrics_equal_their_definition_by_brute_force(a, b):
     assert scores.cd_sq_sum == cd_sq_sum(a, b)
     assert scores.cd_l2_mean == cd_l2_mean(a, b)
     for tau, value in (
-        (0.1, scores.f_score_010),
-        (0.05, scores.f_score_005),
-        (0.01, scores.f_score_001),
+        (0.1, scores.f_score_0_1),
+        (0.05, scores.f_score_0_05),
+        (0.01, scores.f_score_0_01),
     ):
         assert value == f_score(a, b, tau)
 

@@ -55,6 +55,9 @@ def test_truth_as_prediction_scores_at_its_floor(name):
     scores = score_protocol(TRUE, TRUE, FEW[name])
     assert scores.scene["scene_cd"] == pytest.approx(scores.scene["scene_cd_floor"], rel=0.5)
     assert scores.scene["scene_f_0.1"] > 0.99
+    assert scores.scene["scene_f_0.1"] == pytest.approx(scores.scene["scene_f_0.1_floor"], abs=0.01)
+    for thing in scores.objects if FEW[name].object_space else ():
+        assert thing["object_cd"] == pytest.approx(thing["object_cd_floor"], rel=0.5)
     assert scores.matching.partners == (0, 1, 2, 3)
 
 

@@ -158,23 +158,33 @@ def test_missing_open3d_names_the_system_library(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores cannot be chosen here")
 def test_result_agrees_to_a_millionth_whatever_the_number_of_threads():
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        pytest.skip("one core alone")
+    # Open3D has as many threads as it may use cores; OMP_NUM_THREADS does not bind all of them.
     code = (
-        "import json, numpy as np\n"
+        "import json, os, sys\n"
+        "os.sched_setaffinity(0, json.loads(sys.argv[1]))\n"
         "from tests.evaluation.test_registration import SOURCE, TARGET, turned\n"
         "from datagen.evaluation import robust_icp\n"
-        "found = robust_icp(turned(SOURCE, 70, 0.9)[0], TARGET)\n"
-        "print(json.dumps(found.transform.tolist()))\n"
+        "before = len(os.listdir('/proc/self/task'))\n"
+        "found = robust_icp(turned(SOURCE, 70, 0.9)[0], TARGET).transform.tolist()\n"
+        "print(json.dumps([found, len(os.listdir('/proc/self/task')) - before]))\n"
     )
-    results = []
-    for threads in ("1", "2"):
+    results, started = [], []
+    for chosen in (cores[:1], cores):
         result = subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, "OMP_NUM_THREADS": threads},
+            [sys.executable, "-c", code, json.dumps(chosen)],
+            env={name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"},
             cwd=Path(__file__).parents[2],
             check=True,
             capture_output=True,
             text=True,
         )
-        results.append(np.array(json.loads(result.stdout)))
+        transform, threads = json.loads(result.stdout)
+        results.append(np.array(transform))
+        started.append(threads)
+    assert started[0] == 0 < started[1]  # else both ran in one thread, and nothing is shown
     np.testing.assert_allclose(*results, atol=1e-6)

@@ -1,11 +1,14 @@
 """Other tools' own readers open the exports and find the same data."""
 
 import csv
+import io
 import json
 import tarfile
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+import polars
 import pytest
 from PIL import Image
 
@@ -13,8 +16,10 @@ from datagen.cli import main
 from datagen.core.cameras import project
 from datagen.core.frames import GL_TO_CV, transform_points
 from datagen.errors import ConfigError, DatasetError
+from datagen.executors.local import LocalExecutor
 from datagen.exports.coco import run_lengths
-from datagen.exports.export import export
+from datagen.exports.export import Kind
+from datagen.exports.export import export as export_with
 from datagen.shards import Folder, open_dataset
 from tests.shards.tiny import NUM_LAYOUTS, NUM_VIEWS, SIZE_PX
 
@@ -27,6 +32,10 @@ def exports(tiny, tmp_path_factory) -> Path:
     for kind in ("webdataset", "trellis", "coco"):
         assert main(["export", kind, "--root", str(tiny), "--out", str(out / kind)]) == 0
     return out
+
+
+def export(kind: Kind, root: Folder, out: Path | str, *, instances: bool = False) -> str:
+    return export_with(kind, root, Folder.at(out), LocalExecutor(), instances=instances)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -129,6 +138,66 @@ def test_trellis_layout_has_pictures_latents_and_metadata(tiny, exports):
         assert Image.open(root / "renders" / name / frame["file_path"]).mode == "RGBA"
 
 
+def read_as_trellis(root: Path, encoder: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return latent and conditioning picture by id: what TRELLIS's SparseStructureLatent and
+    ImageConditionedMixin do, the cropping with a margin and the filters included."""
+    table = polars.read_csv(root / "metadata.csv")
+    table = table.filter(polars.col(f"ss_latent_{encoder}") & polars.col("cond_rendered"))
+    table = table.filter(polars.col("aesthetic_score") >= 4.5)
+    found = {}
+    for name in table["sha256"]:
+        latent = np.load(root / "ss_latents" / encoder / f"{name}.npz")["mean"]
+        folder = root / "renders_cond" / name
+        frame = json.loads((folder / "transforms.json").read_text())["frames"][0]
+        picture = Image.open(folder / frame["file_path"])
+        rows, columns = np.asarray(picture.getchannel(3)).nonzero()
+        box = columns.min(), rows.min(), columns.max(), rows.max()
+        center = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+        half = max(box[2] - box[0], box[3] - box[1]) / 2 * 1.2
+        cut = (center[0] - half, center[1] - half, center[0] + half, center[1] + half)
+        cropped = np.asarray(picture.crop([int(edge) for edge in cut]).resize((32, 32)))
+        found[name] = latent, cropped[..., :3] * (cropped[..., 3:] / 255.0)
+    return found
+
+
+def test_trellis_reads_instances_as_entries_of_their_own(tiny, tmp_path):
+    out = tmp_path / "out"
+    assert export("trellis", Folder.at(tiny), out, instances=True) == f"{3 * NUM_KEPT} entries"
+    found = read_as_trellis(out, "small")
+    assert len(found) == 3 * NUM_KEPT
+    renders = {
+        (r["layout_id"], r["view_index"]): r for r in open_dataset(tiny / "renders") if r["kept"]
+    }
+    voxels = dict(polars.read_csv(out / "metadata.csv").select("sha256", "num_voxels").iter_rows())
+    for latent in open_dataset(tiny / "latents"):
+        name = f"{latent['layout_id']:06d}_{latent['view_index']:03d}"
+        assert np.array_equal(found[name][0], latent["scene_latent"])
+        render = renders[latent["layout_id"], latent["view_index"]]
+        rgba, labels = (
+            np.asarray(Image.open(io.BytesIO(render[column]))) for column in ("rgb", "instance_map")
+        )
+        for index in range(2):
+            entry = f"{name}_instance_{index:02d}"
+            assert np.array_equal(found[entry][0], latent["instance_latents"][index])
+            assert voxels[entry] == np.unpackbits(latent["occupancy"][index + 1]).sum()
+            alone = np.asarray(Image.open(out / "renders" / entry / "000.png"))
+            assert np.array_equal(alone[labels == index + 1], rgba[labels == index + 1])
+            assert not alone[labels != index + 1].any()
+            same = (out / "renders" / name / "transforms.json").read_bytes()
+            assert (out / "renders" / entry / "transforms.json").read_bytes() == same
+
+
+def test_instances_are_refused_where_they_are_no_entries(tiny, tmp_path):
+    with pytest.raises(ConfigError, match=r"--instances was given\. Only trellis"):
+        export("coco", Folder.at(tiny), tmp_path / "out", instances=True)
+
+
+def test_instances_and_scenes_alone_are_different_exports(tiny, tmp_path):
+    export("trellis", Folder.at(tiny), tmp_path / "out")
+    with pytest.raises(ConfigError, match="holds something else"):
+        export("trellis", Folder.at(tiny), tmp_path / "out", instances=True)
+
+
 def test_trellis_camera_sees_canonical_points_where_ours_sees_the_world(tiny, exports):
     """TRELLIS's own way: c2w[:3, 1:3] *= -1, invert, focal length from camera_angle_x."""
     renders = [row for row in open_dataset(tiny / "renders") if row["kept"]]
@@ -155,22 +224,52 @@ def test_export_again_elsewhere_has_the_same_bytes(tiny, exports, tmp_path, kind
     assert files(tmp_path / "out") == files(exports / kind)
 
 
-@pytest.mark.parametrize(
-    ("kind", "victim"),
-    [
-        ("webdataset", "shard-00001.tar"),
-        ("trellis", "renders/000001_000/transforms.json"),
-        ("coco", "annotations.json"),
-    ],
-)
-def test_interrupted_export_goes_on_to_the_same_bytes(tiny, exports, tmp_path, kind, victim):
+class StopsAfterOne(LocalExecutor):
+    """As if somebody pulled the plug after the first shard."""
+
+    def run(self, job, tasks):
+        yield next(super().run(job, tasks))
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("kind", ["webdataset", "trellis", "coco"])
+def test_interrupted_export_goes_on_to_the_same_bytes(tiny, exports, tmp_path, kind):
     out = tmp_path / "out"
-    export(kind, Folder.at(tiny), out)
-    (out / victim).unlink()
-    kept = {path: path.stat().st_mtime_ns for path in out.rglob("*.tar")}
+    with pytest.raises(KeyboardInterrupt):
+        export_with(kind, Folder.at(tiny), Folder.at(out), StopsAfterOne())
+    assert not (out / "metadata.csv").exists() and not (out / "annotations.json").exists()
+    made = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    assert made
     export(kind, Folder.at(tiny), out)
     assert files(out) == files(exports / kind)
-    assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
+    assert all(path.stat().st_mtime_ns == time for path, time in made.items() if path.exists())
+
+
+@pytest.mark.parametrize("kind", ["trellis", "coco"])
+def test_finished_export_is_left_alone(tiny, tmp_path, kind):
+    export(kind, Folder.at(tiny), tmp_path / "out")
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    assert export(kind, Folder.at(tiny), tmp_path / "out") == "complete, nothing to do"
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == made
+
+
+@pytest.mark.parametrize("kind", ["webdataset", "trellis", "coco"])
+def test_export_to_a_url_has_the_same_bytes(tiny, exports, tmp_path, kind):
+    export(kind, Folder.at(f"file://{tiny}"), f"file://{tmp_path}/out")
+    expected = files(exports / kind)
+    linked = {name for name in expected if name.startswith("renders_cond/")}  # no links there
+    assert files(tmp_path / "out") == {n: expected[n] for n in expected.keys() - linked}
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_export_by_ray_has_the_same_bytes(tiny, exports, tmp_path):
+    from datagen.executors.ray import RayExecutor
+
+    with closing(RayExecutor(2)) as executor:
+        for kind in ("webdataset", "trellis", "coco"):
+            export_with(kind, Folder.at(tiny), Folder.at(tmp_path / kind), executor)
+            assert files(tmp_path / kind) == files(exports / kind)
 
 
 def test_export_refuses_a_folder_with_something_else(tiny, tmp_path):

@@ -75,3 +75,20 @@ def test_flow_that_knows_nothing_predicts_the_mean_that_the_image_suggests():
     x_0 = x - t.reshape(-1, 1, 1, 1, 1, 1) * model(x, 1000 * t, cond)
     torch.testing.assert_close(x_0, model.image_to_mean(cond), rtol=1e-3, atol=1e-3)
     assert not model.image_to_mean(torch.zeros_like(cond)).any(), "no image, no mean"
+
+
+@pytest.mark.parametrize(("blocks", "sees_the_scene"), [(0, False), (1, True), (None, True)])
+def test_scene_context_blocks_decide_whether_instances_see_the_scene(blocks, sees_the_scene):
+    model = build_model("small", 0, scene_context_blocks=blocks).eval()
+    flow = model.flow
+    torch.nn.init.normal_(flow.out_layer.weight, generator=torch.Generator().manual_seed(1))
+    for block in flow.blocks:  # gates start at zero, and shut everything out
+        torch.nn.init.normal_(block.adaLN_modulation[1].bias, std=1.0)
+    channels = MODEL_ARGS["small"]["image_encoder"]["channels"]
+    cond = torch.zeros(1, 2, 3, channels)
+    instance, scene, other = torch.randn(3, 1, 1, 8, 16, 16, 16)
+    t = torch.tensor([500.0])
+    with torch.no_grad():
+        first = flow.forward_scene(instance, scene[:, 0], t, cond[:, 1:], cond[:, 0])[0]
+        second = flow.forward_scene(instance, other[:, 0], t, cond[:, 1:], cond[:, 0])[0]
+    assert torch.equal(first, second) != sees_the_scene

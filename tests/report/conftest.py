@@ -240,7 +240,8 @@ def score_rows() -> list[Row]:
         for index in (-1, 0, 1):
             missed = method == "untrained" and index == 1
             rows.append(
-                {
+                dict.fromkeys(schemas.SCORES.names)
+                | {
                     "layout_id": 1,
                     "view_index": 0,
                     "split": "train",
@@ -249,11 +250,16 @@ def score_rows() -> list[Row]:
                     "cd_sq_sum": float("nan") if missed else 0.125 - iou / 10,
                     "cd_l2_mean": float("nan") if missed else 0.2,
                     "cd_sq_sum_floor": 0.0004,
-                    "f_score_010": 0.0 if missed else 0.4 + iou / 2,
-                    "f_score_005": 0.0 if missed else 0.3,
-                    "f_score_001": 0.0,
+                    "f_score_0_1": 0.0 if missed else 0.4 + iou / 2,
+                    "f_score_0_05": 0.0 if missed else 0.3,
+                    "f_score_0_01": 0.0,
                     "voxel_iou": 0.0 if missed else iou,
                     "box_iou": 0.0 if missed else 0.5,
+                    "aligned_f_score_0_1": 0.0 if missed else 0.6 + iou / 2,
+                    "aligned_cd_sq_sum": float("nan") if missed else 0.1 - iou / 10,
+                    "num_predicted": 2,
+                    "num_colliding": 2,
+                    "num_colliding_at": [2, 2, 2, 2, 0, 0, 0] if index == -1 else None,
                 }
             )
     return rows

@@ -9,6 +9,8 @@ import pytest
 
 from datagen.errors import DatasetError
 from datagen.report import write_report
+from datagen.shards import schemas
+from tests.report.conftest import score_rows, write_dataset
 
 VOID = {"meta", "img", "br", "line", "rect", "circle", "polygon", "polyline"}
 
@@ -99,6 +101,26 @@ def test_report_scores_means_count_missing_objects_as_zero(whole_workspace):
     assert objects[1][1][:3] == ["2", "1", "0.0050"] or objects[1][1][:3] == ["2", "1", "0.005"]
     assert objects[1][1][7] == "0.124"
     assert scenes[0][1][:3] == ["1", "0", "0.550"]
+
+
+def test_report_has_aligned_scores_collisions_and_what_is_hard(whole_report):
+    text = " ".join(whole_report.text)
+    assert "One alignment a scene" in text
+    assert "Col-S, %, by the depth that is let pass" in text
+    assert "mask, % of the picture" in text and "hidden by others" in text
+    assert "0.875" in text  # the model's aligned F @ 0.1: 0.6 + 0.55 / 2
+
+
+def test_report_of_scores_of_an_older_datagen_says_so(whole_workspace, tmp_path):
+    root = tmp_path / "older"
+    shutil.copytree(whole_workspace, root)
+    shutil.rmtree(root / "scores")
+    schema = schemas.SCORES
+    for name in [name for name in schema.names if name.startswith("aligned_")]:
+        schema = schema.remove(schema.get_field_index(name))
+    write_dataset(root, "scores", schema, score_rows())
+    text = " ".join(outline(write_report(root)).text)
+    assert "Run datagen evaluate --overwrite." in text
 
 
 def test_report_marks_best_of_each_split_only_where_methods_differ(whole_workspace):

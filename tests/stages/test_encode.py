@@ -1,6 +1,7 @@
 """What ``encode`` writes for a workspace whose scenes and cameras are known."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ from datagen.core.cameras import intrinsics_from_fov, look_at
 from datagen.errors import ConfigError, DatasetError, StageError
 from datagen.executors.local import LocalExecutor
 from datagen.models import SparseStructureEncoder, save_model
+from datagen.models.dinov2 import load_dinov2
 from datagen.shards import Folder, Identity, Output, open_dataset
 from datagen.shards.schemas import RENDERS
 from datagen.stages.encode import EncodeLatents, check_stored
 from datagen.stages.layouts import SampleLayouts
+from datagen.stages.plan import plan_stage
 from datagen.stages.scenes import SceneReader
 from datagen.stages.stage import RunOptions
 from datagen.voxels import (
@@ -23,6 +26,8 @@ from datagen.voxels import (
     view_centric_transform,
     voxelize_views,
 )
+from tests.published import dinov2_weights
+from tests.shards.tiny import png
 from tests.stages.shapes import write_assets
 
 NUM_VIEWS = 6
@@ -47,8 +52,8 @@ def root(tmp_path) -> Path:
     return tmp_path
 
 
-def write_renders(root: Path) -> None:
-    """Write views without pictures: encode asks for their cameras alone."""
+def write_renders(root: Path, **pictures: bytes) -> None:
+    """Write views, without pictures if none are given: encode asks for their cameras alone."""
     rows = []
     for layout_id in (0, 1):
         for index in range(NUM_VIEWS):
@@ -61,6 +66,7 @@ def write_renders(root: Path) -> None:
                     "kept": index != DROPPED,
                     "world_to_camera": look_at(eye, np.zeros(3)),
                     "intrinsics": intrinsics_from_fov(0.7, 64, 64),
+                    **pictures,
                 }
             )
     output = Output(
@@ -219,3 +225,48 @@ def test_verb_that_needs_what_was_not_stored_names_the_command(root):
     check_stored(latents, "latents", "train")
     with pytest.raises(DatasetError, match="--store latents,occupancy --overwrite"):
         check_stored(latents, "occupancy", "evaluate")
+
+
+def test_image_tokens_are_stored_a_file_a_kept_view_and_known_by_the_encoders_weights(
+    root, tmp_path
+):
+    pytest.importorskip("transformers")
+    weights = tmp_path / "dinov2.pth"
+    torch.save(dinov2_weights(), weights)
+    instance_map = np.zeros((20, 20), np.uint8)
+    instance_map[5:15, 5:15] = 1
+    shutil.rmtree(root / "renders")
+    write_renders(
+        root,
+        rgb=png(np.full((20, 20, 4), 200, np.uint8)),
+        instance_map=png(instance_map),
+    )
+    fields = {"store": "latents,image_tokens", "image_encoder": str(weights)}
+    dataset = run(root, **fields)
+    encoder = load_dinov2(str(weights), "cpu")
+    assert dataset.manifest["inputs"]["image_encoder"] == encoder.fingerprint()
+    assert "image_encoder" not in dataset.fields
+    rows = list(dataset)
+    names = {f"{row['layout_id']}_{row['view_index']}.npy" for row in rows}
+    assert names == {path.name for path in (root / "latents" / "image_tokens").iterdir()}
+    for row in rows:
+        tokens = np.load(
+            root / "latents" / "image_tokens" / f"{row['layout_id']}_{row['view_index']}.npy"
+        )
+        assert tokens.dtype == np.float16
+        shape = (row["num_instances"] + 1, encoder.num_tokens, encoder.channels)
+        assert tokens.shape == shape
+        # Instance 0 is all that is seen: its picture is the scene's.
+        np.testing.assert_array_equal(tokens[0], tokens[1])
+        assert (tokens[0] != tokens[2]).any()
+
+    stage = EncodeLatents(**fields)
+    planned = plan_stage(stage, Folder.at(root), num_workers=1, device="cpu", num_samples=1)
+    of_last = (root / "latents" / "image_tokens").glob("1_*.npy")
+    assert planned.bytes_per_unit > sum(path.stat().st_size for path in of_last)
+
+    tensors = dinov2_weights()
+    tensors["cls_token"][0, 0, 0] += 1
+    torch.save(tensors, weights)
+    with pytest.raises(DatasetError, match="other image_encoder"):
+        EncodeLatents(**fields).run(Folder.at(root), LocalExecutor("cpu"), RunOptions())

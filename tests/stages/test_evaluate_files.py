@@ -50,7 +50,7 @@ def test_turned_and_scaled_copy_is_aligned_to_the_floor(tmp_path, capsys):
     write(tmp_path / "pred" / "a.glb", *things(scale @ TURN))
     assert evaluate("--pred", "copy=pred", "--method", "scenegen", "--gt", "gt") == 0
     scene, *objects = rows("copy")
-    assert scene["align"] == "robust" and scene["f_score_01"] == 1.0
+    assert scene["align"] == "robust" and scene["f_score_0_1"] == 1.0
     assert scene["cd"] < 3 * scene["cd_floor"] and scene["box_iou"] > 0.95
     assert min(row["box_iou"] for row in objects) > 0.8
     assert "copy" in capsys.readouterr().out
@@ -74,8 +74,8 @@ def test_methods_stand_side_by_side_with_the_scores_that_their_damage_implies(tm
     assert [row["box_iou"] for row in objects] == pytest.approx([1.0] * 3)
     scene, *objects = rows("lost")
     assert (scene["num_missing"], scene["num_predicted"]) == (1, 2)
-    assert scene["precision_01"] == 1.0 and scene["recall_01"] == pytest.approx(2 / 3, abs=0.02)
-    assert [row["f_score_01"] for row in objects][2] == 0.0 and objects[2]["partner_index"] is None
+    assert scene["precision_0_1"] == 1.0 and scene["recall_0_1"] == pytest.approx(2 / 3, abs=0.02)
+    assert [row["f_score_0_1"] for row in objects][2] == 0.0 and objects[2]["partner_index"] is None
     assert scene["warnings"] == ["2 predicted and 3 true instances, matched by order"]
     scene, *objects = rows("moved")
     assert [row["num_colliding"] for row in objects] == [0, 1, 1]
@@ -86,13 +86,26 @@ def test_methods_stand_side_by_side_with_the_scores_that_their_damage_implies(tm
         lines = {(r["method"], r["test_set"], r["score"]): r for r in csv.DictReader(file)}
     assert float(lines["moved", "", "Col-O"]["mean"]) == pytest.approx(200 / 3)
     assert float(lines["moved", "", "Col-S"]["mean"]) == 100.0
+    assert float(lines["moved", "", "Col-S at 5 %"]["mean"]) == 100.0
+    assert float(lines["same", "", "Col-O at 0 %"]["mean"]) == 0.0
+    assert float(lines["same", "", "F-S floor"]["mean"]) == 100.0
     assert float(lines["same", "", "F-S"]["mean"]) == 100.0
     assert (
         float(lines["lost", "", "F-O"]["mean"]) < 200 / 3 < float(lines["same", "", "F-O"]["mean"])
     )
     assert lines["MIDI", "3D-FRONT", "F-S"]["published"] == "yes"
-    assert "| same | 2 | 0 |" in (folder / "summary.md").read_text()
+    summary = (folder / "summary.md").read_text()
+    assert "| same | 2 | 0 |" in summary
+    assert "| moved | 66.7 / 100.0 |" in summary
+    assert "2000 surface samples of each object" in summary
+    assert "F-scores at 0.1, 0.05, 0.01; seed 0" in summary
     assert r"\begin{tabular}" in (folder / "summary.tex").read_text()
+    page = (folder / "report.html").read_text()
+    assert page.count("after alignment, from above") == 6  # three methods, two scenes
+    assert page.index("<h3>same</h3>") < page.index("<h3>moved</h3>")
+    assert "2 predicted and 3 true instances" in page
+    assert "the truth has no rendered views" in page
+    assert "<td>moved</td>" in page and 'src="http' not in page
 
 
 def test_unordered_parts_are_matched_by_overlap_and_a_superfluous_one_counted(tmp_path):
@@ -118,6 +131,23 @@ def test_bad_scenes_are_reported_the_rest_scored_and_the_exit_code_tells(tmp_pat
     assert "| mine | 1 | 2 | 0 |" in shown
     assert "b.glb: begins with b'404 not " in shown and "c.glb: holds no triangle" in shown
     assert rows("mine")[0]["box_iou"] == 1.0
+
+
+def test_comparison_in_which_nothing_could_be_scored_has_a_page_that_says_why(tmp_path):
+    write(tmp_path / "gt" / "a.glb", *things())
+    (tmp_path / "pred").mkdir()
+    (tmp_path / "pred" / "a.glb").write_text("404 not found")
+    assert evaluate("--pred", "mine=pred", "--gt", "gt", "--align", "none") == 1
+    page = (tmp_path / "dataset" / "comparison" / "report.html").read_text()
+    assert "a.glb: begins with" in page and "Worst scenes" not in page
+
+
+def test_protocol_without_object_scores_says_so_on_the_page(tmp_path):
+    write(tmp_path / "gt" / "a.glb", *things())
+    write(tmp_path / "pred" / "a.glb", *things())
+    assert evaluate("--pred", "mine=pred", "--gt", "gt", "--protocol", "partcrafter") == 0
+    page = (tmp_path / "dataset" / "comparison" / "report.html").read_text()
+    assert "the protocol scores no single objects" in page
 
 
 def test_true_scene_without_prediction_is_told_by_the_exit_code(tmp_path, capsys):

@@ -1,4 +1,5 @@
 import json
+import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -130,7 +131,7 @@ def test_finished_training_keeps_the_best_model_and_no_state(root):
 
 
 @pytest.mark.ray
-def test_two_workers_train_what_one_does(root, tmp_path, monkeypatch):
+def test_two_workers_train_what_one_does(root, tmp_path, monkeypatch, caplog):
     """The processes are started by Ray, and build the tiny model from what they are given."""
     from datagen.executors.ray import RayExecutor
 
@@ -139,12 +140,15 @@ def test_two_workers_train_what_one_does(root, tmp_path, monkeypatch):
     other = tmp_path / "other"
     shutil.copytree(root, other, ignore=shutil.ignore_patterns("model"))
     executor = RayExecutor(2, device="cpu")
+    caplog.set_level(logging.INFO, "datagen")
+    shown = len(caplog.messages)
     try:
         TinyFlow(config=config).run(Folder.at(other), executor, RunOptions())
     finally:
         executor.close()
     assert losses(other) == pytest.approx(losses(root), rel=1e-5)
     assert "step 2 of 2" in (other / "model" / "logs" / "train-0.log").read_text()
+    assert [m for m in caplog.messages[shown:] if m.startswith("train: step 2 of 2")]
 
 
 class TinyFlow(TrainFlow):

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,7 +14,7 @@ import pytest
 
 from datagen.cli import main
 from datagen.shards import Folder
-from datagen.stages.verify_workspace import verify_path, verify_workspace
+from datagen.stages.verify_workspace import ROW_CHECKS, verify_path, verify_workspace
 from tests.shards.tiny import make_workspace
 
 
@@ -344,3 +345,18 @@ def test_one_dataset_is_checked_beside_what_it_refers_to(workspace):
     result = verify_path(Folder.at(workspace / "renders"))
     assert [check.name for check in result.checks] == ["renders"]
     assert any("layouts has no such layout" in finding.problem for finding in result.findings)
+
+
+@pytest.mark.parametrize("stores_tokens", [True, False])
+def test_view_without_its_file_of_image_tokens_is_named_where_they_are_stored(stores_tokens):
+    references = SimpleNamespace(
+        kept_views=None,
+        num_placements=None,
+        stores_tokens=stores_tokens,
+        has_file=lambda folder, path: (folder, path) == ("latents", "image_tokens/3_1.npy"),
+    )
+    rows = [{"layout_id": 3, "view_index": view, "num_instances": 2} for view in (1, 2)]
+    _, check = ROW_CHECKS["latents"]
+    found = [problem for row in rows for problem in check(row, references)]
+    missing = ["layout 3, view 2: latents/image_tokens/3_2.npy is missing"]
+    assert found == (missing if stores_tokens else [])

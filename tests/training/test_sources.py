@@ -4,8 +4,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from datagen.errors import DatasetError
-from datagen.shards import Folder, open_dataset
-from datagen.training.sources import ROWS_PER_BLOCK, open_source, read_columns
+from datagen.shards import Dataset, Folder, open_dataset
+from datagen.training.sources import open_source, read_layout_ids
 from tests.training.scenes import source_of, write_scenes
 
 
@@ -21,10 +21,28 @@ def keys(views) -> list[tuple[int, int]]:
 def test_blocks_cover_all_views_in_order_and_never_cross_a_shard(scenes):
     source = source_of(scenes)
     found = [source.read_block(block) for block in range(source.block[-1] + 1)]
-    assert [len(views) for views in found] == [32, 13, 3, 1]
+    assert [len(views) for views in found] == [45, 3, 1]
     assert [index for views in found for index in views] == list(range(len(source)))
     expected = [(i, v + 1) for i, count in {0: 25, 1: 20, 2: 3, 5: 1}.items() for v in range(count)]
     assert [key for views in found for key in keys(views)] == expected
+
+
+def test_long_scenes_are_cut_from_their_first_rows_so_no_row_group_is_read_twice(
+    tmp_path, monkeypatch
+):
+    from datagen.training import sources
+
+    read = []
+    real = sources._read_group
+    write_scenes(tmp_path, {0: 70, 1: 40, 2: 5})
+    monkeypatch.setattr(sources, "_read_group", lambda *args: read.append(args) or real(*args))
+    source = source_of(tmp_path)
+    read.clear()
+    found = [keys(source.read_block(block)) for block in range(source.block[-1] + 1)]
+    assert [len(views) for views in found] == [32, 32, 38, 8, 5]
+    assert found[2][0] == (0, 65) and found[2][-1] == (1, 32) and found[3][0] == (1, 33)
+    groups = [(args[1], args[3]) for args in read if args[0].folder == source.latents.folder]
+    assert len(groups) == len(set(groups)) == 5 + 3 + 1
 
 
 def test_view_is_joined_with_its_own_render(scenes):
@@ -40,7 +58,7 @@ def test_view_is_joined_with_its_own_render(scenes):
 def test_renders_cut_into_other_shards_join_all_the_same(tmp_path, scenes):
     write_scenes(tmp_path, {0: 25, 1: 20, 2: 3, 5: 1}, scenes_per_shard=1)
     source = open_source(open_dataset(scenes / "latents"), open_dataset(tmp_path / "renders"))
-    assert keys(source.read_block(0))[-1] == (1, 7)
+    assert keys(source.read_block(0))[-1] == (1, 20)
 
 
 def test_renders_are_read_only_where_the_views_may_be(scenes, monkeypatch):
@@ -75,7 +93,7 @@ def test_order_of_samples_does_not_depend_on_row_groups(tmp_path, scenes):
         pq.write_table(pq.read_table(path), path, row_group_size=5)
     cut = source_of(tmp_path)
     assert np.array_equal(cut.block, whole.block)
-    assert keys(cut.read_block(1)) == keys(whole.read_block(1))
+    assert keys(cut.read_block(0)) == keys(whole.read_block(0))
 
 
 def test_source_is_read_through_a_filesystem_by_url(scenes):
@@ -83,7 +101,7 @@ def test_source_is_read_through_a_filesystem_by_url(scenes):
         open_dataset(Folder(f"file://{scenes}") / name) for name in ("latents", "renders")
     )
     assert not latents.folder.is_local
-    assert len(open_source(latents, renders).read_block(0)) == ROWS_PER_BLOCK
+    assert len(open_source(latents, renders).read_block(0)) == 45
 
 
 def test_latents_of_other_renders_are_refused(tmp_path, scenes):
@@ -145,10 +163,20 @@ def test_column_that_was_not_stored_is_named(tmp_path):
         source_of(tmp_path).read_block(0)
 
 
-def test_only_columns_asked_for_are_read(scenes):
-    dataset = open_dataset(scenes / "renders")
-    [layouts] = read_columns(dataset, "shard-00000.parquet", ["layout_id"])
-    assert layouts == [0] * 26 + [1] * 21
+def test_index_is_read_from_footers_where_row_groups_hold_one_scene(scenes, tmp_path, monkeypatch):
+    from datagen.training import sources
+
+    renders = open_dataset(scenes / "renders")
+    path = tmp_path / "shard-00000.parquet"
+    pq.write_table(pq.read_table(scenes / "renders" / path.name), path, row_group_size=20)
+    read = []
+    real = sources._read_group
+    monkeypatch.setattr(sources, "_read_group", lambda *args: read.append(args[3]) or real(*args))
+    expected = [0] * 26 + [1] * 21
+    assert read_layout_ids(renders, path.name).tolist() == expected and read == []
+    cut = Dataset(Folder.at(tmp_path), renders.manifest)
+    assert read_layout_ids(cut, path.name).tolist() == expected
+    assert read == [1]  # rows 20 to 39: the second scene begins with row 26
 
 
 def test_statistics_look_at_views_spread_over_all_shards(tmp_path):

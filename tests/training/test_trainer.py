@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import itertools
 import json
 import os
@@ -392,3 +393,16 @@ def test_frozen_image_encoder_conditions_a_training_and_stays_as_it_is(
     with pytest.raises(ConfigError, match="channels, and --model iscene-L takes 5"):
         monkeypatch.setitem(MODEL_ARGS["iscene-L"]["flow"], "cond_channels", 5)
         train_flow(loader, [], TrainConfig(**fields), folder, image_encoder=encoder)
+
+
+@pytest.mark.slow
+def test_compiled_blocks_train_as_plain_ones(tmp_path, scenes):
+    """Needs a C++ compiler, as torch.compile does on a CPU."""
+    plain = dataclasses.replace(CONFIG, max_steps=3, precision="float32")
+    train(tmp_path / "plain", scenes, plain)
+    train(tmp_path / "compiled", scenes, dataclasses.replace(plain, compile_blocks=True))
+    first, second = (
+        [record["loss"] for record in read_log(tmp_path / name) if "loss" in record]
+        for name in ("plain", "compiled")
+    )
+    assert second == pytest.approx(first, rel=1e-4)

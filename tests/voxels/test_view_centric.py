@@ -54,6 +54,15 @@ def test_scene_is_normalised_after_the_turn():
     np.testing.assert_allclose(np.ptp(turned, axis=0), [1 - 2e-6, 1 - 2e-6, 0], atol=1e-12)
 
 
+def test_world_frame_is_the_same_for_every_camera_and_only_moves_and_scales():
+    frames = [
+        view_centric_transform(look_at(place, [1.0, -1.0, 0.5]), BOX, frame="world")
+        for place in ([1.0, -9.0, 4.0], [9.0, -1.0, 3.0])
+    ]
+    np.testing.assert_array_equal(*frames)
+    np.testing.assert_allclose(frames[0][:3, :3], SCALE * np.eye(3), atol=1e-12)
+
+
 def test_camera_frame_has_right_forward_and_up_of_the_image():
     world_to_camera = look_at([1.0, -5.0, 4.5], [1.0, -1.0, 0.5])  # 45° down
     rotation = view_centric_transform(world_to_camera, BOX, frame="camera")[:3, :3]

@@ -1,0 +1,131 @@
+"""Scores against what makes a scene hard: small masks, hidden objects, many objects."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from datagen.core.frames import Floats
+from datagen.evaluation.summary import Collisions
+from datagen.report.charts import Dots, line_chart, scatter
+from datagen.report.markup import figure, grid, paragraph
+from datagen.report.workspace import Workspace
+from datagen.sampling.previews import instance_color
+from datagen.shards import Row
+from datagen.stages.truth import Seen, seen_instances
+
+
+@dataclass(frozen=True)
+class ScoredObject:
+    """One true object's score in [0, 1], and what the picture shows of it if there is one."""
+
+    method: str
+    score: float
+    seen: Seen | None
+
+
+@dataclass(frozen=True)
+class ScoredScene:
+    """One scene's score in [0, 1]."""
+
+    method: str
+    score: float
+    num_objects: int
+
+
+def score_charts(objects: Sequence[ScoredObject], scenes: Sequence[ScoredScene], score: str) -> str:
+    """Return charts of a score, named in words, by mask area, by occlusion, by number of objects.
+
+    What cannot be drawn, for want of pictures or of scores of objects, is said instead.
+    """
+    charts = []
+    known = [(thing, thing.seen) for thing in objects if thing.seen is not None]
+    note = ""
+    if known:
+        area = [(t.method, 100 * seen.mask_share, t.score) for t, seen in known]
+        hidden = [(t.method, 100 * (1 - seen.visible_share), t.score) for t, seen in known]
+        charts.append(_chart(area, "objects: mask, % of the picture, logarithmic", log_x=True))
+        charts.append(_chart(hidden, "objects: hidden by others, %"))
+    elif objects:
+        note = (
+            "Not drawn against mask area and occlusion: the truth has no rendered views "
+            "(a workspace with renders/ has them)."
+        )
+    else:
+        note = "Not drawn against mask area and occlusion: the protocol scores no single objects."
+    by_number = [(scene.method, scene.num_objects, scene.score) for scene in scenes]
+    charts.append(_chart(by_number, "scenes: number of objects"))
+    text = paragraph(f"Upwards: {score}, from 0 to 1. A dot an object or a scene; lines: means.")
+    shown = text + grid([figure(chart, "") for chart in charts if chart], 360)
+    return shown + (paragraph(note, "note") if note else "")
+
+
+def workspace_score_charts(
+    workspace: Workspace, objects: Sequence[Sequence[Row]], scenes: Sequence[Sequence[Row]]
+) -> str:
+    """Return the charts of a workspace's own scores, in the frame of the view.
+
+    Args:
+        workspace: its renders say what is seen.
+        objects: rows of ``scores``, in any groups.
+        scenes: the same of whole scenes.
+    """
+    renders = workspace.dataset("renders")
+    seen: dict[tuple[int, int], list[Seen] | None] = {}
+    things = []
+    for row in (row for rows in objects for row in rows):
+        view = row["layout_id"], row["view_index"]
+        if view not in seen:
+            seen[view] = None if renders is None else seen_instances(renders, *view)
+        of_view = seen[view]
+        shown = None if of_view is None else of_view[row["placement_index"]]
+        things.append(ScoredObject(row["method"], row["f_score_0_1"], shown))
+    counts = Counter(
+        (row["layout_id"], row["view_index"], row["method"]) for rows in objects for row in rows
+    )
+    wholes = [
+        ScoredScene(
+            row["method"],
+            row["f_score_0_1"],
+            counts[row["layout_id"], row["view_index"], row["method"]],
+        )
+        for rows in scenes
+        for row in rows
+    ]
+    return score_charts(things, wholes, "F-score at 0.1, not aligned")
+
+
+def collision_chart(curves: Mapping[str, Sequence[Collisions]]) -> str:
+    """Return Col-O and Col-S over the tolerance, a line a method; "" without any."""
+    known = {method: curve for method, curve in curves.items() if curve}
+    if not known:
+        return ""
+    charts = []
+    for title, name in (("Col-O", "col_o"), ("Col-S", "col_s")):
+        series = [
+            (
+                method,
+                f"stroke: {_css(index)}; stroke-width: 2",
+                np.array([100 * at.tolerance for at in curve]),
+                np.array([100 * getattr(at, name) for at in curve]),
+            )
+            for index, (method, curve) in enumerate(known.items())
+        ]
+        label = f"{title}, %, by the depth that is let pass, % of the scene's extent"
+        charts.append(figure(line_chart(series, label, bounds=(0.0, 100.0)), ""))
+    return grid(charts, 420)
+
+
+def _chart(points: Sequence[tuple[str, float, float]], label: str, *, log_x: bool = False) -> str:
+    """Return a scatter of (method, x, y), a colour a method."""
+    methods = dict.fromkeys(method for method, _, _ in points)
+    series: list[Dots] = []
+    for index, method in enumerate(methods):
+        own: Floats = np.array([point[1:] for point in points if point[0] == method], np.float64)
+        series.append((method, _css(index), own[:, 0], own[:, 1]))
+    return scatter(series, label, log_x=log_x)
+
+
+def _css(index: int) -> str:
+    return "rgb({}, {}, {})".format(*instance_color(index))

@@ -1,0 +1,96 @@
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from datagen.evaluation.summary import Collisions
+from datagen.report.charts import scatter
+from datagen.report.score_charts import ScoredObject, ScoredScene, collision_chart, score_charts
+from datagen.shards import open_dataset
+from datagen.stages.truth import Seen, WorkspaceTruth, open_truth, seen_instances
+from tests.evaluation.readers.files import box, write
+
+SCENES = [ScoredScene("ours", 0.5, 3), ScoredScene("ours", 0.7, 3), ScoredScene("ours", 0.2, 8)]
+
+
+def dots(svg):
+    circles = ElementTree.fromstring(svg).iter("circle")
+    return [(float(dot.get("cx")), float(dot.get("cy"))) for dot in circles]
+
+
+def line(svg):
+    [found] = ElementTree.fromstring(svg).iter("polyline")
+    return np.array([p.split(",") for p in found.get("points").split()], float)
+
+
+def test_scatter_draws_each_point_and_the_means_where_x_repeats():
+    x, y = np.array([3.0, 3, 8]), np.array([0.5, 0.7, 0.2])
+    svg = scatter([("ours", "red", x, y)], "objects")
+    assert len(dots(svg)) == 3 and "n = 3" in svg
+    means = line(svg)
+    assert len(means) == 2
+    assert means[0] == pytest.approx(np.mean(dots(svg)[:2], axis=0), abs=0.1)
+    assert means[1, 1] > means[0, 1]  # a lower score is lower on the page
+
+
+def test_logarithmic_scatter_puts_powers_of_ten_equally_far_apart_and_leaves_zero_out():
+    x, y = np.array([0.0, 0.1, 1, 10]), np.full(4, 0.5)
+    places = np.array(dots(scatter([("ours", "red", x, y)], "mask", log_x=True)))
+    assert len(places) == 3
+    np.testing.assert_allclose(np.diff(places[:, 0])[0], np.diff(places[:, 0])[1], atol=0.11)
+
+
+def test_many_points_have_a_line_of_eight_means():
+    x = np.linspace(0, 1, 100)
+    assert len(line(scatter([("ours", "red", x, x)], "x"))) == 8
+
+
+def test_scatter_of_nothing_is_nothing():
+    assert scatter([("ours", "red", np.zeros(0), np.zeros(0))], "x") == ""
+
+
+def test_scores_are_drawn_against_mask_hiding_and_number_of_objects():
+    objects = [ScoredObject("ours", 0.4, Seen(0.02, 0.5)), ScoredObject("ours", 0.9, Seen(0.2, 1))]
+    html = score_charts(objects, SCENES, "F")
+    labels = re.findall(r'aria-label="([^"]*)"', html)
+    assert [re.split(r"[,:]", label)[:2] for label in labels] == [
+        ["objects", " mask"],
+        ["objects", " hidden by others"],
+        ["scenes", " number of objects"],
+    ]
+    assert "Not drawn" not in html
+
+
+@pytest.mark.parametrize(
+    ("objects", "words"),
+    [
+        ([ScoredObject("ours", 0.4, None)], "the truth has no rendered views"),
+        ([], "the protocol scores no single objects"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said(objects, words):
+    html = score_charts(objects, SCENES, "F")
+    assert html.count("<svg") == 1 and words in html
+
+
+def test_what_a_view_shows_of_each_instance_is_read_from_its_pixels(whole_workspace):
+    renders = open_dataset(whole_workspace / "renders")
+    table, *_, carried = seen_instances(renders, 1, 5)
+    assert table == Seen(900 / 96**2, 0.9)
+    assert carried == Seen(150 / 96**2, 150 / 160)
+    assert seen_instances(renders, 1, 99) is None
+    truth = WorkspaceTruth(whole_workspace)
+    assert truth.seen("1_5") == seen_instances(renders, 1, 5)
+
+
+def test_truth_in_files_shows_nothing(tmp_path):
+    write(tmp_path / "a.glb", box(0.1))
+    assert open_truth(tmp_path, "auto").seen("a") is None
+
+
+def test_collision_rates_fall_over_the_tolerance_in_a_chart_a_rate():
+    curve = [Collisions(0.0, 0.5, 1.0), Collisions(0.01, 0.25, 0.5), Collisions(0.05, 0.0, 0.0)]
+    html = collision_chart({"ours": curve, "none": []})
+    assert html.count("<svg") == 2 and html.count("<polyline") == 2
+    assert collision_chart({"none": []}) == ""
