@@ -13,7 +13,8 @@ from datagen.training import TrainConfig
 
 RECIPE = Recipe(
     assets=PrepareAssets(),
-    layouts=SampleLayouts(num_layouts=24),
+    # At 128 pixels a picture, the small network hardly sees the objects of a scene of twelve.
+    layouts=SampleLayouts(num_layouts=24, max_objects=6),
     render=RenderViews(num_views=11, resolution_px=256),
     encode=EncodeLatents(),
     train=TrainFlow(config=TrainConfig(max_steps=1200), val_fraction=0.15),

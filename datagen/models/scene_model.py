@@ -11,15 +11,11 @@ from datagen.errors import ConfigError
 from datagen.models.dinov2 import DinoV2
 from datagen.models.image_encoder import ImageEncoder
 from datagen.models.scene_context_flow import SparseStructureSceneContextFlowModel
-from datagen.models.sparse_structure_flow import unpatchify
 
 ModelSize = Literal["small", "iscene-L"]
 
-GridShape = tuple[int, int]
-"""Channels and resolution of a latent grid."""
-
-HEAD_CHANNELS = 32
-"""What a head of ImageToMean takes of each image token."""
+TOKEN_FEATURES = 16
+"""What ImageToMean takes of each image token."""
 
 LATENT = {"resolution": 16, "in_channels": 8, "out_channels": 8}
 
@@ -37,8 +33,8 @@ MODEL_ARGS: dict[ModelSize, dict[str, Any]] = {
             "data_std": 0.2,
             "scene_context_attn_num": 2,
         },
-        "image_encoder": {"size_px": 128, "channels": 192, "num_blocks": 2, "num_heads": 3},
-        "mean_heads": 16,
+        "image_encoder": {"size_px": 128, "channels": 192, "num_blocks": 1, "num_heads": 3},
+        "mean_rank": 256,
     },
     "iscene-L": {
         "flow": {
@@ -62,36 +58,27 @@ only close to t = 1, and hardly a step would learn to look at the images. Hence 
 
 
 class ImageToMean(nn.Module):
-    """The latent that an image suggests at first sight: attention that does not look.
+    """The latent that an image suggests at first sight: one low-rank linear map of its tokens.
 
     What a silhouette says of a thing's place is almost linear, and a transformer takes thousands
-    of steps to find it. Here the mix of image tokens that a patch of the grid takes is a weight of
-    each head, and what a patch makes of its mix is shared by all. Zero tokens (no condition) give
-    zero.
-
-    Shape suffixes: B batch, G grids of one sample, T image tokens, L patches, H heads, C channels.
+    of steps to find it. Zero tokens (no condition) give zero.
     """
 
     def __init__(
-        self, num_tokens: int, cond_channels: int, heads: int, patch_size: int, grid: GridShape
+        self, num_tokens: int, channels: int, rank: int, out_shape: tuple[int, ...]
     ) -> None:
         super().__init__()
-        out_channels, resolution = grid
-        self.heads, self.patch_size, self.side = heads, patch_size, resolution // patch_size
-        self.narrow = nn.Linear(cond_channels, heads * HEAD_CHANNELS, bias=False)
-        mix = torch.randn(heads, self.side**3, num_tokens) / math.sqrt(num_tokens)
-        self.mix_HLT = nn.Parameter(mix)
-        self.spread = nn.Linear(heads * HEAD_CHANNELS, out_channels * patch_size**3, bias=False)
+        self.out_shape = out_shape
+        self.narrow = nn.Linear(channels, TOKEN_FEATURES, bias=False)
+        self.mix = nn.Linear(num_tokens * TOKEN_FEATURES, rank, bias=False)
+        self.spread = nn.Linear(rank, math.prod(out_shape), bias=False)
         nn.init.zeros_(self.spread.weight)
 
-    def forward(self, tokens_BGTC: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor) -> Tensor:
         """Map tokens (B, G, T, C) to grids (B, G, 8, R, R, R)."""
-        B, G = tokens_BGTC.shape[:2]
-        narrow = self.narrow(tokens_BGTC).unflatten(-1, (self.heads, -1))
-        mixed = torch.einsum("hlt,bgthc->bglhc", self.mix_HLT.to(narrow.dtype), narrow)
-        patches = self.spread(mixed.flatten(3))
-        grids = unpatchify(patches.flatten(0, 1), self.patch_size, self.side)
-        return grids.reshape(B, G, *grids.shape[1:])
+        mixed = self.mix(self.narrow(tokens).flatten(2))
+        grids: Tensor = self.spread(mixed).unflatten(-1, self.out_shape)
+        return grids
 
 
 class SceneModel(nn.Module):
@@ -106,7 +93,7 @@ class SceneModel(nn.Module):
         self,
         flow: dict[str, Any],
         image_encoder: dict[str, Any] | str,
-        mean_heads: int | None = None,
+        mean_rank: int | None = None,
         local_slot: bool = False,
     ) -> None:
         """Build the parts.
@@ -115,7 +102,7 @@ class SceneModel(nn.Module):
             flow: arguments of the flow model.
             image_encoder: arguments of one that is trained along; or the name of a frozen one,
                 which whoever loads the model puts into ``image_encoder``.
-            mean_heads: adds an ImageToMean about which the flow is run.
+            mean_rank: adds an ImageToMean about which the flow is run.
             local_slot: every instance also has a slot of its own frame (I-Scene's "global local"):
                 the stack is [scene, N instances, N instances in crops of their own].
         """
@@ -127,15 +114,11 @@ class SceneModel(nn.Module):
         if not isinstance(image_encoder, str):
             self.image_encoder = ImageEncoder(**image_encoder)
         self.image_to_mean: ImageToMean | None = None
-        if mean_heads is not None:
+        if mean_rank is not None:
             assert isinstance(self.image_encoder, ImageEncoder) and isinstance(image_encoder, dict)
-            self.image_to_mean = ImageToMean(
-                self.image_encoder.num_tokens,
-                image_encoder["channels"],
-                mean_heads,
-                flow["patch_size"],
-                (flow["out_channels"], flow["resolution"]),
-            )
+            grid = (flow["out_channels"], *[flow["resolution"]] * 3)
+            tokens = self.image_encoder.num_tokens
+            self.image_to_mean = ImageToMean(tokens, image_encoder["channels"], mean_rank, grid)
         self.latent_mean: Tensor
         self.latent_std: Tensor
         shape = (flow["in_channels"], 1, 1, 1)
