@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -84,14 +84,14 @@ def test_folder_that_cannot_be_written_ends_the_run_and_the_rerun_completes(
 ):
     written = []
 
-    def full(path: Path, data: bytes, write=storage.write_atomically) -> None:
+    def full(path: Path, pieces: Iterable[bytes], write=storage.write_pieces) -> None:
         written.append(path)
         if len(written) == 5:
             raise OSError(number, os.strerror(number), str(path))
-        write(path, data)
+        write(path, pieces)
 
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "write_atomically", full)
+        patch.setattr(storage, "write_pieces", full)
         with pytest.raises(StageError, match=r"cannot write.*goes on where it stopped"):
             Toy().run(Folder.at(tmp_path), LocalExecutor(), RunOptions())
     Toy().run(Folder.at(tmp_path), LocalExecutor(), RunOptions())

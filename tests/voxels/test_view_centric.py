@@ -125,8 +125,8 @@ def test_scene_without_extent_is_refused(vertices):
 
 def test_unknown_frame_and_rolled_camera_are_refused():
     camera = look_at([0.0, -5.0, 1.0], np.zeros(3))
-    with pytest.raises(ConfigError, match="'world'"):
-        view_centric_transform(camera, BOX, frame="world")
+    with pytest.raises(ConfigError, match="'sideways'"):
+        view_centric_transform(camera, BOX, frame="sideways")
     on_its_side = camera.copy()
     on_its_side[:3, :3] = [[0, 0, 1], [1, 0, 0], [0, 1, 0]]
     with pytest.raises(ConfigError, match="without roll"):
