@@ -11,11 +11,15 @@ from datagen.errors import ConfigError
 from datagen.models.dinov2 import DinoV2
 from datagen.models.image_encoder import ImageEncoder
 from datagen.models.scene_context_flow import SparseStructureSceneContextFlowModel
+from datagen.models.sparse_structure_flow import unpatchify
 
 ModelSize = Literal["small", "iscene-L"]
 
+HEAD_CHANNELS = 32
+"""What a head of PatchMean takes of each image token."""
+
 TOKEN_FEATURES = 16
-"""What ImageToMean takes of each image token."""
+"""What LowRankMean takes of each image token."""
 
 LATENT = {"resolution": 16, "in_channels": 8, "out_channels": 8}
 
@@ -33,7 +37,8 @@ MODEL_ARGS: dict[ModelSize, dict[str, Any]] = {
             "data_std": 0.2,
             "scene_context_attn_num": 2,
         },
-        "image_encoder": {"size_px": 128, "channels": 192, "num_blocks": 1, "num_heads": 3},
+        "image_encoder": {"size_px": 128, "channels": 192, "num_blocks": 2, "num_heads": 3},
+        "mean_heads": 16,
         "mean_rank": 256,
     },
     "iscene-L": {
@@ -57,15 +62,52 @@ only close to t = 1, and hardly a step would learn to look at the images. Hence 
 """
 
 
-class ImageToMean(nn.Module):
-    """The latent that an image suggests at first sight: one low-rank linear map of its tokens.
+class PatchMean(nn.Module):
+    """The latent that an image suggests at first sight: attention that does not look.
 
     What a silhouette says of a thing's place is almost linear, and a transformer takes thousands
-    of steps to find it. Zero tokens (no condition) give zero.
+    of steps to find it. Here the mix of image tokens that a patch of the grid takes is a weight of
+    each head, and what a patch makes of its mix is shared by all. Zero tokens (no condition) give
+    zero.
+
+    Shape suffixes: B batch, G grids of one sample, T image tokens, L patches, H heads, C channels.
     """
 
     def __init__(
-        self, num_tokens: int, channels: int, rank: int, out_shape: tuple[int, ...]
+        self,
+        num_tokens: int,
+        channels: int,
+        heads: int,
+        patch_size: int,
+        out_shape: tuple[int, int, int, int],
+    ) -> None:
+        super().__init__()
+        self.heads, self.patch_size, self.side = heads, patch_size, out_shape[1] // patch_size
+        self.narrow = nn.Linear(channels, heads * HEAD_CHANNELS, bias=False)
+        mix = torch.randn(heads, self.side**3, num_tokens) / math.sqrt(num_tokens)
+        self.mix_HLT = nn.Parameter(mix)
+        self.spread = nn.Linear(heads * HEAD_CHANNELS, out_shape[0] * patch_size**3, bias=False)
+        nn.init.zeros_(self.spread.weight)
+
+    def forward(self, tokens_BGTC: Tensor) -> Tensor:
+        """Map tokens (B, G, T, C) to grids (B, G, 8, R, R, R)."""
+        B, G = tokens_BGTC.shape[:2]
+        narrow = self.narrow(tokens_BGTC).unflatten(-1, (self.heads, -1))
+        mixed = torch.einsum("hlt,bgthc->bglhc", self.mix_HLT.to(narrow.dtype), narrow)
+        patches = self.spread(mixed.flatten(3))
+        grids = unpatchify(patches.flatten(0, 1), self.patch_size, self.side)
+        return grids.reshape(B, G, *grids.shape[1:])
+
+
+class LowRankMean(nn.Module):
+    """What PatchMean leaves over, for the scenes at hand: a low-rank linear map of all tokens.
+
+    It learns a few hundred views by heart in minutes and says nothing of others, so pretrained
+    weights leave it out, and a training that starts from them begins with zeros.
+    """
+
+    def __init__(
+        self, num_tokens: int, channels: int, rank: int, out_shape: tuple[int, int, int, int]
     ) -> None:
         super().__init__()
         self.out_shape = out_shape
@@ -93,6 +135,7 @@ class SceneModel(nn.Module):
         self,
         flow: dict[str, Any],
         image_encoder: dict[str, Any] | str,
+        mean_heads: int | None = None,
         mean_rank: int | None = None,
         local_slot: bool = False,
     ) -> None:
@@ -102,7 +145,8 @@ class SceneModel(nn.Module):
             flow: arguments of the flow model.
             image_encoder: arguments of one that is trained along; or the name of a frozen one,
                 which whoever loads the model puts into ``image_encoder``.
-            mean_rank: adds an ImageToMean about which the flow is run.
+            mean_heads: adds a PatchMean about which the flow is run.
+            mean_rank: adds a LowRankMean to that.
             local_slot: every instance also has a slot of its own frame (I-Scene's "global local"):
                 the stack is [scene, N instances, N instances in crops of their own].
         """
@@ -113,12 +157,15 @@ class SceneModel(nn.Module):
         self.image_encoder_name = image_encoder if isinstance(image_encoder, str) else None
         if not isinstance(image_encoder, str):
             self.image_encoder = ImageEncoder(**image_encoder)
-        self.image_to_mean: ImageToMean | None = None
-        if mean_rank is not None:
+        self.image_to_mean: PatchMean | None = None
+        self.low_rank_mean: LowRankMean | None = None
+        if mean_heads is not None:
             assert isinstance(self.image_encoder, ImageEncoder) and isinstance(image_encoder, dict)
+            tokens = (self.image_encoder.num_tokens, image_encoder["channels"])
             grid = (flow["out_channels"], *[flow["resolution"]] * 3)
-            tokens = self.image_encoder.num_tokens
-            self.image_to_mean = ImageToMean(tokens, image_encoder["channels"], mean_rank, grid)
+            self.image_to_mean = PatchMean(*tokens, mean_heads, flow["patch_size"], grid)
+            if mean_rank is not None:
+                self.low_rank_mean = LowRankMean(*tokens, mean_rank, grid)
         self.latent_mean: Tensor
         self.latent_std: Tensor
         shape = (flow["in_channels"], 1, 1, 1)
@@ -151,6 +198,8 @@ class SceneModel(nn.Module):
         # With μ the mean that the images suggest, r_0 = x_0 - μ has a flow of its own:
         # r_t = (1 - t)·r_0 + t·ε = x_t - (1 - t)·μ, with the velocity ε - r_0 = v + μ.
         mean: Tensor = self.image_to_mean(cond)
+        if self.low_rank_mean is not None:
+            mean = mean + self.low_rank_mean(cond)
         t = (t_times_1000 / 1000).reshape(-1, 1, 1, 1, 1, 1)
         residual = x - (1 - t) * mean
         return self._flow_velocity(residual, t_times_1000, cond) - mean

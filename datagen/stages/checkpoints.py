@@ -16,10 +16,14 @@ from datagen.models.denormals import denormals_flushed
 
 logger = logging.getLogger(__name__)
 
-Role = Literal["encoder", "decoder"]
+Role = Literal["encoder", "decoder", "model"]
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "models" / "weights"
-EMBEDDED_NAMES: dict[Role, str] = {"encoder": "small_ss_enc", "decoder": "small_ss_dec"}
+EMBEDDED_NAMES: dict[Role, str] = {
+    "encoder": "small_ss_enc",
+    "decoder": "small_ss_dec",
+    "model": "small_scene_model",
+}
 
 
 def resolve_checkpoint(name: str, role: Role) -> str:

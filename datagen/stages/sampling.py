@@ -46,6 +46,7 @@ from datagen.shards import Dataset, Identity, Row
 from datagen.stages.checkpoints import (
     checkpoint_fingerprint,
     load_autoencoder,
+    resolve_checkpoint,
     torch_device,
     torch_threads,
     weights_sha256,
@@ -88,8 +89,8 @@ class SamplingStage(Stage):
     uses_gpu: ClassVar[bool] = True
 
     model: str | None = None
-    """A published model instead of the workspace's: NAME of NAME.json and NAME.safetensors (ours,
-    or TRELLIS's flow), or I-Scene's package; a path or a hub id."""
+    """A model instead of the workspace's: ``small``, the embedded one; NAME of NAME.json and
+    NAME.safetensors (ours, or TRELLIS's flow), or I-Scene's package; a path or a hub id."""
     image_encoder: str | None = None
     """Its frozen encoder: dinov2_vitl14_reg, a folder, a hub id or torch.hub's .pth file. Default:
     the one that belongs to the model."""
@@ -154,7 +155,7 @@ class SamplingStage(Stage):
         return named
 
     def _model_fingerprint(self, model: str) -> str:
-        files = find_scene_model(model)
+        files = find_scene_model(resolve_checkpoint(model, "model"))
         if files.kind != "trained" and self.decoder == "small":
             raise ConfigError(
                 f"--decoder small: {model} samples TRELLIS's latents, which another decoder reads. "
@@ -174,7 +175,11 @@ class SamplingStage(Stage):
         model = (
             read_scene_model(inputs["model"], device)
             if self.model is None
-            else load_scene_model(self.model, device=device, image_encoder=self.image_encoder)
+            else load_scene_model(
+                resolve_checkpoint(self.model, "model"),
+                device=device,
+                image_encoder=self.image_encoder,
+            )
         )
         decoder = load_autoencoder(self.decoder, "decoder", device)
         second = load_second_stage(self._second_stage(), device)

@@ -20,6 +20,7 @@ from datagen.models.structured_latent_model import SLAT_ARGS
 from datagen.shards import Dataset, Folder, Identity, Output, open_dataset
 from datagen.stages.checkpoints import (
     load_autoencoder,
+    resolve_checkpoint,
     torch_device,
     torch_threads,
 )
@@ -73,8 +74,9 @@ class TrainFlow(Stage):
     loader_workers: int = field(default=0, metadata={"identity": False})
     """Processes that read and decode samples ahead; 0: none, as suits data that the cache holds."""
     init: str | None = field(default=None, metadata={"identity": False})
-    """Weights to start from: NAME of NAME.json and NAME.safetensors (a trained model's, TRELLIS's
-    flow model's; a path or a hub id), a .pt file, or I-Scene's package. Known by their content."""
+    """Weights to start from: ``small``, the embedded ones; NAME of NAME.json and NAME.safetensors
+    (a trained model's, TRELLIS's flow model's; a path or a hub id), a .pt file, or I-Scene's
+    package. Known by their content."""
     decoder: str | None = field(default=None, metadata={"identity": False})
     """Shows sampled scenes while training. Default: the small one, if the latents are its own."""
     cache_gib: float = field(default=2.0, metadata={"identity": False})
@@ -94,12 +96,17 @@ class TrainFlow(Stage):
                 f"{len(self.also)} in --also. Expected one for each of them, this one first."
             )
 
+    @property
+    def first_weights(self) -> str | None:
+        """Path or hub id of the weights to start from."""
+        return None if self.init is None else resolve_checkpoint(self.init, "model")
+
     def identity(self, inputs: Inputs) -> Identity:
         """The workspaces mixed in are known by their latents, first weights by their bytes."""
         identity = super().identity(inputs)
         more = {f"also_{i}": pair[0].fingerprint for i, pair in enumerate(self._others(inputs))}
-        if self.init is not None:
-            more["init"] = sha256_of(initial_files(self.init)[0])
+        if self.first_weights is not None:
+            more["init"] = sha256_of(initial_files(self.first_weights)[0])
         return replace(identity, inputs={**identity.inputs, **more})
 
     def units(self, inputs: Inputs) -> list[int]:
@@ -261,7 +268,7 @@ class TrainJob:
                 stage.config,
                 self.folder,
                 device=device,
-                init=stage.init,
+                init=stage.first_weights,
                 image_encoder=encoder,
                 decoder=stage.load_decoder(self.inputs["latents"], device),
             )

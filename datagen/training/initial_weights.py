@@ -22,7 +22,7 @@ def load_initial(model: SceneModel | StructuredLatentModel, name: str) -> bool:
     """Give a fresh model published or trained weights.
 
     TRELLIS's and I-Scene's are the flow model's alone (scene-context attention has no parameters):
-    the image encoder keeps its fresh ones.
+    the image encoder keeps its fresh ones. So does ``LowRankMean`` where the weights have none.
 
     Args:
         model: of the same architecture.
@@ -38,6 +38,9 @@ def load_initial(model: SceneModel | StructuredLatentModel, name: str) -> bool:
     tensors = read_weights(path)
     is_whole = "latent_std" in tensors
     part: nn.Module = model if is_whole else model.flow
+    if is_whole and isinstance(model, SceneModel) and model.low_rank_mean is not None:
+        fresh = model.low_rank_mean.state_dict(prefix="low_rank_mean.")
+        tensors = fresh | tensors
     check_fits(part, tensors, path)
     part.load_state_dict(tensors)
     what = "a trained model" if is_whole else "a flow model; the image encoder starts afresh"

@@ -68,13 +68,16 @@ def test_image_tokens_depend_on_where_in_the_image_a_thing_is():
 def test_flow_that_knows_nothing_predicts_the_mean_that_the_image_suggests():
     model = build_model("small", 0)
     torch.nn.init.normal_(model.image_to_mean.spread.weight)
+    torch.nn.init.normal_(model.low_rank_mean.spread.weight)
     size = MODEL_ARGS["small"]["image_encoder"]["size_px"]
     cond = model.encode_images(torch.randint(0, 256, (2, 3, size, size, 3), dtype=torch.uint8))
     x = torch.randn(2, 3, 8, 16, 16, 16)
     t = torch.tensor([0.9, 0.3])
     x_0 = x - t.reshape(-1, 1, 1, 1, 1, 1) * model(x, 1000 * t, cond)
-    torch.testing.assert_close(x_0, model.image_to_mean(cond), rtol=1e-3, atol=1e-3)
-    assert not model.image_to_mean(torch.zeros_like(cond)).any(), "no image, no mean"
+    mean = model.image_to_mean(cond) + model.low_rank_mean(cond)
+    torch.testing.assert_close(x_0, mean, rtol=1e-3, atol=1e-3)
+    for part in (model.image_to_mean, model.low_rank_mean):
+        assert part(cond).any() and not part(torch.zeros_like(cond)).any(), "no image, no mean"
 
 
 @pytest.mark.parametrize(("blocks", "sees_the_scene"), [(0, False), (1, True), (None, True)])
