@@ -21,6 +21,9 @@ HEAD_CHANNELS = 32
 TOKEN_FEATURES = 16
 """What LowRankMean takes of each image token."""
 
+DINOV2_CHANNELS = 1024
+"""Of a frozen image encoder's tokens: DINOv2 ViT-L/14's."""
+
 LATENT = {"resolution": 16, "in_channels": 8, "out_channels": 8}
 
 MODEL_ARGS: dict[ModelSize, dict[str, Any]] = {
@@ -235,40 +238,46 @@ class SceneModel(nn.Module):
 
 
 def model_args(
-    size: ModelSize, image_encoder: str | None = None, scene_context_blocks: int | None = None
+    size: ModelSize,
+    image_encoder: str | None = None,
+    scene_context_blocks: int | None = None,
+    low_rank_mean: bool = True,
 ) -> dict[str, Any]:
     """Return the arguments of a SceneModel.
 
     Args:
         size: which of ``MODEL_ARGS``.
-        image_encoder: a frozen encoder's name takes the place of our own.
+        image_encoder: a frozen encoder's name (DINOv2 ViT-L/14's 1024 channels) takes the place of
+            our own, and of the means that are made of its tokens.
         scene_context_blocks: middle blocks in which instances see the scene; None: the size's.
+        low_rank_mean: with its LowRankMean, if it has one.
 
     Raises:
         ConfigError: the network has fewer blocks.
     """
-    args = MODEL_ARGS[size] | ({"image_encoder": image_encoder} if image_encoder else {})
-    if scene_context_blocks is None:
-        return args
-    if not 0 <= scene_context_blocks <= args["flow"]["num_blocks"]:
-        raise ConfigError(
-            f"scene_context_blocks is {scene_context_blocks}. Expected 0 to "
-            f"{args['flow']['num_blocks']}, the blocks of --model {size}."
-        )
-    return args | {"flow": args["flow"] | {"scene_context_attn_num": scene_context_blocks}}
+    args = dict(MODEL_ARGS[size])
+    flow = dict(args["flow"])
+    if image_encoder is not None:
+        args["image_encoder"], flow["cond_channels"] = image_encoder, DINOV2_CHANNELS
+        args.pop("mean_heads", None)
+    if image_encoder is not None or not low_rank_mean:
+        args.pop("mean_rank", None)
+    if scene_context_blocks is not None:
+        if not 0 <= scene_context_blocks <= flow["num_blocks"]:
+            raise ConfigError(
+                f"scene_context_blocks is {scene_context_blocks}. Expected 0 to "
+                f"{flow['num_blocks']}, the blocks of --model {size}."
+            )
+        flow["scene_context_attn_num"] = scene_context_blocks
+    return args | {"flow": flow}
 
 
-def build_model(
-    size: ModelSize,
-    seed: int,
-    image_encoder: str | None = None,
-    scene_context_blocks: int | None = None,
-) -> SceneModel:
+def build_model(size: ModelSize, seed: int, **options: Any) -> SceneModel:
     """Return a freshly initialised model; the same seed gives the same weights.
 
-    With ``image_encoder`` (a name for ``load_dinov2``) its own encoder is left out, and the caller
-    puts the loaded one into the model's ``image_encoder``.
+    ``options`` are those of ``model_args``. With ``image_encoder`` its own encoder is left out, and
+    the caller puts the loaded one into the model's ``image_encoder``.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(seed, "model"))
-        return SceneModel(**model_args(size, image_encoder, scene_context_blocks))
+        return SceneModel(**model_args(size, **options))

@@ -186,8 +186,12 @@ class _UntrainedModel:
     def __init__(self, inputs: Inputs, device: torch.device) -> None:
         trained = read_scene_model(inputs["model"], device)
         fields = inputs["model"].fields
-        blocks = fields.get("scene_context_blocks")
-        model = build_model(fields["model"], fields["seed"], trained.image_encoder_name, blocks)
+        model = build_model(
+            fields["model"],
+            fields["seed"],
+            image_encoder=trained.image_encoder_name,
+            scene_context_blocks=fields.get("scene_context_blocks"),
+        )
         model.image_encoder = model.image_encoder or trained.image_encoder
         model.latent_mean.copy_(trained.latent_mean)
         model.latent_std.copy_(trained.latent_std)

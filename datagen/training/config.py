@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from datagen.errors import ConfigError
 from datagen.models import ModelSize, SceneModel, build_model
@@ -38,6 +38,10 @@ class TrainConfig:
 
     scene_context_blocks: int | None = None
     """Middle blocks in which the instances see their scene; 0: none. None: the model's own."""
+
+    low_rank_mean: bool = True
+    """Let the small model learn the views at hand by heart too (``LowRankMean``); off for weights
+    that other trainings start from."""
 
     max_steps: int = 1000
     """Optimizer steps."""
@@ -143,16 +147,20 @@ class TrainConfig:
 
     def model_args(self) -> dict[str, Any]:
         """Return the arguments of the first stage's network."""
-        assert self.model not in SLAT_ARGS, self.model
-        return model_args(
-            cast(ModelSize, self.model), self.image_encoder, self.scene_context_blocks
-        )
+        return model_args(**self._network())
 
     def build_model(self) -> SceneModel:
         """Return the first stage's network as it is before the first step."""
+        return build_model(**self._network(), seed=self.seed)
+
+    def _network(self) -> dict[str, Any]:
         assert self.model not in SLAT_ARGS, self.model
-        size = cast(ModelSize, self.model)
-        return build_model(size, self.seed, self.image_encoder, self.scene_context_blocks)
+        return {
+            "size": self.model,
+            "image_encoder": self.image_encoder,
+            "scene_context_blocks": self.scene_context_blocks,
+            "low_rank_mean": self.low_rank_mean,
+        }
 
 
 ISCENE_L = TrainConfig(

@@ -95,3 +95,15 @@ def test_scene_context_blocks_decide_whether_instances_see_the_scene(blocks, see
         first = flow.forward_scene(instance, scene[:, 0], t, cond[:, 1:], cond[:, 0])[0]
         second = flow.forward_scene(instance, other[:, 0], t, cond[:, 1:], cond[:, 0])[0]
     assert torch.equal(first, second) != sees_the_scene
+
+
+def test_small_model_on_a_frozen_encoder_has_its_channels_and_no_means():
+    model = build_model("small", 0, image_encoder="dinov2_vitl14_reg")
+    assert model.image_encoder is None and model.image_to_mean is None
+    x, cond = torch.randn(1, 2, 8, 16, 16, 16), torch.randn(1, 2, 5, 1024)
+    assert model(x, torch.tensor([500.0]), cond).shape == x.shape
+
+
+def test_low_rank_mean_can_be_left_out():
+    model = build_model("small", 0, low_rank_mean=False)
+    assert model.low_rank_mean is None and model.image_to_mean is not None

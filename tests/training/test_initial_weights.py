@@ -5,7 +5,8 @@ import torch
 from safetensors.torch import save_file
 
 from datagen.errors import DatasetError
-from datagen.models import SceneModel, SparseStructureFlowModel, save_model
+from datagen.models import SceneModel, SparseStructureFlowModel, build_model, save_model
+from datagen.models.scene_model import model_args
 from datagen.training.initial_weights import load_initial
 from tests.training.test_trainer import TINY
 
@@ -81,3 +82,14 @@ def test_weights_of_another_shape_are_refused_with_the_first_that_differ(tmp_pat
 def test_weights_that_are_not_there_are_refused(tmp_path):
     with pytest.raises(DatasetError, match=r"nothing\.pt: no such file"):
         load_initial(scene_model(2), str(tmp_path / "nothing.pt"))
+
+
+def test_weights_without_low_rank_mean_leave_the_fresh_one(tmp_path):
+    without = build_model("small", 1, low_rank_mean=False)
+    save_model(without.half(), tmp_path / "model", model_args("small", low_rank_mean=False))
+    model, fresh = build_model("small", 2), build_model("small", 2)
+    assert load_initial(model, str(tmp_path / "model"))
+    found, given = model.state_dict(), without.state_dict()
+    for name, tensor in fresh.state_dict().items():
+        expected = tensor if name.startswith("low_rank_mean.") else given[name].float()
+        assert torch.equal(found[name], expected), name
