@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -111,6 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("datagen: stopped. What is finished is safe; the same command goes on.\n")
         return 130
+    except BrokenPipeError:  # `datagen … | head` has read enough; what is left goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
 
 
 def dispatch(arguments: list[str]) -> int:
@@ -130,11 +134,9 @@ def dispatch(arguments: list[str]) -> int:
     verb, rest = arguments[0], arguments[1:]
     if verb in STAGE_VERBS:
         return run_verb(verb, rest)
-    elif verb in others:
+    if verb in others:
         return others[verb](rest) or 0
-    else:
-        raise ConfigError(f"unknown command {verb!r}. Expected one of {', '.join(verbs)}.")
-    return 0
+    raise ConfigError(f"unknown command {verb!r}. Expected one of {', '.join(verbs)}.")
 
 
 def run_verb(verb: str, arguments: list[str]) -> int:

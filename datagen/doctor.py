@@ -62,6 +62,14 @@ CAPABILITIES = (
         EVALUATE,
         required=False,
     ),
+    Capability(
+        "xatlas",
+        "infer --stages ss,slat: textured meshes",
+        "import fast_simplification, pymeshfix, xatlas; from importlib.metadata import version; "
+        "print(version('xatlas'))",
+        "pip install 'datagen[textures]'",
+        required=False,
+    ),
 )
 """In the order in which a run needs them."""
 

@@ -242,3 +242,14 @@ def test_every_unit_is_a_json_line_in_the_workspace(tmp_path):
     assert done[3]["failed"] == {"3": "unit 3 cannot be made"}
     assert end["event"] == "end" and end["complete"] and end["done"] == 10 and end["failed"] == 1
     assert all(line["memory_mb"] > 10 for line in done)
+
+
+def test_reader_that_has_seen_enough_ends_a_command_without_a_word():
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "datagen.cli", "train", "--help"]
+    try:
+        ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    finally:
+        os.close(writer)
+    assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, b"")
