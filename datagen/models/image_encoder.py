@@ -58,14 +58,19 @@ def _position_embedding(side: int, channels: int) -> Tensor:
 
 
 class _Block(nn.Module):
+    """A transformer block whose branches add at most unit variance (Swin V2's res-post-norm).
+
+    With the usual norm before each branch, the sum over the blocks grew a thousandfold over long
+    trainings, the same for every picture, until the last norm left 0.2 % of the tokens' variance to
+    what is seen.
+    """
+
     def __init__(self, channels: int, num_heads: int) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(channels)
         self.attention = SelfAttention(channels, num_heads, qk_rms_norm=True)
-        self.norm2 = nn.LayerNorm(channels)
         self.mlp = FeedForward(channels, 4)
 
     def forward(self, x_BGTC: Tensor) -> Tensor:
-        x = x_BGTC + self.attention(self.norm1(x_BGTC))
-        y: Tensor = x + self.mlp(self.norm2(x))
+        x = x_BGTC + F.layer_norm(self.attention(x_BGTC), x_BGTC.shape[-1:])
+        y: Tensor = x + F.layer_norm(self.mlp(x), x.shape[-1:])
         return y

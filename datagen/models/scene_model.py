@@ -40,7 +40,7 @@ MODEL_ARGS: dict[ModelSize, dict[str, Any]] = {
             "data_std": 0.2,
             "scene_context_attn_num": 2,
         },
-        "image_encoder": {"size_px": 128, "channels": 192, "num_blocks": 2, "num_heads": 3},
+        "image_encoder": {"size_px": 128, "channels": 192, "num_blocks": 1, "num_heads": 3},
         "mean_heads": 16,
         "mean_rank": 256,
     },
