@@ -106,7 +106,9 @@ class LowRankMean(nn.Module):
     """What PatchMean leaves over, for the scenes at hand: a low-rank linear map of all tokens.
 
     It learns a few hundred views by heart in minutes and says nothing of others, so pretrained
-    weights leave it out, and a training that starts from them begins with zeros.
+    weights leave it out, and a training that starts from them begins with zeros. Long trainings
+    make tokens whose variance is mostly the same for every picture, and a linear map of those
+    learns slowly: here they are what differs from an empty picture, scaled to unit variance.
     """
 
     def __init__(
@@ -119,9 +121,12 @@ class LowRankMean(nn.Module):
         self.spread = nn.Linear(rank, math.prod(out_shape), bias=False)
         nn.init.zeros_(self.spread.weight)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Map tokens (B, G, T, C) to grids (B, G, 8, R, R, R)."""
-        mixed = self.mix(self.narrow(tokens).flatten(2))
+    def forward(self, tokens: Tensor, empty: Tensor) -> Tensor:
+        """Map tokens (B, G, T, C) and those of an empty picture (T, C) to (B, G, 8, R, R, R)."""
+        is_given = tokens.any(dim=-1, keepdim=True).any(dim=-2, keepdim=True)
+        seen = (tokens - empty) * is_given
+        seen = seen * (seen.square().mean(dim=(-2, -1), keepdim=True) + 1e-6).rsqrt()
+        mixed = self.mix(self.narrow(seen).flatten(2))
         grids: Tensor = self.spread(mixed).unflatten(-1, self.out_shape)
         return grids
 
@@ -202,10 +207,17 @@ class SceneModel(nn.Module):
         # r_t = (1 - t)·r_0 + t·ε = x_t - (1 - t)·μ, with the velocity ε - r_0 = v + μ.
         mean: Tensor = self.image_to_mean(cond)
         if self.low_rank_mean is not None:
-            mean = mean + self.low_rank_mean(cond)
+            mean = mean + self.low_rank_mean(cond, self._empty_tokens(cond.device))
         t = (t_times_1000 / 1000).reshape(-1, 1, 1, 1, 1, 1)
         residual = x - (1 - t) * mean
         return self._flow_velocity(residual, t_times_1000, cond) - mean
+
+    def _empty_tokens(self, device: torch.device) -> Tensor:
+        assert isinstance(self.image_encoder, ImageEncoder)
+        side = self.image_encoder.size_px
+        empty = torch.zeros(1, 1, side, side, 3, dtype=torch.uint8, device=device)
+        tokens: Tensor = self.image_encoder(empty)[0, 0]
+        return tokens
 
     def _flow_velocity(self, x: Tensor, t_times_1000: Tensor, cond: Tensor) -> Tensor:
         if self.local_slot:

@@ -74,10 +74,13 @@ def test_flow_that_knows_nothing_predicts_the_mean_that_the_image_suggests():
     x = torch.randn(2, 3, 8, 16, 16, 16)
     t = torch.tensor([0.9, 0.3])
     x_0 = x - t.reshape(-1, 1, 1, 1, 1, 1) * model(x, 1000 * t, cond)
-    mean = model.image_to_mean(cond) + model.low_rank_mean(cond)
+    empty = model.encode_images(torch.zeros(1, 1, size, size, 3, dtype=torch.uint8))[0, 0]
+    mean = model.image_to_mean(cond) + model.low_rank_mean(cond, empty)
     torch.testing.assert_close(x_0, mean, rtol=1e-3, atol=1e-3)
-    for part in (model.image_to_mean, model.low_rank_mean):
-        assert part(cond).any() and not part(torch.zeros_like(cond)).any(), "no image, no mean"
+    nothing = torch.zeros_like(cond)
+    assert model.image_to_mean(cond).any() and not model.image_to_mean(nothing).any()
+    assert not model.low_rank_mean(nothing, empty).any(), "no image, no mean"
+    assert not model.low_rank_mean(empty.expand_as(cond), empty).any()
 
 
 @pytest.mark.parametrize(("blocks", "sees_the_scene"), [(0, False), (1, True), (None, True)])
