@@ -17,7 +17,7 @@ RECIPE = Recipe(
     layouts=SampleLayouts(num_layouts=24, max_objects=6),
     render=RenderViews(num_views=11, resolution_px=256),
     encode=EncodeLatents(),
-    train=TrainFlow(config=TrainConfig(max_steps=1200), val_fraction=0.15),
+    train=TrainFlow(config=TrainConfig(max_steps=1200), init="small", val_fraction=0.15),
     # Weak guidance: minutes of training teach too little of what to be guided away from.
     infer=InferScenes(split="all", max_scenes=16, sampler=SamplerConfig(cfg_strength=0.5)),
     evaluate=EvaluateScenes(points_per_object=4096),

@@ -104,10 +104,20 @@ class TrainFlow(Stage):
     def identity(self, inputs: Inputs) -> Identity:
         """The workspaces mixed in are known by their latents, first weights by their bytes."""
         identity = super().identity(inputs)
+        self._check_first_weights(inputs["latents"])
         more = {f"also_{i}": pair[0].fingerprint for i, pair in enumerate(self._others(inputs))}
         if self.first_weights is not None:
             more["init"] = sha256_of(initial_files(self.first_weights)[0])
         return replace(identity, inputs={**identity.inputs, **more})
+
+    def _check_first_weights(self, latents: Dataset) -> None:
+        encoder = latents.fields.get("encoder")
+        if self.init == "small" and (self.config.model, encoder) != ("small", "small"):
+            raise ConfigError(
+                f"--init small: {latents.folder} was encoded by {encoder!r} for --model "
+                f"{self.config.model}. Expected latents of the small encoder and --model small, "
+                "which the embedded weights are of; leave --init out, or encode again."
+            )
 
     def units(self, inputs: Inputs) -> list[int]:
         """One model is one unit; it is made by ``_make``."""

@@ -5,7 +5,9 @@ import logging
 import pytest
 
 from datagen.errors import DatasetError
-from datagen.stages.checkpoints import PUBLISHED_SHA256, check_published
+from datagen.models import build_model, find_checkpoint, find_scene_model
+from datagen.stages.checkpoints import PUBLISHED_SHA256, check_published, resolve_checkpoint
+from datagen.training.initial_weights import load_initial
 
 FILE = "ss_enc_conv3d_16l8_fp16.safetensors"
 HUB_ID = "microsoft/TRELLIS-image-large/ckpts/ss_enc_conv3d_16l8_fp16"
@@ -27,3 +29,13 @@ def test_other_bytes_under_the_published_name_are_said_to_be_so(caplog):
     with caplog.at_level(logging.WARNING):
         check_published("my/ss_enc_conv3d_16l8_fp16", FILE, "0" * 64)
     assert "is not the published file of that name" in caplog.text
+
+
+def test_embedded_scene_model_fits_the_small_model_and_its_place():
+    path = resolve_checkpoint("small", "model")
+    assert find_scene_model(path).kind == "trained"
+    assert find_checkpoint(path)[1].stat().st_size <= 16e6
+    model = build_model("small", seed=0)
+    assert load_initial(model, path), "the normalisation of the latents comes along"
+    assert model.latent_std.min() > 0
+    assert all(parameter.isfinite().all() for parameter in model.parameters())

@@ -80,6 +80,22 @@ def test_picture_and_masks_become_a_scene_with_a_node_an_instance(tmp_path, mode
     assert Image.open(folder / "preview.png").width > 800  # input, masks, sampled
 
 
+def test_embedded_model_puts_what_is_seen_where_it_is_seen(tmp_path):
+    """It knows left from right, of pictures that are nothing like its own."""
+    picture = np.zeros((96, 96, 3), np.uint8)
+    ids = np.zeros((96, 96), np.uint8)
+    for label, columns in ((1, slice(8, 36)), (2, slice(60, 88))):
+        picture[30:66, columns] = (150, 110, 80)
+        ids[30:66, columns] = label
+    Image.fromarray(picture).save("boxes.png")
+    Image.fromarray(ids).save("ids.png")
+    words = ("--image", "boxes.png", "--masks", "ids.png", "--model", "small", "--out", "scenes")
+    assert main(["infer", *words, "--steps", "10", "--device", "cpu"]) == 0
+    with np.load("scenes/boxes/occupancy.npz") as file:
+        left, right = (np.argwhere(grid)[:, 0].mean() for grid in file["instances"])
+    assert left + 8 < right
+
+
 def test_default_folder_is_the_workspaces_scenes_and_a_rerun_does_nothing(tmp_path, model, capsys):
     image, masks = write_pair(tmp_path, "room")
     words = ("--image", image, "--masks", masks, "--model", model, "--root", "w")

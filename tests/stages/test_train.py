@@ -189,3 +189,8 @@ def test_second_stage_without_stored_features_names_the_command(root):
     stage = TrainFlow(config=TrainConfig(**{**vars(CONFIG), "model": "slat-small"}))
     with pytest.raises(DatasetError, match="--store latents,occupancy,slat_features --overwrite"):
         run(stage, root)
+
+
+def test_embedded_weights_are_refused_for_latents_that_they_do_not_know(root):
+    with pytest.raises(ConfigError, match=r"--init small: .* encoded by .*leave --init out"):
+        run(TrainFlow(config=replace(CONFIG, model="iscene-L"), init="small"), root)
