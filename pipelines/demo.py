@@ -1,6 +1,5 @@
 """The whole pipeline in minutes on a laptop: 24 scenes, 11 views each, the small networks."""
 
-from datagen.sampling.scenes import SamplerConfig
 from datagen.stages.assets import PrepareAssets
 from datagen.stages.encode import EncodeLatents
 from datagen.stages.evaluate import EvaluateScenes
@@ -18,7 +17,6 @@ RECIPE = Recipe(
     render=RenderViews(num_views=11, resolution_px=256),
     encode=EncodeLatents(),
     train=TrainFlow(config=TrainConfig(max_steps=1200), init="small", val_fraction=0.15),
-    # Less guidance than published: what training saw comes out best with little, new scenes with 3.
-    infer=InferScenes(split="all", max_scenes=16, sampler=SamplerConfig(cfg_strength=1.5)),
+    infer=InferScenes(split="all", max_scenes=16),
     evaluate=EvaluateScenes(points_per_object=4096),
 )
