@@ -54,5 +54,5 @@ def test_exit_code_is_one_only_if_something_is_wrong(monkeypatch, capsys):
     assert "broken    thing" in capsys.readouterr().out
 
 
-def test_evaluation_is_an_extra_and_everything_else_required():
-    assert {c.module for c in CAPABILITIES if not c.required} == {"open3d", "fcl"}
+def test_evaluation_and_textures_are_extras_and_everything_else_required():
+    assert {c.module for c in CAPABILITIES if not c.required} == {"open3d", "fcl", "xatlas"}
