@@ -270,8 +270,9 @@ def model_args(
     args = dict(MODEL_ARGS[size])
     flow = dict(args["flow"])
     if image_encoder is not None:
-        args["image_encoder"], flow["cond_channels"] = image_encoder, DINOV2_CHANNELS
-        args.pop("mean_heads", None)
+        args["image_encoder"] = image_encoder
+        if args.pop("mean_heads", None) is not None:  # a size made for its own encoder's tokens
+            flow["cond_channels"] = DINOV2_CHANNELS
     if image_encoder is not None or not low_rank_mean:
         args.pop("mean_rank", None)
     if scene_context_blocks is not None:
