@@ -27,7 +27,8 @@ overfit: install
 
 # Beside the sampled scenes, what the decoder makes of the true latents: the most there is to reach.
 overfit-furniture: install furniture
-	$(BIN)/datagen run overfit_furniture --root overfit_furniture --source-path $(FURNITURE)
+	$(BIN)/datagen run overfit_furniture --root overfit_furniture --workers $(WORKERS) \
+	  --source-path $(FURNITURE)
 	$(BIN)/python tests/benchmarks/generalisation.py --root overfit_furniture \
 	  --models overfit_furniture/model --sets "views trained on=overfit_furniture:all" \
 	  --val-fraction 0 --num-views 32 --out overfit_furniture/generalisation
