@@ -21,7 +21,7 @@ RECIPE = Recipe(
     layouts=SampleLayouts(num_layouts=8, min_objects=4, max_objects=4),
     render=RenderViews(num_views=4, resolution_px=256),
     encode=EncodeLatents(),
-    train=TrainFlow(config=TrainConfig(max_steps=6000, instances_per_view=4), val_fraction=0.0),
+    train=TrainFlow(config=TrainConfig(max_steps=4000, instances_per_view=4), val_fraction=0.0),
     infer=InferScenes(split="train", views_per_scene=4, sampler=SamplerConfig(cfg_strength=0.5)),
     evaluate=EvaluateScenes(points_per_object=4096),
 )
