@@ -29,7 +29,7 @@ overfit: install
 overfit-furniture: install furniture
 	$(BIN)/datagen run overfit_furniture --root overfit_furniture --workers $(WORKERS) \
 	  --source-path $(FURNITURE)
-	$(BIN)/python tests/benchmarks/generalisation.py --root overfit_furniture \
+	$(BIN)/python benchmarks/generalisation.py --root overfit_furniture \
 	  --models overfit_furniture/model --sets "views trained on=overfit_furniture:all" \
 	  --val-fraction 0 --num-views 32 --out overfit_furniture/generalisation
 	@echo "Open overfit_furniture/report.html"

@@ -17,31 +17,31 @@ import tyro
 
 from datagen.blender.executable import named_blender
 from datagen.doctor import examine
+from datagen.engine.plan import plan_stage
+from datagen.engine.stage import RunOptions, Stage, funnel
 from datagen.errors import ConfigError, DatagenError
 from datagen.executors.job import Executor
 from datagen.executors.local import LocalExecutor
+from datagen.exports.attribution import write_attribution
 from datagen.exports.card import write_card
 from datagen.exports.export import Kind, export
 from datagen.log import configure_logging
 from datagen.report import write_comparison_report, write_report
 from datagen.shards import Folder, open_dataset
-from datagen.stages.attribution import write_attribution
 from datagen.stages.evaluate_files import EvaluateFiles
 from datagen.stages.given_layouts import TakeLayouts
 from datagen.stages.infer_images import InferImages
-from datagen.stages.plan import plan_stage
-from datagen.stages.recipe import Recipe, load_recipe
+from datagen.stages.pipeline import Pipeline, load_pipeline
 from datagen.stages.sampling import SamplingStage
-from datagen.stages.stage import RunOptions, Stage, funnel
-from datagen.stages.verify_workspace import verify_path
 from datagen.training import ISCENE_L
+from datagen.verify.workspace import verify_path
 
 logger = logging.getLogger("datagen.cli")  # also when run as a script
 
 MADE_FIRST = {"layouts": "assets", "train": "encode"}
 """The two verbs that make a missing input themselves, so that four commands are a run."""
 
-STAGE_VERBS = tuple(field.name for field in dataclasses.fields(Recipe))
+STAGE_VERBS = tuple(field.name for field in dataclasses.fields(Pipeline))
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class RunFlags(RunOptions):
     blender: str | None = None
     """A Blender executable, or a Python with bpy, at the same place on every machine; by default
     what DATAGEN_BLENDER names, else this Python's bpy."""
-    recipe: str | None = None
-    """Take the stage's defaults from this recipe."""
+    pipeline: str | None = None
+    """Take the stage's defaults from this pipeline."""
     verbose: bool = False
     """Log more."""
 
@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def dispatch(arguments: list[str]) -> int:
     others: dict[str, Callable[[list[str]], int | None]] = {
-        "run": run_recipe,
+        "run": run_pipeline,
         "plan": plan,
         "show": show,
         "report": report,
@@ -141,13 +141,13 @@ def dispatch(arguments: list[str]) -> int:
 
 def run_verb(verb: str, arguments: list[str]) -> int:
     """Run one stage in a workspace; return 1 if a comparison lacks scenes."""
-    recipe = load_recipe(name) if (name := _flag(arguments, "--recipe")) else Recipe()
-    stage, flags = parse_stage(verb, default_stage(verb, recipe, arguments), arguments)
+    pipeline = load_pipeline(name) if (name := _flag(arguments, "--pipeline")) else Pipeline()
+    stage, flags = parse_stage(verb, default_stage(verb, pipeline, arguments), arguments)
     root = Folder.at(flags.root)
     with closing(flags.executor()) as executor:
         first = None if isinstance(stage, TakeLayouts) else MADE_FIRST.get(verb)
         if first is not None:
-            needed: Stage = getattr(recipe, first)
+            needed: Stage = getattr(pipeline, first)
             if not (root / needed.folder).exists("manifest.json"):
                 logger.info(
                     f"{verb}: {root / needed.folder} is not there, "
@@ -158,11 +158,11 @@ def run_verb(verb: str, arguments: list[str]) -> int:
         return make(verb, stage, root, executor, _options(flags))
 
 
-def default_stage(verb: str, recipe: Recipe, arguments: list[str]) -> Stage:
+def default_stage(verb: str, pipeline: Pipeline, arguments: list[str]) -> Stage:
     """Return the stage whose fields the flags then change: three flags choose another one."""
-    stage: Stage = getattr(recipe, verb)
+    stage: Stage = getattr(pipeline, verb)
     if verb == "train" and _flag(arguments, "--model") == "iscene-L":
-        return dataclasses.replace(recipe.train, config=ISCENE_L)
+        return dataclasses.replace(pipeline.train, config=ISCENE_L)
     if verb == "layouts" and _flag(arguments, "--source") and not isinstance(stage, TakeLayouts):
         return TakeLayouts()
     if verb == "infer" and (image := _flag(arguments, "--image")):
@@ -213,21 +213,21 @@ def parse_stage(verb: str, default: Stage, arguments: list[str]) -> tuple[Any, R
     return parsed.stage, parsed.run
 
 
-def run_recipe(arguments: list[str]) -> None:
-    """Run a recipe whole: ``datagen run RECIPE [flags of assets] [flags of the run]``."""
+def run_pipeline(arguments: list[str]) -> None:
+    """Run a pipeline whole: ``datagen run PIPELINE [flags of assets] [flags of the run]``."""
     if not arguments or arguments[0].startswith("-"):
         raise ConfigError(
-            "run: no recipe given. Expected `datagen run RECIPE`; try `datagen run demo`."
+            "run: no pipeline given. Expected `datagen run PIPELINE`; try `datagen run demo`."
         )
-    recipe = load_recipe(arguments[0])
-    assets, flags = parse_stage(f"run {arguments[0]}", recipe.assets, arguments[1:])
-    recipe = dataclasses.replace(recipe, assets=assets)
-    if isinstance(recipe.layouts, TakeLayouts):
-        layouts = dataclasses.replace(recipe.layouts, source_path=assets.source_path)
-        recipe = dataclasses.replace(recipe, layouts=layouts)
+    pipeline = load_pipeline(arguments[0])
+    assets, flags = parse_stage(f"run {arguments[0]}", pipeline.assets, arguments[1:])
+    pipeline = dataclasses.replace(pipeline, assets=assets)
+    if isinstance(pipeline.layouts, TakeLayouts):
+        layouts = dataclasses.replace(pipeline.layouts, source_path=assets.source_path)
+        pipeline = dataclasses.replace(pipeline, layouts=layouts)
     root = Folder.at(flags.root)
     with closing(flags.executor()) as executor:
-        for verb, stage in recipe.stages():
+        for verb, stage in pipeline.stages():
             make(verb, stage, root, executor, _options(flags))
     sys.stdout.write(f"report: {write_report(root.path)}\n")
 
@@ -240,8 +240,8 @@ def plan(arguments: list[str]) -> None:
             f"plan: {verb or 'no verb'} given. Expected `datagen plan VERB` with the verb's flags, "
             f"VERB one of {', '.join(STAGE_VERBS)}."
         )
-    recipe = load_recipe(name) if (name := _flag(arguments, "--recipe")) else Recipe()
-    stage, flags = parse_stage(verb, default_stage(verb, recipe, arguments[1:]), arguments[1:])
+    pipeline = load_pipeline(name) if (name := _flag(arguments, "--pipeline")) else Pipeline()
+    stage, flags = parse_stage(verb, default_stage(verb, pipeline, arguments[1:]), arguments[1:])
     measured = plan_stage(
         stage,
         Folder.at(flags.root),
@@ -383,7 +383,7 @@ HELP = """usage: datagen VERB [flags]      (datagen VERB --help lists a verb's f
   infer      sample scenes from views with the trained model, or from --image and --masks
   evaluate   score sampled scenes against the truth, or any methods' files: --pred and --gt
 
-  run        a whole recipe: datagen run demo --root demo
+  run        a whole pipeline: datagen run demo --root demo
   plan       rows, bytes and hours of a verb, from a few units made on trial
   report     write a workspace's report.html
   show       print a dataset's manifest: datagen show dataset/layouts

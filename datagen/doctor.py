@@ -43,7 +43,7 @@ CAPABILITIES = (
     Capability(
         "datagen.models",
         "the small encoder and decoder that need no download",
-        "import torch; from datagen.stages.checkpoints import load_autoencoder as load; "
+        "import torch; from datagen.models.named_checkpoints import load_autoencoder as load; "
         "print(*(type(load('small', r, torch.device('cpu'))).__name__ for r in "
         "('encoder', 'decoder')))",
     ),
@@ -64,7 +64,7 @@ CAPABILITIES = (
     ),
     Capability(
         "xatlas",
-        "infer --stages ss,slat: textured meshes",
+        "infer --models structure latent: textured meshes",
         "import fast_simplification, pymeshfix, xatlas; from importlib.metadata import version; "
         "print(version('xatlas'))",
         "pip install 'datagen[textures]'",

@@ -9,7 +9,7 @@ class DatagenError(Exception):
 
 
 class ConfigError(DatagenError):
-    """A field, flag or recipe has a value that cannot work."""
+    """A field, flag or pipeline has a value that cannot work."""
 
 
 class DatasetError(DatagenError):

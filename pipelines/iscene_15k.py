@@ -10,14 +10,14 @@ from datagen.stages.encode import EncodeLatents
 from datagen.stages.evaluate import EvaluateScenes
 from datagen.stages.infer import InferScenes
 from datagen.stages.layouts import SampleLayouts
-from datagen.stages.recipe import Recipe
+from datagen.stages.pipeline import Pipeline
 from datagen.stages.render import RenderViews
 from datagen.stages.train import TrainFlow
 from datagen.training import ISCENE_L
 
 TRELLIS = "microsoft/TRELLIS-image-large/ckpts"
 
-RECIPE = Recipe(
+PIPELINE = Pipeline(
     assets=PrepareAssets(
         source="objaverse", num_objects=10_000, license_allow=("CC0-1.0", "CC-BY-4.0")
     ),

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from datagen.stages.recipe import load_recipe
+from datagen.stages.pipeline import load_pipeline
 
-BASE = load_recipe("iscene_15k")
+BASE = load_pipeline("iscene_15k")
 
-RECIPE = replace(BASE, layouts=replace(BASE.layouts, num_layouts=25_000))
+PIPELINE = replace(BASE, layouts=replace(BASE.layouts, num_layouts=25_000))

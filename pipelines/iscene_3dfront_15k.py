@@ -8,10 +8,10 @@ from dataclasses import replace
 
 from datagen.stages.assets import PrepareAssets
 from datagen.stages.given_layouts import TakeLayouts
-from datagen.stages.recipe import load_recipe
+from datagen.stages.pipeline import load_pipeline
 
-RECIPE = replace(
-    load_recipe("iscene_15k"),
+PIPELINE = replace(
+    load_pipeline("iscene_15k"),
     assets=PrepareAssets(source="front3d"),
     layouts=TakeLayouts(split="train"),
 )

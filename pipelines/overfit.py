@@ -5,12 +5,12 @@ from datagen.stages.encode import EncodeLatents
 from datagen.stages.evaluate import EvaluateScenes
 from datagen.stages.infer import InferScenes
 from datagen.stages.layouts import SampleLayouts
-from datagen.stages.recipe import Recipe
+from datagen.stages.pipeline import Pipeline
 from datagen.stages.render import RenderViews
 from datagen.stages.train import TrainFlow
 from datagen.training import TrainConfig
 
-RECIPE = Recipe(
+PIPELINE = Pipeline(
     assets=PrepareAssets(),
     layouts=SampleLayouts(num_layouts=1, min_objects=4, max_objects=4),
     render=RenderViews(num_views=4, resolution_px=256),

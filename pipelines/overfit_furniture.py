@@ -1,7 +1,7 @@
 """Proof that the model learns real objects: 8 scenes of furniture, 4 views each.
 
 The objects are Sweet Home 3D's in the public domain: ``--source-path`` names the folder of its
-packs. ``tests/benchmarks/generalisation.py`` compares what is sampled with what the decoder makes
+packs. ``benchmarks/generalisation.py`` compares what is sampled with what the decoder makes
 of the true latents.
 """
 
@@ -11,12 +11,12 @@ from datagen.stages.encode import EncodeLatents
 from datagen.stages.evaluate import EvaluateScenes
 from datagen.stages.infer import InferScenes
 from datagen.stages.layouts import SampleLayouts
-from datagen.stages.recipe import Recipe
+from datagen.stages.pipeline import Pipeline
 from datagen.stages.render import RenderViews
 from datagen.stages.train import TrainFlow
 from datagen.training import TrainConfig
 
-RECIPE = Recipe(
+PIPELINE = Pipeline(
     assets=PrepareAssets(source="sweethome3d", packs=("BlendSwap-CC-0",)),
     layouts=SampleLayouts(num_layouts=8, min_objects=4, max_objects=4),
     render=RenderViews(num_views=4, resolution_px=256),

@@ -44,5 +44,5 @@ datagen train --root procedural --also procedural_12 singles furniture --mix-wei
   --no-low-rank-mean --max-steps "$steps" --batch-size 8 --lr 1.5e-3 --weight-decay 0.05 \
   --ema-decay 0.998 --val-views 96 --validate-every 400 --sample-every 0 --cache-gib 4 \
   "${train_flags[@]}"
-python -m datagen.training.embed --model procedural/model/model \
+python -m datagen.training.embedded.embed --model procedural/model/model \
   --out "$here/datagen/models/weights/small_scene_model"

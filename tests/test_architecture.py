@@ -13,7 +13,8 @@ PACKAGE = REPOSITORY / "datagen"
 
 LAYERS = [
     {"cli", "doctor", "report", "exports"},
-    {"stages"},
+    {"stages", "verify"},
+    {"engine"},
     {"executors", "blender", "models", "training", "sampling", "evaluation"},
     {"assets", "layouts", "views", "voxels", "shards"},
     {"core", "errors", "log"},
@@ -63,7 +64,7 @@ def test_blender_scripts_import_only_what_blender_has():
 
 def test_importing_the_library_starts_neither_blender_nor_ray():
     code = (
-        "import sys, datagen, datagen.stages.recipe, datagen.shards;"
+        "import sys, datagen, datagen.stages.pipeline, datagen.shards;"
         "heavy = {'bpy', 'ray', 'open3d'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from datagen.shards import open_dataset
+from datagen.shards.scenes import SceneReader
 from datagen.shards.schemas import LATENTS, LAYOUTS, PREDICTIONS, RENDERS
-from datagen.stages.scenes import SceneReader
 from datagen.voxels import unpack_occupancy, voxelize_surface
 
 FLOW = str(Path(__file__).parent / "golden" / "small_ss_flow")
@@ -179,7 +179,7 @@ def wait_for(condition, seconds: float = 120) -> None:
         (["encode", "--encoder", "no/such/encoder", "--overwrite"], "no/such"),
         (["encode", "--encoder", FLOW, "--overwrite"], "SparseStructureFlowModel, expected a sp"),
         (["render", "--fov-deg", "0"], "fov_deg"),
-        (["run", "nothing"], "unknown recipe 'nothing'.*demo"),
+        (["run", "nothing"], "unknown pipeline 'nothing'.*demo"),
         (["fly"], "unknown command 'fly'"),
         (["show", "nowhere"], "nowhere does not exist"),
     ],

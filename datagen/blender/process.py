@@ -20,9 +20,9 @@ from datagen.blender.devices import check_device, choose_device
 from datagen.blender.executable import EXPECTED, blender_command, chosen_blender
 from datagen.blender.failures import RenderFailure, kind_of_exit, kind_of_words, oom_kills
 from datagen.blender.libraries import start_advice
-from datagen.blender.memory import resident_mb
 from datagen.blender.scratch import scratch_folder
 from datagen.errors import BlenderError
+from datagen.executors.memory import resident_mb
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,5 @@
 """Scores of predicted scenes: Chamfer distance, F-score, overlaps, and a baseline to beat."""
 
-from datagen.evaluation.align import Alignment, AlignOptions, align_clouds
 from datagen.evaluation.collision import (
     CollisionRates,
     SceneCollisions,
@@ -16,10 +15,15 @@ from datagen.evaluation.matching import (
     surface_voxel_iou,
 )
 from datagen.evaluation.metrics import box_iou, cd_l2_mean, cd_sq_sum, f_score, voxel_iou
-from datagen.evaluation.multistart import MultistartOptions, multistart_icp, multistart_icp_batch
 from datagen.evaluation.points import POINTS_PER_OBJECT, sample_surface
 from datagen.evaluation.protocols import PROTOCOLS, Protocol, ProtocolScores, score_protocol
-from datagen.evaluation.registration import IcpOptions, Registration, robust_icp
+from datagen.evaluation.registration.align import Alignment, AlignOptions, align_clouds
+from datagen.evaluation.registration.multistart import (
+    MultistartOptions,
+    multistart_icp,
+    multistart_icp_batch,
+)
+from datagen.evaluation.registration.robust_icp import IcpOptions, Registration, robust_icp
 from datagen.evaluation.scene import (
     WHOLE_SCENE,
     SceneGeometry,

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from datagen.errors import ConfigError, RowError
-from datagen.evaluation.align import Align, AlignOptions
 from datagen.evaluation.collision import (
     TOLERANCE,
     TOLERANCES,
@@ -21,6 +20,7 @@ from datagen.evaluation.protocols import (
     score_protocol,
 )
 from datagen.evaluation.readers import Format, ReadScene, extent, reach
+from datagen.evaluation.registration.align import Align, AlignOptions
 from datagen.evaluation.scene import WHOLE_SCENE
 
 RANGE_SLACK = 1.02

@@ -16,7 +16,6 @@ from scipy.ndimage import binary_fill_holes
 from datagen.core.frames import Floats, transform_points
 from datagen.core.seeding import rng_for
 from datagen.errors import ConfigError, RowError
-from datagen.evaluation.align import AlignOptions, align_clouds
 from datagen.evaluation.matching import (
     Matching,
     match_by_order,
@@ -25,8 +24,9 @@ from datagen.evaluation.matching import (
 )
 from datagen.evaluation.metrics import box_iou, nearest_distances
 from datagen.evaluation.points import Mesh, sample_surface
-from datagen.evaluation.published_icp import filterreg, midi_icp
-from datagen.evaluation.similarity import own_box_to_unit, range_to_unit
+from datagen.evaluation.registration.align import AlignOptions, align_clouds
+from datagen.evaluation.registration.published_icp import filterreg, midi_icp
+from datagen.evaluation.registration.similarity import own_box_to_unit, range_to_unit
 from datagen.voxels import voxelize_surface
 
 Aligner = Literal["none", "midi", "filterreg", "robust", "multistart"]

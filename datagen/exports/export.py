@@ -10,10 +10,11 @@ from datagen.errors import ConfigError, StageError
 from datagen.executors.job import Executor, Report, Task, WorkerOptions
 from datagen.exports.coco import Coco
 from datagen.exports.trellis import Trellis
-from datagen.exports.views import Views, claim, open_needed
+from datagen.exports.views import Views, claim
 from datagen.exports.webdataset import WebDataset
 from datagen.shards import Dataset, Folder
 from datagen.shards.dataset import MANIFEST
+from datagen.shards.workspace import open_needed
 
 logger = logging.getLogger(__name__)
 

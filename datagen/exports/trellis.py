@@ -22,8 +22,8 @@ from PIL import Image
 from datagen.core.frames import Floats, camera_to_world_gl, transform_points
 from datagen.errors import DatasetError
 from datagen.exports.views import PARTS, Views, part_name, read_parts, view_name, write_part
-from datagen.sampling.previews import png_bytes
 from datagen.shards import Dataset, Folder, Row
+from datagen.voxels.drawing import png_bytes
 
 AESTHETIC_SCORE = 10.0
 """TRELLIS drops entries below its threshold, and those without a score: these are kept."""
@@ -122,7 +122,7 @@ def entries(render: Row, latent: Row, *, instances: bool) -> Iterator[Entry]:
     if latent["scene_latent"] is None:
         raise DatasetError(
             f"export trellis: layout {render['layout_id']} has no latents, they were not stored. "
-            "Encode with --store latents,occupancy."
+            "Encode with --store latents occupancy."
         )
     grids, name = latent["occupancy"], view_name(render)
     counts = [None] * (latent["num_instances"] + 1)

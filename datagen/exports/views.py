@@ -5,9 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from datagen.errors import ConfigError, DatasetError
-from datagen.shards import Dataset, Folder, Row, open_dataset
-from datagen.shards.dataset import MANIFEST
+from datagen.errors import ConfigError
+from datagen.shards import Dataset, Folder, Row
 
 EXPORT = "export.json"
 PARTS = ".parts"
@@ -40,20 +39,6 @@ class Views:
         for row in self.renders.rows_of(layout_id):
             if row["kept"] and (self.latents is None or row["view_index"] in encoded):
                 yield row, encoded.get(row["view_index"])
-
-
-def open_needed(root: Folder, name: str, verb: str) -> Dataset:
-    """Open a dataset of a workspace that an export cannot do without.
-
-    Raises:
-        DatasetError: it is not there; the message names the command that makes it.
-    """
-    if not (root / name).exists(MANIFEST):
-        raise DatasetError(
-            f"export: {root / name} is missing or unfinished, and it is needed here. "
-            f"Run `datagen {verb} --root {root}` first."
-        )
-    return open_dataset(root / name)
 
 
 def claim(out: Folder, kind: str, datasets: Sequence[Dataset]) -> None:

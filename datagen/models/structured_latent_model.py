@@ -1,4 +1,4 @@
-"""The trained whole of the second stage: an image encoder and a flow model of structured latents.
+"""The trained structured-latent model: an image encoder and a flow model of structured latents.
 
 Shape suffixes: N sites of all samples together, B samples, T tokens, C channels.
 """

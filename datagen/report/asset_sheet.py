@@ -5,9 +5,10 @@ from html import escape
 
 from datagen.report.markup import figure, grid, image, paragraph
 from datagen.report.shading import portrait
-from datagen.report.workspace import Workspace, spread
-from datagen.sampling.previews import instance_color
+from datagen.report.workspace import spread
 from datagen.shards import Row
+from datagen.shards.workspace import Workspace
+from datagen.voxels.drawing import instance_color
 
 MAX_ASSETS = 96
 THUMBNAIL_PX = 176

@@ -11,6 +11,7 @@ from datagen.evaluation.compare import in_one_space
 from datagen.evaluation.readers import PREDICTED
 from datagen.evaluation.scene import WHOLE_SCENE
 from datagen.evaluation.summary import collision_curve
+from datagen.evaluation.truth import Truth
 from datagen.report.markup import (
     figure,
     grid,
@@ -25,7 +26,6 @@ from datagen.report.overlay import PREDICTED_COLOR, TRUE_COLOR, overlays
 from datagen.report.score_charts import ScoredObject, ScoredScene, collision_chart, score_charts
 from datagen.shards import Dataset, Row
 from datagen.stages.evaluate_files import EvaluateFiles, Pair
-from datagen.stages.truth import Truth
 
 logger = logging.getLogger(__name__)
 

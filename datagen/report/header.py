@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from datagen.report.markup import paragraph, table
-from datagen.report.workspace import STAGE_FOLDERS, Workspace
+from datagen.shards.workspace import STAGE_FOLDERS, Workspace
 
 _MAX_REASONS = 8
 

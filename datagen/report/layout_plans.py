@@ -10,9 +10,9 @@ from shapely import from_wkb
 from datagen.core.frames import Floats, placement_matrix, transform_points
 from datagen.report.charts import histogram
 from datagen.report.markup import figure, grid, paragraph, swatch
-from datagen.report.workspace import Workspace
-from datagen.sampling.previews import instance_color
 from datagen.shards import Row
+from datagen.shards.workspace import Workspace
+from datagen.voxels.drawing import instance_color
 
 NUM_PLANS = 8
 _PX_PER_M = 100.0

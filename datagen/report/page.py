@@ -13,7 +13,7 @@ from datagen.report.layout_plans import layout_plans
 from datagen.report.markup import page, paragraph, section
 from datagen.report.results import TRAINING_LOG, predictions, scores, training_curve
 from datagen.report.view_rows import view_rows, voxel_rows
-from datagen.report.workspace import Workspace
+from datagen.shards.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 

@@ -17,9 +17,10 @@ from datagen.evaluation.summary import collision_curve
 from datagen.report.charts import line_chart
 from datagen.report.markup import figure, grid, image, paragraph, side_by_side, table
 from datagen.report.score_charts import collision_chart, workspace_score_charts
-from datagen.report.workspace import Workspace, instance_grids
-from datagen.sampling.previews import draw_voxels
+from datagen.report.workspace import instance_grids
 from datagen.shards import Row
+from datagen.shards.workspace import Workspace
+from datagen.voxels.drawing import draw_voxels
 
 TRAINING_LOG = Path("model", "log.jsonl")
 NUM_PREDICTIONS = 16

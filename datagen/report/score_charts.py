@@ -8,12 +8,12 @@ import numpy as np
 
 from datagen.core.frames import Floats
 from datagen.evaluation.summary import Collisions
+from datagen.evaluation.truth import Seen, seen_instances
 from datagen.report.charts import Dots, line_chart, scatter
 from datagen.report.markup import figure, grid, paragraph
-from datagen.report.workspace import Workspace
-from datagen.sampling.previews import instance_color
 from datagen.shards import Row
-from datagen.stages.truth import Seen, seen_instances
+from datagen.shards.workspace import Workspace
+from datagen.voxels.drawing import instance_color
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,11 @@ import numpy as np
 from datagen.report.charts import direction_map
 from datagen.report.markup import figure, grid, image, paragraph, side_by_side, swatch
 from datagen.report.shading import shade
-from datagen.report.workspace import (
-    Workspace,
-    decode_instance_map,
-    decode_rgba,
-    instance_grids,
-    spread,
-)
-from datagen.sampling.previews import color_instances, draw_voxels, instance_color
+from datagen.report.workspace import instance_grids, spread
 from datagen.shards import Row
+from datagen.shards.workspace import Workspace
+from datagen.views.passes import read_instance_map, read_rgba
+from datagen.voxels.drawing import color_instances, draw_voxels, instance_color
 
 VIEWS_A_SCENE = 6
 DROPPED_A_SCENE = 3
@@ -72,8 +68,8 @@ def _scene_views(workspace: Workspace, layout_id: int) -> str:
 
 
 def _kept_card(view: Row, names: list[str]) -> str:
-    picture = image(decode_rgba(view["rgb"]), f"view {view['view_index']}")
-    instance_map = color_instances(decode_instance_map(view["instance_map"]))
+    picture = image(read_rgba(view["rgb"]), f"view {view['view_index']}")
+    instance_map = color_instances(read_instance_map(view["instance_map"]))
     pictures = side_by_side([picture, image(instance_map, "instance map", exact=True)])
     fraction, index = _least_visible(view)
     name = escape(names[index] if names else str(index))

@@ -1,4 +1,4 @@
-"""TRELLIS's second stage: from occupied voxels to structured latents, for all instances at once.
+"""TRELLIS's structured-latent model: from occupied voxels to latents, all instances at once.
 
 N voxels of all instances together, B instances, T condition tokens.
 """
@@ -64,7 +64,7 @@ def sample_structured_latents(
     Args:
         model: in evaluation mode; its device is used.
         voxels: B tensors (n, 3) int, the occupied voxels of each instance.
-        cond: (B, T, C), the tokens that stage one was conditioned on; zeros are unconditional.
+        cond: (B, T, C), the structure model's own condition; zeros are unconditional.
         config: steps and guidance; published: 25 and 3.0.
         generator: of the noise, on the CPU. It is drawn for all voxels together, instance by
             instance, so the chunks do not show in it.

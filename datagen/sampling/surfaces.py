@@ -18,7 +18,7 @@ from skimage.measure import marching_cubes
 
 from datagen.core.frames import Y_UP_TO_Z_UP, Z_UP_TO_Y_UP, transform_points
 from datagen.errors import DatasetError
-from datagen.sampling.previews import instance_color
+from datagen.voxels.drawing import instance_color
 
 Mesh = tuple[NDArray[np.floating[Any]], NDArray[np.integer[Any]]]
 

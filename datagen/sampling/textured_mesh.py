@@ -218,5 +218,5 @@ def _colors_at(
 def _missing(package: str) -> ConfigError:
     return ConfigError(
         f"textures: {package} is not installed. Expected the extra `textures` "
-        "(pip install 'datagen[textures]'); without it, use --stages ss."
+        "(pip install 'datagen[textures]'); without it, use --models structure."
     )

@@ -17,11 +17,11 @@ from datagen.assets.selection import list_fingerprint, restrict_to_list, set_asi
 from datagen.assets.source import AssetSource, SourceOptions, open_source
 from datagen.blender.process import BlenderProcess
 from datagen.blender.scratch import scratch_folder
+from datagen.engine.logs import log_folder
+from datagen.engine.stage import Inputs, Process, Stage, WorkerContext
 from datagen.errors import ConfigError, DatasetError
 from datagen.shards import Identity, Output, Row
 from datagen.shards.schemas import ASSETS
-from datagen.stages.logs import log_folder
-from datagen.stages.stage import Inputs, Process, Stage, WorkerContext
 
 MIN_MAX_FACES = 100
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -14,24 +14,20 @@ from numpy.typing import NDArray
 
 from datagen.core.frames import Floats
 from datagen.core.seeding import rng_for
+from datagen.engine.stage import Inputs, Process, Stage, WorkerContext, stable_fields
 from datagen.errors import ConfigError, DatasetError, RowError, StageError
+from datagen.models.devices import torch_device, torch_threads
 from datagen.models.dinov2 import PUBLISHED, load_dinov2
+from datagen.models.named_checkpoints import checkpoint_fingerprint, load_autoencoder
 from datagen.shards import Dataset, Folder, Identity, Output, Row
+from datagen.shards.scenes import SceneMeshes, SceneReader
 from datagen.shards.schemas import GRID_BYTES, LATENT_SHAPE, LATENTS, SLAT
-from datagen.stages.checkpoints import (
-    checkpoint_fingerprint,
-    load_autoencoder,
-    torch_device,
-    torch_threads,
-)
-from datagen.stages.scenes import SceneMeshes, SceneReader
 from datagen.stages.slat_features import SLAT_FEATURES, SlatConfig, SlatFeatures
-from datagen.stages.stage import Inputs, Process, Stage, WorkerContext, stable_fields
-from datagen.training import image_tokens
-from datagen.training.samples import decode_view
+from datagen.training.data import image_tokens
+from datagen.views.passes import decode_view
 from datagen.voxels import pack_occupancy, view_centric_transform, voxelize_views
 
-STORABLE = ("latents", "occupancy", "image_tokens", SLAT_FEATURES)
+Storable = Literal["latents", "occupancy", "image_tokens", "slat_features"]
 AddColumns = Callable[[NDArray[np.bool_], Floats], Row]
 """From a view's voxels (N + 1, 64, 64, 64) and its frame (4, 4) to further columns of its row."""
 BATCHES_AHEAD = 4  # batches of voxels made while others are encoded: 32 MiB at 32 grids a batch
@@ -57,11 +53,11 @@ class EncodeLatents(Stage):
     view_frame: Literal["yaw", "camera", "world"] = "yaw"
     """How a view turns its scene: about the up axis only, with the whole camera, or not at all
     (all views of a scene have the same latents, and no picture says which way is X)."""
-    store: str = "latents,occupancy"
-    """What is kept of a view, by commas: latents (64 kB an instance; training), occupancy (its
+    store: tuple[Storable, ...] = ("latents", "occupancy")
+    """What is kept of a view: latents (64 kB an instance; training), occupancy (its
     voxels as bits, 32 kB before compression; previews and evaluation), image_tokens (what
     --image-encoder makes of its pictures, 2.8 MB each; training need not run the encoder),
-    slat_features (features of the occupied voxels; training of the second stage)."""
+    slat_features (features of the occupied voxels; training of the structured-latent model)."""
     image_encoder: str = field(default=PUBLISHED, metadata={"identity": False})
     """Of image_tokens: dinov2_vitl14_reg, a folder, a hub id or torch.hub's .pth file. Known by its
     weights."""
@@ -83,34 +79,28 @@ class EncodeLatents(Stage):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} must be at least 1, got {value}.")
-        if not self.stored or not set(self.stored) <= set(STORABLE):
+        if not self.store or not set(self.store) <= set(get_args(Storable)):
             raise ConfigError(
-                f"store is {self.store!r}. Expected one or more of {', '.join(STORABLE)}, "
-                "separated by commas."
+                f"store is {self.store!r}. Expected one or more of {' '.join(get_args(Storable))}."
             )
-
-    @property
-    def stored(self) -> tuple[str, ...]:
-        """What is kept of a view."""
-        return tuple(word.strip() for word in self.store.split(",") if word.strip())
 
     def identity(self, inputs: Inputs) -> Identity:
         """Encoders are known by their weights."""
         identity = super().identity(inputs)
         fields, encoders = dict(identity.fields), dict[str, str]()
-        if "latents" in self.stored:
+        if "latents" in self.store:
             encoders["encoder"] = checkpoint_fingerprint(self.encoder, "encoder")
-        if "image_tokens" in self.stored:
+        if "image_tokens" in self.store:
             encoders[image_tokens.INPUT] = load_dinov2(self.image_encoder, "cpu").fingerprint()
-        if SLAT_FEATURES in self.stored:
+        if SLAT_FEATURES in self.store:
             fields |= stable_fields(self.slat)
             encoders |= self.slat.fingerprints()
         return replace(identity, fields=fields, inputs={**identity.inputs, **encoders})
 
     def output(self, root: Folder, inputs: Inputs) -> Output:
-        """Columns of the second stage are there where they are asked for."""
+        """Columns of features are there where they are asked for."""
         output = super().output(root, inputs)
-        if SLAT_FEATURES not in self.stored:
+        if SLAT_FEATURES not in self.store:
             return output
         return replace(output, schema=pa.schema([*self.schema, *SLAT]))
 
@@ -122,10 +112,10 @@ class EncodeLatents(Stage):
         reader = SceneReader(inputs["assets"])
         device = torch_device(context.device)
         encoder = None
-        if "latents" in self.stored:
+        if "latents" in self.store:
             encoder = load_autoencoder(self.encoder, "encoder", device)
         slat = None
-        if SLAT_FEATURES in self.stored:
+        if SLAT_FEATURES in self.store:
             slat = SlatFeatures(self.slat, self.seed, device)
         write_tokens = self._token_writer(inputs, context.folder, device)
 
@@ -151,7 +141,7 @@ class EncodeLatents(Stage):
         self, inputs: Inputs, folder: Folder, device: torch.device
     ) -> Callable[[int, int, list[int]], None] | None:
         """Return what writes the image tokens of a scene's views; None if they are not wanted."""
-        if "image_tokens" not in self.stored:
+        if "image_tokens" not in self.store:
             return None
         encoder = load_dinov2(self.image_encoder, device)
         columns = ["view_index", "rgb", "instance_map"]
@@ -209,7 +199,7 @@ class EncodeLatents(Stage):
                         "num_instances": len(scene.meshes),
                         "scene_latent": None if latents is None else latents[index, 0],
                         "instance_latents": None if latents is None else latents[index, 1:],
-                        "occupancy": _packed(grids) if "occupancy" in self.stored else None,
+                        "occupancy": _packed(grids) if "occupancy" in self.store else None,
                     }
                     | (add(grids, to_canonical[first + index]) if add else {})
                 )
@@ -244,12 +234,19 @@ def check_stored(latents: Dataset, wanted: str, verb: str) -> None:
     Raises:
         DatasetError: it was encoded without.
     """
-    store = latents.fields.get("store", "latents,occupancy")
+    store = stored_in(latents)
     if wanted not in store:
+        words = " ".join(store)
         raise DatasetError(
-            f"{verb}: {latents.folder} was made with --store {store}, and {wanted} is needed here. "
-            f"Run `datagen encode --store {store},{wanted} --overwrite` first."
+            f"{verb}: {latents.folder} was made with --store {words}, and {wanted} is needed here. "
+            f"Run `datagen encode --store {words} {wanted} --overwrite` first."
         )
+
+
+def stored_in(latents: Dataset) -> tuple[str, ...]:
+    """Return what a dataset of latents holds of each view: words of ``--store``."""
+    store = latents.fields.get("store", "latents,occupancy")
+    return tuple(store.split(",") if isinstance(store, str) else store)  # str: before version 0.2
 
 
 def check_instances(layout_id: int, views: list[Row], occupancy: NDArray[np.bool_]) -> None:

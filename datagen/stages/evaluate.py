@@ -11,17 +11,21 @@ import torch
 from numpy.typing import NDArray
 
 from datagen.core.frames import transform_points
+from datagen.engine.stage import Inputs, Process, Stage, WorkerContext
 from datagen.errors import ConfigError, StageError
-from datagen.evaluation.align import Align
 from datagen.evaluation.collision import require_fcl
 from datagen.evaluation.compare import Comparison, comparison_rows
 from datagen.evaluation.constant import fit_constant
-from datagen.evaluation.open3d_icp import require_open3d
 from datagen.evaluation.points import POINTS_PER_OBJECT
 from datagen.evaluation.readers import PREDICTED, ReadScene
+from datagen.evaluation.registration.align import Align
+from datagen.evaluation.registration.open3d_icp import require_open3d
 from datagen.evaluation.scene import WHOLE_SCENE, SceneGeometry, score_scene
 from datagen.evaluation.summary import collision_curve
 from datagen.models import build_model
+from datagen.models.devices import torch_device, torch_threads
+from datagen.models.named_checkpoints import load_autoencoder
+from datagen.sampling.networks import Networks, read_scene_model
 from datagen.sampling.scenes import SamplerConfig
 from datagen.sampling.surfaces import (
     read_scene_glb,
@@ -29,14 +33,11 @@ from datagen.sampling.surfaces import (
     surface_from_occupancy,
 )
 from datagen.shards import Dataset, Output, Row
+from datagen.shards.scenes import SceneReader
 from datagen.shards.schemas import SCORES
-from datagen.stages.checkpoints import load_autoencoder, torch_device, torch_threads
+from datagen.shards.splits import validation_layouts
 from datagen.stages.encode import check_stored
 from datagen.stages.infer import InferScenes
-from datagen.stages.sampling import Networks, read_scene_model
-from datagen.stages.scenes import SceneReader
-from datagen.stages.splits import validation_layouts
-from datagen.stages.stage import Inputs, Process, Stage, WorkerContext
 from datagen.voxels import unpack_occupancy
 
 METRICS = (

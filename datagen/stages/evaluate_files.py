@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from datagen.engine.stage import Inputs, Process, RunOptions, Stage, WorkerContext
 from datagen.errors import ConfigError, DatasetError
 from datagen.evaluation.compare import Comparison, comparison_rows
 from datagen.evaluation.readers import PREDICTED, found_scenes
@@ -18,11 +19,10 @@ from datagen.evaluation.summary import (
     read_published,
     summarise_methods,
 )
+from datagen.evaluation.truth import GtFormat, Truth, digest_of, open_truth
 from datagen.executors.job import Executor
 from datagen.shards import Dataset, Folder, Identity, Output, Row
 from datagen.shards.schemas import COMPARISON
-from datagen.stages.stage import Inputs, Process, RunOptions, Stage, WorkerContext
-from datagen.stages.truth import GtFormat, Truth, digest_of, open_truth
 
 logger = logging.getLogger(__name__)
 

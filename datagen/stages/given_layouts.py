@@ -10,10 +10,10 @@ from typing import Annotated, Any, ClassVar, Literal
 import tyro
 
 from datagen.assets.front3d import Front3DSource, Room, Split, read_rooms, rooms_fingerprint
+from datagen.engine.stage import Inputs, Process, Stage, WorkerContext
 from datagen.errors import ConfigError, RowError, StageError
 from datagen.shards import Identity, Row
 from datagen.shards.schemas import LAYOUTS
-from datagen.stages.stage import Inputs, Process, Stage, WorkerContext
 
 
 @dataclass(frozen=True, kw_only=True)

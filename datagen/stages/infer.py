@@ -10,14 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datagen.core.seeding import rng_for, seed_for
+from datagen.engine.stage import Inputs, Process, WorkerContext
 from datagen.errors import ConfigError, StageError
+from datagen.sampling.networks import Networks
+from datagen.sampling.predictions import write_prediction
 from datagen.shards import Row
 from datagen.shards.schemas import PREDICTIONS
+from datagen.shards.splits import validation_layouts
 from datagen.stages.encode import check_stored
-from datagen.stages.sampling import Networks, SamplingStage, write_prediction
-from datagen.stages.splits import validation_layouts
-from datagen.stages.stage import Inputs, Process, WorkerContext
-from datagen.training.samples import decode_view
+from datagen.stages.sampling import SamplingStage
+from datagen.views.passes import decode_view
 from datagen.voxels import unpack_occupancy
 
 

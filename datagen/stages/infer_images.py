@@ -13,10 +13,11 @@ from typing import ClassVar
 import pyarrow as pa
 from PIL import Image
 
+from datagen.engine.stage import Inputs, Process, WorkerContext
 from datagen.errors import ConfigError, DatasetError, RowError
+from datagen.sampling.predictions import write_prediction
 from datagen.shards import Folder, Identity, Output, Row
-from datagen.stages.sampling import SamplingStage, write_prediction
-from datagen.stages.stage import Inputs, Process, WorkerContext
+from datagen.stages.sampling import SamplingStage
 from datagen.views.masks import MaskedPicture, read_masked_picture
 
 logger = logging.getLogger(__name__)

@@ -1,6 +1,5 @@
 """``datagen layouts``: random scenes of the assets."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,16 +10,14 @@ import shapely
 import tyro
 
 from datagen.core.seeding import rng_for
+from datagen.engine.stage import Inputs, Process, RunOptions, Stage, WorkerContext
 from datagen.errors import ConfigError, StageError
 from datagen.executors.job import Executor
 from datagen.layouts.compose import CompositionRules, category_groups, compose_scene
 from datagen.layouts.stacking import Placeable, PlaceableSupport
 from datagen.shards import Dataset, Folder, Row, open_dataset
 from datagen.shards.schemas import LAYOUTS
-from datagen.stages.stage import Inputs, Process, RunOptions, Stage, WorkerContext
-
-SPLIT_ENDS = {"train": 0.8, "val": 0.9, "test": 1.0}
-"""Where each split of the assets ends on the line from 0 to 1 that their hashes fall on."""
+from datagen.shards.splits import asset_split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +141,7 @@ class SampleLayouts(Stage):
 
 def _verify(assets: Dataset, layouts: Dataset) -> None:
     try:
-        from datagen.stages.verify_layouts import verify_and_record
+        from datagen.verify.layouts import verify_and_record
     except ModuleNotFoundError as error:
         raise StageError(
             f"layouts: --verify needs {error.name}, which is not installed. "
@@ -182,13 +179,6 @@ def read_placeables(assets: Dataset, split: str = "all") -> list[Placeable]:
         )
         for row in found
     ]
-
-
-def asset_split(asset_id: str) -> str:
-    """Return the split of an asset; it depends on nothing but its id, which is its content."""
-    digest = hashlib.sha256(asset_id.encode()).digest()
-    place = int.from_bytes(digest[:8], "big") / 2**64
-    return next(name for name, end in SPLIT_ENDS.items() if place < end)
 
 
 def _placeable_support(support: Row) -> PlaceableSupport:

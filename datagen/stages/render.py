@@ -18,13 +18,13 @@ from datagen.blender.process import BlenderProcess
 from datagen.blender.rendering import PreparedPlacement, RenderJob, RenderView, render_views
 from datagen.core.frames import Floats
 from datagen.core.seeding import rng_for, seed_for
+from datagen.engine.logs import workspace_of
+from datagen.engine.stage import Inputs, Process, Stage, WorkerContext
 from datagen.errors import ConfigError
 from datagen.shards import Identity, Output, Row
+from datagen.shards.scenes import SceneMeshes, SceneReader
 from datagen.shards.schemas import RENDERS
 from datagen.stages.assets import log_path
-from datagen.stages.logs import workspace_of
-from datagen.stages.scenes import SceneMeshes, SceneReader
-from datagen.stages.stage import Inputs, Process, Stage, WorkerContext
 from datagen.views.agreement import MAX_DISAGREEMENT, disagreement, shadow_map
 from datagen.views.cameras import bounding_sphere, scene_views
 from datagen.views.lights import LightName, build_light, ground_under, list_hdris

@@ -1,6 +1,6 @@
 """What ``encode --store slat_features`` keeps: features on the voxels of a scene's views.
 
-The second stage is trained on them: see ``datagen train --model slat-small``.
+The structured-latent model is trained on them: see ``datagen train --model slat-small``.
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from datagen.core.frames import Floats
 from datagen.core.seeding import rng_for
 from datagen.errors import ConfigError, DatasetError
 from datagen.models import SLatEncoder, load_model
+from datagen.models.named_checkpoints import weights_sha256
 from datagen.models.sparse import Sites
 from datagen.models.voxel_features import (
     FeatureEncoder,
@@ -21,9 +22,7 @@ from datagen.models.voxel_features import (
     load_feature_encoder,
 )
 from datagen.shards import Dataset, Row
-from datagen.stages.checkpoints import weights_sha256
-from datagen.training.samples import decode_view
-from datagen.views.passes import read_depth
+from datagen.views.passes import decode_view, read_depth
 from datagen.views.voxel_visibility import VoxelTable, surface_points
 
 SLAT_FEATURES = "slat_features"

@@ -12,33 +12,29 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from datagen.engine.provenance import provenance
+from datagen.engine.stage import Inputs, Stage
 from datagen.errors import ConfigError, DatasetError
 from datagen.executors.job import Executor
 from datagen.executors.local import available_cores
+from datagen.models.devices import torch_device, torch_threads
 from datagen.models.dinov2 import DinoV2, load_dinov2
+from datagen.models.initial_weights import initial_files
+from datagen.models.named_checkpoints import load_autoencoder, resolve_checkpoint
 from datagen.models.structured_latent_model import SLAT_ARGS
 from datagen.shards import Dataset, Folder, Identity, Output, open_dataset
-from datagen.stages.checkpoints import (
-    load_autoencoder,
-    resolve_checkpoint,
-    torch_device,
-    torch_threads,
-)
+from datagen.shards.splits import validation_layouts
 from datagen.stages.encode import check_stored
-from datagen.stages.provenance import provenance
 from datagen.stages.slat_features import SLAT_FEATURES
-from datagen.stages.splits import validation_layouts
-from datagen.stages.stage import Inputs, Stage
 from datagen.training.checkpoints import Checkpoints
 from datagen.training.config import TrainConfig
+from datagen.training.data.image_tokens import INPUT as IMAGE_ENCODER
+from datagen.training.data.loader import SceneLoader, StreamConfig
+from datagen.training.data.sources import SceneSource, open_source
 from datagen.training.distributed import Ranks, is_distributed
-from datagen.training.image_tokens import INPUT as IMAGE_ENCODER
-from datagen.training.initial_weights import initial_files
-from datagen.training.loader import SceneLoader, StreamConfig
-from datagen.training.networks import image_size_px
+from datagen.training.objectives.objective import image_size_px
+from datagen.training.objectives.structured_latent_samples import SlatSource
 from datagen.training.process_logs import followed, log_file, logged_to
-from datagen.training.slat_samples import SlatSource
-from datagen.training.sources import SceneSource, open_source
 from datagen.training.trainer import train_flow
 
 logger = logging.getLogger(__name__)
@@ -179,11 +175,11 @@ class TrainFlow(Stage):
 
     @property
     def is_slat(self) -> bool:
-        """Whether the second stage's network is trained."""
+        """Whether the structured-latent model is trained."""
         return self.config.model in SLAT_ARGS
 
     def output(self, root: Folder, inputs: Inputs) -> Output:
-        """The second stage's model has a folder of its own, beside the first's."""
+        """The structured-latent model has a folder of its own, beside the structure model's."""
         output = super().output(root, inputs)
         return replace(output, folder=root / SLAT_FOLDER) if self.is_slat else output
 

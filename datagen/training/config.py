@@ -10,7 +10,6 @@ from datagen.models import ModelSize, SceneModel, build_model
 from datagen.models.dinov2 import PUBLISHED
 from datagen.models.scene_model import model_args
 from datagen.models.structured_latent_model import SLAT_ARGS, SlatSize
-from datagen.training.flow_matching import FlowMatching
 
 HOW = {"identity": False}
 """Marks what says how a training is run or watched, and not what it computes."""
@@ -26,11 +25,34 @@ AT_LEAST_ONE = (
 
 
 @dataclass(frozen=True, kw_only=True)
+class FlowMatching:
+    """The numbers of the training objective; defaults are TRELLIS's."""
+
+    t_mean: float = 1.0
+    """Mean of the normal whose sigmoid is t."""
+
+    t_std: float = 1.0
+    """Its standard deviation."""
+
+    sigma_min: float = 1e-5
+    """σ, the spread left at t = 0."""
+
+    t_floor: float = 0.0
+    """Below this t a sample's loss is scaled by (t / t_floor)²; 0: never (TRELLIS).
+
+    Where the model predicts x_0, v = (x_t - x_0) / t multiplies its errors without bound.
+    """
+
+    drop_condition: float = 0.1
+    """Share of samples whose condition is zeros, for guidance; all grids of a sample together."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Everything that decides a trained model, besides the samples."""
 
     model: ModelSize | SlatSize = "small"
-    """The network's size; slat-small: the second stage's, on ``encode --store slat_features``."""
+    """The network's size; slat-small: a latent model, on ``encode --store slat_features``."""
 
     image_encoder: str | None = None
     """A frozen image encoder (dinov2_vitl14_reg, a folder, a hub id or torch.hub's .pth file);
@@ -130,7 +152,7 @@ class TrainConfig:
         elif self.scene_context_blocks is not None:
             raise ConfigError(
                 f"scene_context_blocks is {self.scene_context_blocks}. Expected none with --model "
-                f"{self.model}: in the second stage no instance sees its scene."
+                f"{self.model}: in a structured-latent model no instance sees its scene."
             )
         if self.image_encoder is not None and self.model in ("small", "slat-small"):
             raise ConfigError(
@@ -139,18 +161,18 @@ class TrainConfig:
             )
         if self.activation_checkpointing and self.model == "slat-small":
             raise ConfigError(
-                "--activation-checkpointing: the network of the second stage knows none. Expected "
+                "--activation-checkpointing: a structured-latent model knows none. Expected "
                 "it with --model small or iscene-L; lower --micro-batch-size instead."
             )
         if min(self.val_views, self.sample_every, self.sampled_views) < 0:
             raise ConfigError("val_views, sample_every and sampled_views must not be negative.")
 
     def model_args(self) -> dict[str, Any]:
-        """Return the arguments of the first stage's network."""
+        """Return the arguments of the structure model."""
         return model_args(**self._network())
 
     def build_model(self) -> SceneModel:
-        """Return the first stage's network as it is before the first step."""
+        """Return the structure model as it is before the first step."""
         return build_model(**self._network(), seed=self.seed)
 
     def _network(self) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from datagen.core.seeding import rng_for
 from datagen.models import SceneModel
 from datagen.sampling.flow_euler import sample_flow
-from datagen.sampling.previews import write_preview
-from datagen.training.samples import SceneSample
+from datagen.training.objectives.structure_samples import SceneSample
+from datagen.voxels.drawing import write_preview
 
 PREVIEWS = "previews"
 

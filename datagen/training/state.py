@@ -24,15 +24,15 @@ from torch.distributed.checkpoint.state_dict import (
 from datagen.errors import ConfigError, DatasetError, StageError
 from datagen.models import SceneModel
 from datagen.models.dinov2 import PUBLISHED, DinoV2
+from datagen.models.initial_weights import load_initial
 from datagen.models.structured_latent_model import StructuredLatentModel
-from datagen.training.batches import Batch
 from datagen.training.clipping import GradClipper
-from datagen.training.config import TrainConfig, deciding_fields, learning_rate
+from datagen.training.config import FlowMatching, TrainConfig, deciding_fields, learning_rate
 from datagen.training.distributed import Ranks, Shared
-from datagen.training.flow_matching import FlowDraw, FlowMatching, flow_losses
-from datagen.training.initial_weights import load_initial
-from datagen.training.networks import Network, build_network, network_args
-from datagen.training.slat_flow_matching import SlatLosses
+from datagen.training.objectives.batches import Batch
+from datagen.training.objectives.objective import Network, build_network, network_args
+from datagen.training.objectives.structure import FlowDraw, flow_losses
+from datagen.training.objectives.structured_latents import SlatLosses
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class TrainState:
         self._micro = config.micro_batch_size
         self.model = build_network(config, self.args)
         if config.image_encoder is not None:
-            assert isinstance(self.model, SceneModel)  # the second stage trains its own
+            assert isinstance(self.model, SceneModel)  # the structured-latent model trains its own
             self.model.image_encoder = _checked(image_encoder, config, self.args)
         self.has_statistics = load_initial(self.model, init) if init else False
         self.model.to(device)

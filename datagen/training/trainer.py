@@ -12,21 +12,21 @@ from torch import nn
 
 from datagen.errors import StageError
 from datagen.models import save_model
-from datagen.models.denormals import denormals_flushed
+from datagen.models.devices import denormals_flushed
 from datagen.models.dinov2 import DinoV2
 from datagen.models.structured_latent_model import StructuredLatentModel
 from datagen.sampling.scenes import SamplerConfig
-from datagen.training.batches import Batch
 from datagen.training.checkpoints import Checkpoints
 from datagen.training.config import TrainConfig
+from datagen.training.data.loader import SceneLoader
 from datagen.training.distributed import Ranks
-from datagen.training.loader import SceneLoader
 from datagen.training.log import TrainingLog
-from datagen.training.networks import Network, batch_of, fit_statistics, network_args
+from datagen.training.objectives.batches import Batch
+from datagen.training.objectives.objective import Network, batch_of, fit_statistics, network_args
+from datagen.training.objectives.structure_samples import SceneSample
+from datagen.training.objectives.structured_latent_samples import AnySample, SlatSample
+from datagen.training.objectives.structured_latents import sampled_error
 from datagen.training.sampled import sample_view, sampled_iou
-from datagen.training.samples import SceneSample
-from datagen.training.slat_flow_matching import sampled_error
-from datagen.training.slat_samples import AnySample, SlatSample
 from datagen.training.state import BAD_STEPS, TrainState
 
 logger = logging.getLogger(__name__)

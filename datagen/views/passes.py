@@ -4,6 +4,7 @@ All come from the rays, so they agree with the instance map to the pixel; Cycles
 """
 
 import io
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -95,5 +96,17 @@ def png(array: NDArray[np.generic]) -> bytes:
 
 
 def read_rgba(data: bytes) -> NDArray[np.uint8]:
-    """Return a PNG as (H, W, 4) uint8, straight alpha, sRGB."""
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
+    """Return an image file as (H, W, 4) uint8, sRGB, straight alpha."""
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGBA"))
+
+
+def read_instance_map(data: bytes) -> NDArray[np.integer[Any]]:
+    """Return an instance map (H, W), uint8 or uint16: 0 background, i + 1 placement i."""
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image)
+
+
+def decode_view(row: Mapping[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.integer[Any]]]:
+    """Return the image (H, W, 4) uint8 and the instance map (H, W) of a kept row of ``renders``."""
+    return read_rgba(row["rgb"]), read_instance_map(row["instance_map"])

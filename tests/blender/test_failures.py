@@ -14,9 +14,9 @@ from datagen.blender import ladder as ladder_module
 from datagen.blender.devices import check_device, choose_device
 from datagen.blender.failures import RenderFailure, kind_of_exit, kind_of_words
 from datagen.blender.ladder import climb
-from datagen.blender.memory import resident_mb
 from datagen.blender.scratch import clear_abandoned, scratch_folder, scratch_root
 from datagen.errors import BlenderError, StageError
+from datagen.executors.memory import resident_mb
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from datagen.blender import PreparedPlacement, RenderJob, RenderView, render_vie
 from datagen.core.cameras import intrinsics_from_fov, look_at
 from datagen.core.frames import camera_to_world_gl, placement_matrix, transform_points
 from datagen.core.seeding import rng_for
+from datagen.shards.scenes import SceneMeshes
 from datagen.stages.render import RenderViews
-from datagen.stages.scenes import SceneMeshes
 from datagen.views.agreement import MAX_DISAGREEMENT, disagreement, shadow_map
 from datagen.views.cameras import bounding_sphere, scene_views
 from datagen.views.lights import Light, build_light, ground_under

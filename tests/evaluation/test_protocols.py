@@ -20,7 +20,7 @@ from datagen.evaluation import (
     score_protocol,
 )
 from datagen.evaluation.protocols import self_overlap
-from datagen.evaluation.similarity import similarity
+from datagen.evaluation.registration.similarity import similarity
 
 POINTS = 1500
 FEW = {name: replace(protocol, points=POINTS) for name, protocol in PROTOCOLS.items()}

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datagen.blender import BlenderProcess
+from datagen.engine.stage import Inputs, Process, RunOptions, WorkerContext
 from datagen.errors import DatagenError
 from datagen.executors.ray import RayExecutor
 from datagen.log import configure_logging
 from datagen.shards import Folder
-from datagen.stages.stage import Inputs, Process, RunOptions, WorkerContext
 from tests.stages.toy import Toy
 
 

@@ -10,13 +10,13 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from datagen.engine.stage import Inputs, Process, RunOptions, WorkerContext
 from datagen.errors import StageError
 from datagen.executors.local import LocalExecutor
 from datagen.executors.ray import RayExecutor
 from datagen.shards import Folder
-from datagen.stages.stage import Inputs, Process, RunOptions, WorkerContext
+from tests.engine.test_stage import shard_hashes
 from tests.executors.test_ray import wait_until
-from tests.stages.test_stage import shard_hashes
 from tests.stages.toy import Toy
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from datagen.engine.stage import RunOptions
 from datagen.executors.local import LocalExecutor
 from datagen.shards import Folder, open_dataset
-from datagen.stages.stage import RunOptions
-from tests.stages.test_stage import shard_hashes
+from tests.engine.test_stage import shard_hashes
 from tests.stages.toy import Toy
 
 REPOSITORY = Path(__file__).resolve().parents[2]

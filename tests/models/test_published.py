@@ -13,7 +13,8 @@ from datagen.errors import ConfigError, DatasetError
 from datagen.models import MODEL_ARGS, build_model, find_scene_model, load_scene_model, save_model
 from datagen.models.dinov2 import load_dinov2
 from datagen.models.published import ModelFiles
-from datagen.training.flow_matching import FlowMatching, draw, flow_losses
+from datagen.training.config import FlowMatching
+from datagen.training.objectives.structure import draw, flow_losses
 from tests.published import CHANNELS, dinov2_weights, random_flow, write_iscene_package
 from tests.published import write_trellis_flow as write_trellis
 

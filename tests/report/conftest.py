@@ -13,8 +13,8 @@ from PIL import Image
 
 from datagen.core.cameras import intrinsics_from_fov, look_at, project
 from datagen.core.frames import placement_matrix, transform_points
-from datagen.sampling.previews import png_bytes
 from datagen.shards import Folder, Identity, Output, Row, schemas
+from datagen.voxels.drawing import png_bytes
 
 SIZE_PX = 96
 NUM_VIEWS = 8

@@ -6,7 +6,7 @@ import pytest
 
 from datagen.report.charts import direction_map, histogram, line_chart
 from datagen.report.layout_plans import draw_plan, layout_plans
-from datagen.report.workspace import Workspace
+from datagen.shards.workspace import Workspace
 
 
 def bar_heights(svg: str) -> list[float]:

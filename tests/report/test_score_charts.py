@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from datagen.evaluation.summary import Collisions
+from datagen.evaluation.truth import Seen, WorkspaceTruth, open_truth, seen_instances
 from datagen.report.charts import scatter
 from datagen.report.score_charts import ScoredObject, ScoredScene, collision_chart, score_charts
 from datagen.shards import open_dataset
-from datagen.stages.truth import Seen, WorkspaceTruth, open_truth, seen_instances
 from tests.evaluation.readers.files import box, write
 
 SCENES = [ScoredScene("ours", 0.5, 3), ScoredScene("ours", 0.7, 3), ScoredScene("ours", 0.2, 8)]

@@ -1,13 +1,9 @@
 import numpy as np
 import pytest
 
-from datagen.report.workspace import (
-    Workspace,
-    decode_instance_map,
-    decode_rgba,
-    instance_grids,
-    spread,
-)
+from datagen.report.workspace import instance_grids, spread
+from datagen.shards.workspace import Workspace
+from datagen.views.passes import read_instance_map, read_rgba
 
 
 def test_grids_of_latents_are_the_instances_in_order_without_the_scene(whole_workspace):
@@ -33,7 +29,7 @@ def test_view_is_found_by_scene_and_index_and_dropped_ones_have_no_picture(whole
 
 def test_pictures_are_decoded_as_stored(whole_workspace):
     view = Workspace(whole_workspace).view(0, 0)
-    labels, rgba = decode_instance_map(view["instance_map"]), decode_rgba(view["rgb"])
+    labels, rgba = read_instance_map(view["instance_map"]), read_rgba(view["rgb"])
     assert set(np.unique(labels)) == {0, 1, 2, 3, 4}
     np.testing.assert_array_equal(rgba[..., 3] == 255, labels > 0)
 

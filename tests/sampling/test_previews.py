@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datagen.sampling.previews import (
+from datagen.voxels.drawing import (
     color_instances,
     draw_voxels,
     instance_color,

@@ -1,4 +1,4 @@
-"""The second stage's sampler against a recorded trajectory, and its chunks."""
+"""The structured-latent model's sampler against a recorded trajectory, and its chunks."""
 
 import json
 from pathlib import Path

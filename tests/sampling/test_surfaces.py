@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from datagen.errors import DatasetError
-from datagen.sampling.previews import instance_color
 from datagen.sampling.surfaces import (
     read_scene_glb,
     surface_from_logits,
@@ -18,6 +17,7 @@ from datagen.sampling.surfaces import (
     write_instance_glbs,
     write_scene_glb,
 )
+from datagen.voxels.drawing import instance_color
 
 
 def ball(center: tuple[float, float, float], radius: float, resolution: int = 32) -> np.ndarray:

@@ -3,10 +3,10 @@
 import pyarrow.parquet as pq
 import pytest
 
+from datagen.engine.stage import RunOptions
 from datagen.errors import DatasetError
 from datagen.executors.local import LocalExecutor
 from datagen.shards import Folder
-from datagen.stages.stage import RunOptions
 from tests.stages.toy import Toy
 
 

@@ -10,16 +10,16 @@ import trimesh
 
 from datagen.assets.selection import write_list
 from datagen.core.frames import Y_UP_TO_Z_UP, Z_UP_TO_Y_UP
+from datagen.engine.stage import RunOptions, Stage, open_inputs
 from datagen.errors import ConfigError, DatasetError, StageError
 from datagen.executors.local import LocalExecutor
+from datagen.exports.attribution import write_attribution
 from datagen.shards import Dataset, Folder
 from datagen.shards.output import Identity, Output
+from datagen.shards.scenes import SceneReader
 from datagen.shards.schemas import ASSETS, LAYOUTS
 from datagen.stages.assets import PrepareAssets
-from datagen.stages.attribution import write_attribution
 from datagen.stages.given_layouts import TakeLayouts
-from datagen.stages.scenes import SceneReader
-from datagen.stages.stage import RunOptions, Stage, open_inputs
 
 ROOM = "house-1/Bedroom-12"
 OBJECTS = {

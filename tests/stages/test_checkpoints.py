@@ -6,8 +6,8 @@ import pytest
 
 from datagen.errors import DatasetError
 from datagen.models import build_model, find_checkpoint, find_scene_model
-from datagen.stages.checkpoints import PUBLISHED_SHA256, check_published, resolve_checkpoint
-from datagen.training.initial_weights import load_initial
+from datagen.models.initial_weights import load_initial
+from datagen.models.named_checkpoints import PUBLISHED_SHA256, check_published, resolve_checkpoint
 
 FILE = "ss_enc_conv3d_16l8_fp16.safetensors"
 HUB_ID = "microsoft/TRELLIS-image-large/ckpts/ss_enc_conv3d_16l8_fp16"

@@ -10,17 +10,17 @@ import torch
 from safetensors.torch import save_file
 
 from datagen.core.cameras import intrinsics_from_fov, look_at
+from datagen.engine.plan import plan_stage
+from datagen.engine.stage import RunOptions
 from datagen.errors import ConfigError, DatasetError, StageError
 from datagen.executors.local import LocalExecutor
 from datagen.models import SparseStructureEncoder, save_model
 from datagen.models.dinov2 import load_dinov2
 from datagen.shards import Folder, Identity, Output, open_dataset
+from datagen.shards.scenes import SceneReader
 from datagen.shards.schemas import RENDERS
 from datagen.stages.encode import EncodeLatents, check_stored
 from datagen.stages.layouts import SampleLayouts
-from datagen.stages.plan import plan_stage
-from datagen.stages.scenes import SceneReader
-from datagen.stages.stage import RunOptions
 from datagen.voxels import (
     unpack_occupancy,
     view_centric_transform,
@@ -129,9 +129,9 @@ def test_latents_are_the_published_encoders_means_of_the_stored_voxels(root, tmp
 
 
 def test_store_leaves_out_what_is_not_asked_for(root):
-    voxels_alone = encode(root, store="occupancy", encoder="not/there/at/all")
+    voxels_alone = encode(root, store=("occupancy",), encoder="not/there/at/all")
     assert all(row["scene_latent"] is None for row in voxels_alone)
-    latents_alone = encode(root, store="latents")
+    latents_alone = encode(root, store=("latents",))
     assert all(row["occupancy"] is None for row in latents_alone)
     assert len(voxels_alone) == len(latents_alone) == 2 * (NUM_VIEWS - 1)
 
@@ -140,7 +140,7 @@ def test_views_per_scene_draws_views_that_depend_on_seed_and_scene_alone(root):
     def chosen(**fields):
         return [
             (row["layout_id"], row["view_index"])
-            for row in encode(root, store="occupancy", views_per_scene=2, **fields)
+            for row in encode(root, store=("occupancy",), views_per_scene=2, **fields)
         ]
 
     first = chosen()
@@ -148,7 +148,7 @@ def test_views_per_scene_draws_views_that_depend_on_seed_and_scene_alone(root):
     assert all(index != DROPPED for _, index in first)
     assert first == chosen(batch_size=1)
     assert any(chosen(seed=seed) != first for seed in range(1, 6))
-    assert len(encode(root, store="occupancy", views_per_scene=99)) == 2 * (NUM_VIEWS - 1)
+    assert len(encode(root, store=("occupancy",), views_per_scene=99)) == 2 * (NUM_VIEWS - 1)
 
 
 def test_solid_fills_closed_instances(root):
@@ -162,8 +162,8 @@ def test_solid_fills_closed_instances(root):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"store": "latents,normals"}, "store is 'latents,normals'. Expected one or more of"),
-        ({"store": ","}, "Expected one or more of latents, occupancy"),
+        ({"store": ("latents", "normals")}, "Expected one or more of latents occupancy"),
+        ({"store": ()}, "Expected one or more of latents occupancy"),
         ({"views_per_scene": 0}, "views_per_scene must be at least 1, got 0"),
     ],
 )
@@ -203,7 +203,7 @@ def test_bad_mesh_fails_its_scenes_with_a_reason_and_no_others(root, damage):
     else:
         arrays["faces"] = arrays["faces"][:0]
     np.savez(path, **arrays)
-    stage = EncodeLatents(store="occupancy")
+    stage = EncodeLatents(store=("occupancy",))
     options = RunOptions(max_failed_fraction=1.0)
     dataset = stage.run(Folder.at(root), LocalExecutor(), options)
     [failed] = dataset.manifest["failed"]
@@ -214,16 +214,16 @@ def test_bad_mesh_fails_its_scenes_with_a_reason_and_no_others(root, damage):
 
 def test_manifest_holds_the_encoders_weights(root):
     inputs = run(root).manifest["inputs"]
-    without = run(root, store="occupancy").manifest["inputs"]
+    without = run(root, store=("occupancy",)).manifest["inputs"]
     assert "encoder" in inputs
     assert "encoder" not in without
     assert json.dumps(inputs)
 
 
 def test_verb_that_needs_what_was_not_stored_names_the_command(root):
-    latents = run(root, store="latents")
+    latents = run(root, store=("latents",))
     check_stored(latents, "latents", "train")
-    with pytest.raises(DatasetError, match="--store latents,occupancy --overwrite"):
+    with pytest.raises(DatasetError, match="--store latents occupancy --overwrite"):
         check_stored(latents, "occupancy", "evaluate")
 
 
@@ -241,7 +241,7 @@ def test_image_tokens_are_stored_a_file_a_kept_view_and_known_by_the_encoders_we
         rgb=png(np.full((20, 20, 4), 200, np.uint8)),
         instance_map=png(instance_map),
     )
-    fields = {"store": "latents,image_tokens", "image_encoder": str(weights)}
+    fields = {"store": ("latents", "image_tokens"), "image_encoder": str(weights)}
     dataset = run(root, **fields)
     encoder = load_dinov2(str(weights), "cpu")
     assert dataset.manifest["inputs"]["image_encoder"] == encoder.fingerprint()

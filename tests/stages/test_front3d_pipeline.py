@@ -8,7 +8,7 @@ import pytest
 
 from datagen.cli import main
 from datagen.shards import open_dataset
-from datagen.stages.recipe import load_recipe
+from datagen.stages.pipeline import load_pipeline
 from datagen.voxels import unpack_occupancy
 from tests.stages.test_assets_verbs import write_rooms
 
@@ -57,14 +57,14 @@ def test_training_rooms_become_views_and_voxels_of_every_object(rooms, tmp_path)
 
 
 @pytest.mark.blender
-def test_recipe_takes_the_training_rooms_with_its_own_assets(rooms, tmp_path, capsys):
-    recipe = ("--recipe", "iscene_3dfront_15k", "--source-path", rooms)
-    assert datagen(tmp_path, "assets", *recipe) == 0
-    assert datagen(tmp_path, "layouts", *recipe, "--max-failed-fraction", 0.5) == 0
+def test_pipeline_takes_the_training_rooms_with_its_own_assets(rooms, tmp_path, capsys):
+    pipeline = ("--pipeline", "iscene_3dfront_15k", "--source-path", rooms)
+    assert datagen(tmp_path, "assets", *pipeline) == 0
+    assert datagen(tmp_path, "layouts", *pipeline, "--max-failed-fraction", 0.5) == 0
     layouts = open_dataset(tmp_path / "layouts")
     assert [row["layout_id"] for row in layouts] == [0]
     assert [failure["unit"] for failure in layouts.manifest["failed"]] == [1], "its rug is flat"
-    assert layouts.manifest["fields"]["split"] == load_recipe("iscene_3dfront_15k").layouts.split
+    assert layouts.manifest["fields"]["split"] == load_pipeline("iscene_3dfront_15k").layouts.split
 
 
 def test_rooms_without_assets_name_the_command_that_makes_theirs(rooms, tmp_path, capsys):

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from datagen.engine.stage import RunOptions
 from datagen.errors import ConfigError, StageError
 from datagen.executors.local import LocalExecutor
 from datagen.shards import Folder, open_dataset
-from datagen.stages.layouts import SampleLayouts, asset_split
-from datagen.stages.stage import RunOptions
+from datagen.shards.splits import asset_split
+from datagen.stages.layouts import SampleLayouts
 from tests.stages.shapes import write_assets
 
 COUNT = 3500

@@ -7,13 +7,13 @@ import pytest
 
 from datagen.blender.failures import RenderFailure
 from datagen.cli import main
+from datagen.engine.stage import RunOptions
 from datagen.executors.local import LocalExecutor
 from datagen.shards import Folder, open_dataset
 from datagen.stages.assets import PrepareAssets
 from datagen.stages.layouts import SampleLayouts
 from datagen.stages.render import RenderViews
-from datagen.stages.stage import RunOptions
-from tests.stages.test_stage import shard_hashes
+from tests.engine.test_stage import shard_hashes
 
 pytestmark = [pytest.mark.blender, pytest.mark.slow]
 

@@ -7,23 +7,23 @@ import pytest
 import torch
 
 from datagen.core.cameras import intrinsics_from_fov, look_at
+from datagen.engine.stage import RunOptions
 from datagen.errors import ConfigError, DatasetError
 from datagen.executors.local import LocalExecutor
 from datagen.models import SLatEncoder, SLatFlowModel, save_model
 from datagen.models.sparse import Sites
 from datagen.shards import Folder, Identity, Output, open_dataset
+from datagen.shards.scenes import SceneReader
 from datagen.shards.schemas import LATENTS, RENDERS
 from datagen.stages.encode import EncodeLatents
 from datagen.stages.layouts import SampleLayouts
-from datagen.stages.scenes import SceneReader
 from datagen.stages.slat_features import SlatConfig
-from datagen.stages.stage import RunOptions
 from datagen.views.passes import depth_png, png
 from datagen.views.visibility import SceneGeometry
 from datagen.voxels import unpack_occupancy
 from tests.published import CHANNELS, dinov2_weights
 from tests.stages.shapes import write_assets
-from tests.stages.test_infer_second_stage import FLOW
+from tests.stages.test_infer_latent_model import FLOW
 
 NUM_VIEWS = 5
 SIZE = 96
@@ -88,7 +88,7 @@ def write_workspace(root: Path, *, depth: bool = True, num_layouts: int = 1) -> 
     return root
 
 
-def encode(root: Path, store: str = "occupancy,slat_features", **fields):
+def encode(root: Path, store: tuple[str, ...] = ("occupancy", "slat_features"), **fields):
     slat = SlatConfig(**fields)
     stage = EncodeLatents(store=store, slat=slat, views_per_scene=2)
     return stage.run(Folder.at(root), LocalExecutor("cpu"), RunOptions(overwrite=True))
@@ -120,7 +120,7 @@ def test_renders_without_depth_are_refused_with_the_command_that_makes_it(tmp_pa
 
 
 def test_dataset_without_features_is_what_it_was(root):
-    latents = encode(root, store="occupancy", feature_encoder="not there at all")
+    latents = encode(root, store=("occupancy",), feature_encoder="not there at all")
     assert latents.schema.names == LATENTS.names
     assert "feature_encoder" not in latents.fields
     latents = encode(root, feature_views=1)

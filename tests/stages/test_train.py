@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from datagen.engine.stage import RunOptions, open_inputs
 from datagen.errors import ConfigError, DatasetError
 from datagen.executors.local import LocalExecutor
 from datagen.models import MODEL_ARGS, SLatFlowModel, load_model
 from datagen.models.structured_latent_model import SLAT_ARGS
 from datagen.shards import Folder
-from datagen.stages.stage import RunOptions, open_inputs
 from datagen.stages.train import TrainFlow
 from datagen.training import TrainConfig
 from tests.training import test_slat_training as slats
@@ -172,7 +172,9 @@ def test_fields_that_cannot_work_are_refused(fields, words):
         TrainFlow(**fields)
 
 
-def test_second_stage_is_trained_beside_the_first_on_stored_features(tmp_path, monkeypatch):
+def test_latent_model_is_trained_beside_the_structure_model_on_stored_features(
+    tmp_path, monkeypatch
+):
     monkeypatch.setitem(SLAT_ARGS, "slat-small", slats.TINY)
     root = slats.write_slats(tmp_path / "slats", 6)
     fields = {**vars(CONFIG), "model": "slat-small", "sample_every": 3, "sampled_views": 1}
@@ -185,9 +187,9 @@ def test_second_stage_is_trained_beside_the_first_on_stored_features(tmp_path, m
     assert "sampled_error" in log and "NaN" not in log
 
 
-def test_second_stage_without_stored_features_names_the_command(root):
+def test_latent_model_without_stored_features_names_the_command(root):
     stage = TrainFlow(config=TrainConfig(**{**vars(CONFIG), "model": "slat-small"}))
-    with pytest.raises(DatasetError, match="--store latents,occupancy,slat_features --overwrite"):
+    with pytest.raises(DatasetError, match="--store latents occupancy slat_features --overwrite"):
         run(stage, root)
 
 

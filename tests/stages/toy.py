@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from datagen.core.seeding import rng_for
+from datagen.engine.stage import Inputs, Process, Stage, WorkerContext
 from datagen.shards import Row
 from datagen.shards.schemas import tensor_field
-from datagen.stages.stage import Inputs, Process, Stage, WorkerContext
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ import trimesh
 from datagen.core.seeding import rng_for
 from datagen.errors import DatasetError
 from datagen.models import load_model
-from datagen.training import autoencoder
-from datagen.training.random_voxels import (
+from datagen.training.embedded import autoencoder
+from datagen.training.embedded.random_voxels import (
     find_geometry,
     is_held_out,
     read_geometry,

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from datagen.training import TrainConfig
-from datagen.training.batches import Batch, make_batch
+from datagen.training.objectives.batches import Batch, make_batch
 from tests.training.test_samples import sample_of
 
 

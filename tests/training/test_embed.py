@@ -4,7 +4,7 @@ import torch
 from datagen.errors import ConfigError
 from datagen.models import build_model, load_model, save_model
 from datagen.models.scene_model import model_args
-from datagen.training.embed import Embed, embed
+from datagen.training.embedded.embed import Embed, embed
 
 
 def test_embedded_model_is_the_trained_one_in_half_precision(tmp_path):

@@ -3,13 +3,8 @@ import pytest
 import torch
 
 from datagen.core.seeding import rng_for
-from datagen.training.flow_matching import (
-    FlowDraw,
-    FlowMatching,
-    draw,
-    flow_losses,
-    noisy_latent,
-)
+from datagen.training.config import FlowMatching
+from datagen.training.objectives.structure import FlowDraw, draw, flow_losses, noisy_latent
 
 SHAPE = torch.Size((2000, 3, 1, 1, 1, 1))
 

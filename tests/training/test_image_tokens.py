@@ -13,8 +13,8 @@ from datagen.models import MODEL_ARGS
 from datagen.models.dinov2 import DinoV2, load_dinov2
 from datagen.shards import Folder
 from datagen.training import SceneLoader, SceneSource, StreamConfig, TrainConfig, train_flow
-from datagen.training.image_tokens import TokenFile, view_tokens
-from datagen.training.samples import decode_view
+from datagen.training.data.image_tokens import TokenFile, view_tokens
+from datagen.views.passes import decode_view
 from tests.published import dinov2_weights
 from tests.training.scenes import source_of, write_scenes
 from tests.training.test_trainer import CONFIG, TINY

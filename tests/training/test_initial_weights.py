@@ -6,8 +6,8 @@ from safetensors.torch import save_file
 
 from datagen.errors import DatasetError
 from datagen.models import SceneModel, SparseStructureFlowModel, build_model, save_model
+from datagen.models.initial_weights import load_initial
 from datagen.models.scene_model import model_args
-from datagen.training.initial_weights import load_initial
 from tests.training.test_trainer import TINY
 
 

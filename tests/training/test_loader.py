@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from datagen.errors import ConfigError, DatasetError
 from datagen.training import SceneLoader, SceneStream, StreamConfig
-from datagen.training.loader import OPEN_BLOCKS
+from datagen.training.data.loader import OPEN_BLOCKS
 from tests.training.scenes import source_of, write_scenes
 
 CONFIG = StreamConfig(size_px=8, seed=3)
@@ -146,7 +146,7 @@ def test_more_ranks_than_samples_pass_through_several_epochs(objects):
 
 
 def test_cache_changes_no_sample_and_saves_decoding(source, monkeypatch):
-    from datagen.training import loader as module
+    from datagen.training.data import loader as module
 
     calls = []
     real = module.decode_sample

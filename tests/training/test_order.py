@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from datagen.core.seeding import rng_for
 from datagen.errors import ConfigError
-from datagen.training.order import LANES, WINDOW, Mix, epoch_order
+from datagen.training.data.order import LANES, WINDOW, Mix, epoch_order
 
 
 def blocks_of(sizes: list[int]) -> np.ndarray:

@@ -1,6 +1,6 @@
 import numpy as np
 
-from datagen.training.samples import (
+from datagen.training.objectives.structure_samples import (
     SceneSample,
     decode_sample,
     latent_statistics,

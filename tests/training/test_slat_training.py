@@ -1,4 +1,4 @@
-"""The second stage's samples, objective and training, on features that the images give away."""
+"""The structured-latent model's samples, objective and training, on features that images show."""
 
 import json
 from pathlib import Path
@@ -24,8 +24,12 @@ from datagen.training import (
     state,
     train_flow,
 )
-from datagen.training.slat_flow_matching import SlatLosses, feature_statistics, sampled_error
-from datagen.training.slat_samples import SlatSource, make_slat_batch
+from datagen.training.objectives.structured_latent_samples import SlatSource, make_slat_batch
+from datagen.training.objectives.structured_latents import (
+    SlatLosses,
+    feature_statistics,
+    sampled_error,
+)
 from tests.shards.tiny import png, write
 
 SIZE_PX = 32

@@ -5,7 +5,7 @@ import pytest
 
 from datagen.errors import DatasetError
 from datagen.shards import Dataset, Folder, open_dataset
-from datagen.training.sources import open_source, read_layout_ids
+from datagen.training.data.sources import open_source, read_layout_ids
 from tests.training.scenes import source_of, write_scenes
 
 
@@ -30,7 +30,7 @@ def test_blocks_cover_all_views_in_order_and_never_cross_a_shard(scenes):
 def test_long_scenes_are_cut_from_their_first_rows_so_no_row_group_is_read_twice(
     tmp_path, monkeypatch
 ):
-    from datagen.training import sources
+    from datagen.training.data import sources
 
     read = []
     real = sources._read_group
@@ -62,7 +62,7 @@ def test_renders_cut_into_other_shards_join_all_the_same(tmp_path, scenes):
 
 
 def test_renders_are_read_only_where_the_views_may_be(scenes, monkeypatch):
-    from datagen.training import sources
+    from datagen.training.data import sources
 
     read = []
     real = sources._read_group
@@ -164,7 +164,7 @@ def test_column_that_was_not_stored_is_named(tmp_path):
 
 
 def test_index_is_read_from_footers_where_row_groups_hold_one_scene(scenes, tmp_path, monkeypatch):
-    from datagen.training import sources
+    from datagen.training.data import sources
 
     renders = open_dataset(scenes / "renders")
     path = tmp_path / "shard-00000.parquet"

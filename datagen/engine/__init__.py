@@ -1,0 +1,1 @@
+"""How a stage runs: identity, units, progress, plan, provenance. No stage is defined here."""

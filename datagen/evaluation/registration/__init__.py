@@ -1,0 +1,1 @@
+"""Alignment of predicted scenes with true ones: robust ICP, references, published ICPs."""

@@ -1,0 +1,165 @@
+"""True scenes to score against: a workspace's views, or files in a layout of ``readers.TRUE``."""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from datagen.core.frames import transform_points
+from datagen.errors import DatasetError, RowError
+from datagen.evaluation.readers import TRUE, Format, ReadScene, found_scenes
+from datagen.shards import Dataset, Folder, open_dataset
+from datagen.shards.scenes import SceneReader
+
+GtFormat = Literal["auto", "workspace", "3dfront", "glb"]
+
+WORKSPACE_INPUTS = ("assets", "layouts", "latents")
+_VIEW = re.compile(r"(\d+)_(\d+)")
+
+
+class Truth(Protocol):
+    """What the stage asks of it."""
+
+    @property
+    def layout(self) -> Format: ...
+
+    @property
+    def whole(self) -> bool:
+        """Whether a scene without a prediction is an omission; not so with a workspace's views."""
+        ...
+
+    def ids(self) -> set[str]: ...
+
+    def read(self, scene_id: str) -> ReadScene: ...
+
+    def seen(self, scene_id: str) -> list["Seen"] | None:
+        """Return what the picture shows of each true instance; None where there is no picture."""
+        ...
+
+    def fingerprint(self, scene_ids: Iterable[str]) -> str: ...
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How much a view shows of one true instance."""
+
+    mask_share: float
+    """Of the picture's pixels, those whose first hit it is."""
+
+    visible_share: float
+    """Of the pixels that it would have alone, those that nothing hides."""
+
+
+def seen_instances(renders: Dataset, layout_id: int, view_index: int) -> list[Seen] | None:
+    """Return what a rendered view shows of each placement; None if there is no such view."""
+    columns = ["width", "height", "visible_px", "amodal_px"]
+    for row in renders.rows_of(layout_id, columns, view_index=view_index):
+        pixels = row["width"] * row["height"]
+        both = zip(row["visible_px"], row["amodal_px"], strict=True)
+        return [Seen(visible / pixels, visible / max(alone, 1)) for visible, alone in both]
+    return None
+
+
+def open_truth(path: Path, layout: GtFormat) -> Truth:
+    """Return the truth that lies at a path.
+
+    Raises:
+        DatasetError: there is none, or a workspace lacks what it needs.
+    """
+    if layout == "workspace" or (
+        layout == "auto" and (path / "layouts" / "manifest.json").exists()
+    ):
+        return WorkspaceTruth(path)
+    if layout == "auto":
+        layout = "3dfront" if (path / "midi_room_ids.json").exists() else "glb"
+    return FileTruth(TRUE[layout], found_scenes(path, TRUE[layout], "--gt"))
+
+
+@dataclass(frozen=True)
+class FileTruth:
+    """Scenes in files."""
+
+    layout: Format
+    places: dict[str, Path]
+    whole: bool = True
+
+    def ids(self) -> set[str]:
+        return set(self.places)
+
+    def read(self, scene_id: str) -> ReadScene:
+        return self.layout.read(self.places[scene_id])
+
+    def seen(self, scene_id: str) -> None:
+        """Files hold no masks."""
+
+    def fingerprint(self, scene_ids: Iterable[str]) -> str:
+        return digest_of(self.places[scene_id] for scene_id in scene_ids)
+
+
+class WorkspaceTruth:
+    """The encoded views of a workspace, ids ``<layout_id>_<view_index>``, in the view's frame."""
+
+    whole = False
+
+    def __init__(self, path: Path) -> None:
+        root = Folder.at(str(path))
+        self._inputs: dict[str, Dataset] = {}
+        for name in WORKSPACE_INPUTS:
+            if not (root / name).exists("manifest.json"):
+                verb = "encode" if name == "latents" else name
+                raise DatasetError(
+                    f"--gt {path}: {name} is missing or unfinished; true scenes are read from "
+                    f"{', '.join(WORKSPACE_INPUTS)}. Run `datagen {verb} --root {path}` first."
+                )
+            self._inputs[name] = open_dataset(root / name)
+        self._reader = SceneReader(self._inputs["assets"])
+        pictures = (root / "renders").exists("manifest.json")
+        self._renders = open_dataset(root / "renders") if pictures else None
+        self.layout = Format(lambda path: {}, lambda path: ReadScene(()), (-0.5, 0.5))
+
+    def ids(self) -> set[str]:
+        rows = self._inputs["latents"].rows(["layout_id", "view_index"])
+        return {f"{row['layout_id']}_{row['view_index']}" for row in rows}
+
+    def read(self, scene_id: str) -> ReadScene:
+        """Return a view's placements, canonical frame.
+
+        Raises:
+            RowError: the id is no view's, or the view is not there.
+        """
+        layout_id, view_index = _view_of(scene_id)
+        [layout] = self._inputs["layouts"].rows_of(layout_id)
+        [latent] = self._inputs["latents"].rows_of(
+            layout_id, ["world_to_canonical"], view_index=view_index
+        )
+        transform = latent["world_to_canonical"]
+        meshes = self._reader.read(layout).meshes
+        return ReadScene(tuple((transform_points(transform, v), f) for v, f in meshes))
+
+    def seen(self, scene_id: str) -> list[Seen] | None:
+        return None if self._renders is None else seen_instances(self._renders, *_view_of(scene_id))
+
+    def fingerprint(self, scene_ids: Iterable[str]) -> str:
+        return "-".join(dataset.fingerprint for dataset in self._inputs.values())
+
+
+def _view_of(scene_id: str) -> tuple[int, int]:
+    matched = _VIEW.fullmatch(scene_id)
+    if matched is None:
+        raise RowError(f"scene {scene_id}: expected <layout_id>_<view_index>.")
+    return int(matched[1]), int(matched[2])
+
+
+def digest_of(places: Iterable[Path]) -> str:
+    """Return the sha256 over the names and bytes of files, and of those below folders."""
+    digest = hashlib.sha256()
+    for place in places:
+        files = sorted(place.rglob("*")) if place.is_dir() else [place]
+        for file in files:
+            if file.is_file():
+                digest.update(f"{file.relative_to(place.parent)}\0".encode())
+                with file.open("rb") as stream:
+                    digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""What training reads: sources of views, their order, and the loader."""

@@ -1,0 +1,268 @@
+"""The loader: an endless, deterministic stream of samples that goes on exactly where it stopped."""
+
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from datagen.core.seeding import rng_for
+from datagen.errors import ConfigError, DatasetError
+from datagen.training.data.order import LANES, WINDOW, Mix, epoch_order
+from datagen.training.data.sources import RawView, SceneSource
+from datagen.training.objectives.structure_samples import Resizing, decode_sample
+from datagen.training.objectives.structured_latent_samples import (
+    AnySample,
+    SlatSource,
+    decode_slat_sample,
+)
+
+PREFETCHED = 8
+"""Samples that each worker process prepares ahead."""
+OPEN_BLOCKS = LANES * (WINDOW + 1)
+"""Blocks a source keeps: those in use, and those of which other workers take the rest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamConfig:
+    """What decides the samples and their order; ranks, workers and memory never do."""
+
+    size_px: int
+    """Side of the conditioning images."""
+    resize: Resizing = "smooth"
+    """How they get it: lanczos4, as published, is what frozen encoders want."""
+    seed: int = 0
+    weights: tuple[float, ...] = ()
+    """How often each source is met, whatever its size; empty: all alike."""
+
+
+class SceneStream(IterableDataset[AnySample | DatasetError]):
+    """One rank's samples, as a torch dataset; its data-loader workers share them by turns.
+
+    Global position p goes to rank p mod ``world``; every source passes through epochs of its own.
+    A sample that cannot be made ends the stream: its error is the last item, as a value, since a
+    worker's exception would arrive as a traceback in a string.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[SceneSource],
+        config: StreamConfig,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        start: int = 0,
+        stop: int | None = None,
+        cache_bytes: int = 0,
+    ) -> None:
+        super().__init__()
+        weights = config.weights or (1.0,) * len(sources)
+        if len(weights) != len(sources) or not 0 <= rank < world:
+            raise ConfigError(
+                f"loader: got {len(sources)} sources, {len(weights)} weights, rank {rank} of "
+                f"{world}. Expected a weight for each source, and a rank below their number."
+            )
+        for source in sources:
+            if not len(source):
+                raise DatasetError(
+                    f"{source.latents.folder}: 0 views to train on. Expected at least one; "
+                    "render more scenes or hold out fewer."
+                )
+        self.config = config
+        self.rank, self.world, self.start, self.stop = rank, world, start, stop
+        self._mix = Mix.of(weights, config.seed)
+        self._readers = [
+            _Reader(source, config, index, cache_bytes // len(sources))
+            for index, source in enumerate(sources)
+        ]
+
+    def __iter__(self) -> Iterator[AnySample | DatasetError]:
+        worker = get_worker_info()
+        index, count = (worker.id, worker.num_workers) if worker else (0, 1)
+        position = self.start + self.rank + self.world * index
+        while self.stop is None or position < self.stop:
+            source, turn = self._mix.locate(position)
+            try:
+                sample = self._readers[source].sample(turn)
+            except DatasetError as error:
+                yield error
+                return
+            yield sample
+            position += self.world * count
+
+
+class SceneLoader:
+    """An iterator over one rank's samples, with their making in worker processes if wanted."""
+
+    def __init__(
+        self,
+        sources: Sequence[SceneSource],
+        config: StreamConfig,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        stop: int | None = None,
+        num_workers: int = 0,
+        cache_bytes: int = 0,
+    ) -> None:
+        """Open a stream at its start.
+
+        Args:
+            sources: what is mixed.
+            config: what decides the order.
+            rank: which share of the samples this process takes.
+            world: number of ranks.
+            stop: global position at which the stream ends; None never ends.
+            num_workers: processes that read and decode ahead; 0 does it here, on demand.
+            cache_bytes: decoded samples to keep in each process that decodes.
+
+        Raises:
+            ConfigError: weights or ranks do not fit.
+            DatasetError: a source is empty.
+        """
+        self.sources = tuple(sources)
+        self._stream = SceneStream(
+            sources, config, rank=rank, world=world, stop=stop, cache_bytes=cache_bytes
+        )
+        self._num_workers = num_workers
+        self._handed_out = 0
+        self._items: Iterator[AnySample | DatasetError] | None = None
+
+    def __iter__(self) -> "SceneLoader":
+        return self
+
+    def __next__(self) -> AnySample:
+        """Return the next sample.
+
+        Raises:
+            DatasetError: it is corrupt or missing; its shard and row are named.
+        """
+        if self._items is None:
+            self._items = self._open()
+        item = next(self._items)
+        if isinstance(item, DatasetError):
+            self._items = iter(())  # other workers may have gone on: nothing takes its place
+            raise item
+        self._handed_out += 1
+        return item
+
+    @property
+    def num_views(self) -> int:
+        """Views in all sources."""
+        return sum(len(source) for source in self.sources)
+
+    def sample_latents(self, max_views: int) -> Iterator[NDArray[np.float16]]:
+        """Yield latents (N + 1, 8, 16, 16, 16) of about ``max_views`` views of all sources."""
+        for source in self.sources:
+            yield from source.sample_latents(max_views // len(self.sources))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the stream is: the same on all ranks that took as many samples."""
+        return {"position": self._position(), **self._identity()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on behind the last sample handed out, with any number of ranks and workers.
+
+        Raises:
+            DatasetError: the state is of another stream.
+        """
+        ours = self._identity()
+        if differing := [name for name in ours if state.get(name) != ours[name]]:
+            raise DatasetError(
+                f"loader: the state is of a stream with another {', '.join(differing)}. "
+                "Expected the sources, weights and seed of this one; start again without it."
+            )
+        self._stream.start = int(state["position"])
+        self._handed_out = 0
+        self._items = None
+
+    def _position(self) -> int:
+        return self._stream.start + self._handed_out * self._stream.world
+
+    def _identity(self) -> dict[str, Any]:
+        """Return what a position means something in: plain values, as a checkpoint holds them."""
+        config = dataclasses.asdict(self._stream.config)
+        return {
+            **config,
+            "weights": list(config["weights"]),
+            "views": [len(source) for source in self.sources],
+            "latents": [source.latents.fingerprint for source in self.sources],
+        }
+
+    def _open(self) -> Iterator[AnySample | DatasetError]:
+        if not self._num_workers:
+            return iter(self._stream)
+        # A forked process starts at once; clients of object stores do not survive a fork.
+        local = all(source.latents.folder.is_local for source in self.sources)
+        return iter(
+            DataLoader(
+                self._stream,
+                batch_size=None,
+                num_workers=self._num_workers,
+                prefetch_factor=PREFETCHED,
+                collate_fn=_as_it_is,
+                multiprocessing_context="fork" if local else "spawn",
+            )
+        )
+
+
+class _Reader:
+    """The endless stream of one source, for one process."""
+
+    def __init__(
+        self, source: SceneSource, config: StreamConfig, index: int, cache_bytes: int
+    ) -> None:
+        self._source = source
+        self._key = (config.seed, index)
+        self._images = (config.size_px, config.resize)
+        self._decode: Callable[..., AnySample] = (
+            decode_slat_sample if isinstance(source, SlatSource) else decode_sample
+        )
+        self._room = cache_bytes
+        self._cache: dict[int, AnySample] = {}
+        self._blocks: OrderedDict[tuple[int, int], dict[int, RawView]] = OrderedDict()
+        self._orders: dict[int, NDArray[np.int64]] = {}
+
+    def sample(self, turn: int) -> AnySample:
+        """Return the sample at a place of the source's stream."""
+        epoch, place = divmod(turn, len(self._source))
+        index = int(self._order(epoch)[place])
+        if index in self._cache:
+            return self._cache[index]
+        sample = self._decode(self._view(epoch, index), *self._images)
+        # What is met first stays: in epochs, dropping the least recent would never hit.
+        if sample.nbytes <= self._room:
+            self._room -= sample.nbytes
+            self._cache[index] = sample
+        return sample
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        if epoch not in self._orders:
+            if len(self._orders) == 2:  # where an epoch ends, a mix goes to and fro
+                del self._orders[min(self._orders)]
+            seed, index = self._key
+            self._orders[epoch] = epoch_order(
+                self._source.block, rng_for(seed, "order", index, epoch)
+            )
+        return self._orders[epoch]
+
+    def _view(self, epoch: int, index: int) -> RawView:
+        """Take a view out of its block: each is needed once an epoch, so its memory is free."""
+        key = (epoch, int(self._source.block[index]))
+        if index not in self._blocks.get(key, {}):
+            self._blocks[key] = self._source.read_block(key[1])
+        self._blocks.move_to_end(key)
+        view = self._blocks[key].pop(index)
+        if not self._blocks[key]:
+            del self._blocks[key]
+        if len(self._blocks) > OPEN_BLOCKS:
+            self._blocks.popitem(last=False)
+        return view
+
+
+def _as_it_is(item: Any) -> Any:
+    return item  # nothing is collated: a batch is the trainer's to make

@@ -1,0 +1,330 @@
+"""Where samples come from: the views of one workspace that have latents, read block by block."""
+
+from collections.abc import Iterator, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from datagen.errors import DatasetError
+from datagen.shards.dataset import Dataset, open_shard, shard_name
+from datagen.shards.schemas import LATENTS, read_tensor
+from datagen.training.data.image_tokens import TokenFile
+
+ROWS_PER_BLOCK = 32
+"""Neighbours of a shard that are read together, or somewhat more. Fixed, and not the row groups':
+the order of samples must not depend on how a file was cut."""
+INDEX_THREADS = 16
+KEYS = ("layout_id", "view_index")
+RENDER_COLUMNS = (*KEYS, "kept", "rgb", "instance_map")
+LATENT_COLUMNS = (*KEYS, "num_instances", "scene_latent", "instance_latents")
+
+
+class RawLatents(NamedTuple):
+    """A row of ``latents`` as it lies on disk."""
+
+    where: str
+    """Shard and row, for messages."""
+    layout_id: int
+    view_index: int
+    num_instances: int
+    scene_latent: bytes
+    instance_latents: bytes
+    tokens: TokenFile | None = None
+    """Of its images, where stored ones are wanted."""
+
+
+class RawRow(Protocol):
+    """A row of ``latents``, whatever it holds."""
+
+    @property
+    def layout_id(self) -> int: ...
+    @property
+    def view_index(self) -> int: ...
+
+
+class RawView(NamedTuple):
+    """A view as it lies on disk."""
+
+    latents: RawLatents
+    where: str
+    """Shard and row of the render."""
+    rgb: bytes
+    instance_map: bytes
+
+
+@dataclass(frozen=True, eq=False)
+class SceneSource:
+    """The views of one workspace: where each one's latents are."""
+
+    latents: Dataset
+    renders: Dataset
+    layout_id: NDArray[np.int64]
+    """(N,), in the order of the rows, as the two that follow."""
+    shard: NDArray[np.int64]
+    """(N,), position in the manifest's list of shards."""
+    row: NDArray[np.int64]
+    """(N,), row in that shard."""
+    use_tokens: bool = False
+    """Hand out where each view's image tokens are stored."""
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def select(self, chosen: NDArray[np.bool_]) -> "SceneSource":
+        """Return the source of the chosen views (N,) alone."""
+        return replace(
+            self,
+            layout_id=self.layout_id[chosen],
+            shard=self.shard[chosen],
+            row=self.row[chosen],
+        )
+
+    @cached_property
+    def block(self) -> NDArray[np.int64]:
+        """(N,), which of the blocks that are read together a view is in; ascending, no gaps.
+
+        A scene is cut from its own first row, as its row groups are, so that hardly one is read
+        for two blocks; pieces that begin among the same rows of a shard are one block.
+        """
+        scene = _runs(self.shard, self.layout_id)
+        first_row = self.row[np.flatnonzero(np.diff(scene, prepend=-1))][scene]
+        piece = first_row + (self.row - first_row) // ROWS_PER_BLOCK * ROWS_PER_BLOCK
+        return _runs(self.shard, piece // ROWS_PER_BLOCK)
+
+    def read_block(self, block: int) -> dict[int, RawView]:
+        """Return the views of a block by index.
+
+        Raises:
+            DatasetError: a shard or row is missing or cannot be read; it is named.
+        """
+        latents = self._read_latents(block)
+        keys = [(raw.layout_id, raw.view_index) for raw in latents.values()]
+        asked_by = next(iter(latents.values())).where
+        renders = self._read_renders(keys, asked_by.rsplit(",", 1)[0])
+        return {
+            index: RawView(raw, *renders[raw.layout_id, raw.view_index])
+            for index, raw in latents.items()
+        }
+
+    def sample_latents(self, max_views: int) -> Iterator[NDArray[np.float16]]:
+        """Yield latents (N + 1, 8, 16, 16, 16) of about ``max_views`` views, evenly spread.
+
+        Raises:
+            DatasetError: latents are missing or corrupt; shard and row are named.
+        """
+        num_blocks = int(self.block[-1]) + 1
+        wanted = max(1, round(num_blocks * min(1, max_views / len(self))))
+        for block in np.unique(np.linspace(0, num_blocks - 1, wanted).round().astype(int)):
+            for raw in self._read_latents(int(block)).values():
+                scene, instances = decode_latents(raw)
+                yield np.concatenate([scene[None], instances])
+
+    def _read_latents(self, block: int) -> dict[int, RawLatents]:
+        first, last = np.searchsorted(self.block, [block, block + 1])
+        name = self.latents.manifest["shards"][self.shard[first]]["path"]
+        columns = read_rows(self.latents, name, LATENT_COLUMNS, self.row[first:last])
+        tokens = map(self._tokens, *(columns[key] for key in KEYS))
+        rows = zip(*(columns[column] for column in LATENT_COLUMNS), tokens, strict=True)
+        return {
+            index: RawLatents(f"{self.latents.folder}/{name}, row {self.row[index]}", *row)
+            for index, row in zip(range(int(first), int(last)), rows, strict=True)
+        }
+
+    def _tokens(self, layout_id: int, view_index: int) -> TokenFile | None:
+        return TokenFile.of(self.latents.folder, layout_id, view_index) if self.use_tokens else None
+
+    def _read_renders(
+        self, keys: Sequence[tuple[int, int]], asked_by: str
+    ) -> dict[tuple[int, int], tuple[str, bytes, bytes]]:
+        """Return place, picture and instance map of views."""
+        found: dict[tuple[int, int], tuple[str, bytes, bytes]] = {}
+        scenes_per_shard = int(self.renders.manifest["units_per_shard"])
+        for shard in sorted({layout_id // scenes_per_shard for layout_id, _ in keys}):
+            found |= read_renders(self.renders, shard_name(shard), set(keys))
+        if missing := sorted(set(keys) - found.keys()):
+            raise DatasetError(
+                f"{asked_by}: layout {missing[0][0]}, view {missing[0][1]} has latents but no kept "
+                f"render in {self.renders.folder} ({len(missing)} such here). Expected the renders "
+                "that the latents were made from; give both datasets of one workspace."
+            )
+        return found
+
+
+def open_source(
+    latents: Dataset, renders: Dataset, kind: type[SceneSource] = SceneSource
+) -> SceneSource:
+    """Index a workspace's views; reads the footer of every shard of ``latents``.
+
+    Raises:
+        DatasetError: the latents were made from other renders, or a shard cannot be read.
+    """
+    made_from = latents.manifest["inputs"].get("renders")
+    if made_from != renders.fingerprint:
+        raise DatasetError(
+            f"{latents.folder}: was encoded from renders {str(made_from)[:12]}…, and "
+            f"{renders.folder} is {renders.fingerprint[:12]}…. Expected the same; run "
+            "`datagen encode` again, or give both datasets of one workspace."
+        )
+    names = [shard["path"] for shard in latents.manifest["shards"]]
+    with ThreadPoolExecutor(INDEX_THREADS) as pool:
+        layout_ids = list(pool.map(lambda name: read_layout_ids(latents, name), names))
+    sizes = [len(ids) for ids in layout_ids]
+    row = np.concatenate([np.arange(size) for size in [*sizes, 0]])
+    return kind(
+        latents=latents,
+        renders=renders,
+        layout_id=np.concatenate([*layout_ids, np.empty(0, np.int64)]),
+        shard=np.repeat(np.arange(len(sizes)), sizes),
+        row=row,
+    )
+
+
+def decode_latents(raw: RawLatents) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
+    """Return the latents of a scene (8, 16, 16, 16) and of its instances (N, 8, 16, 16, 16).
+
+    Raises:
+        DatasetError: they have another shape, or are not finite; shard and row are named.
+    """
+    try:
+        scene, instances = (
+            read_tensor(LATENTS.field(name), getattr(raw, name)).astype(np.float16)
+            for name in ("scene_latent", "instance_latents")
+        )
+    except (ValueError, TypeError) as error:  # bytes for another shape; null
+        raise corrupt(raw, raw.where, f"its latents cannot be used: {error}") from error
+    if len(instances) != raw.num_instances:
+        problem = f"it has {len(instances)} latents of {raw.num_instances} instances"
+        raise corrupt(raw, raw.where, problem)
+    if not (np.isfinite(scene).all() and np.isfinite(instances).all()):
+        raise corrupt(raw, raw.where, "a latent is not finite")
+    return scene, instances
+
+
+def corrupt(raw: RawRow, where: str, problem: str) -> DatasetError:
+    """Return the error for a row that cannot be used."""
+    return DatasetError(
+        f"{where} (layout {raw.layout_id}, view {raw.view_index}): {problem}. Delete the shard "
+        "together with manifest.json and run its stage again."
+    )
+
+
+def read_layout_ids(dataset: Dataset, name: str) -> NDArray[np.int64]:
+    """Return the scene of each row of a shard, (N,).
+
+    The footer says it of a row group that lies in one scene; the column is read of others alone.
+    """
+    with open_shard(dataset.folder, name) as file:
+        _require(dataset, name, file, KEYS[:1])
+        found = []
+        for index in range(file.metadata.num_row_groups):
+            group = file.metadata.row_group(index)
+            low, high = _range(group, KEYS[0]) or (0, 1)
+            if low == high:
+                found.append(np.full(group.num_rows, low, np.int64))
+            else:
+                table = _read_group(dataset, name, file, index, KEYS[:1])
+                found.append(table[KEYS[0]].to_numpy())
+        return np.concatenate([*found, np.empty(0, np.int64)])
+
+
+def read_rows(
+    dataset: Dataset, name: str, columns: Sequence[str], rows: NDArray[np.int64]
+) -> dict[str, list[Any]]:
+    """Return some columns of some rows of a shard (ascending), reading their row groups alone."""
+    found: dict[str, list[Any]] = {column: [] for column in columns}
+    with open_shard(dataset.folder, name) as file:
+        _require(dataset, name, file, columns)
+        sizes = [file.metadata.row_group(g).num_rows for g in range(file.metadata.num_row_groups)]
+        ends = np.cumsum(sizes)
+        if len(rows) and rows[-1] >= ends[-1]:
+            raise DatasetError(
+                f"{dataset.folder}/{name}, row {rows[-1]}: the shard now has {ends[-1]} rows. "
+                "Expected a dataset that nobody changes while it is read."
+            )
+        group_of = np.searchsorted(ends, rows, side="right")
+        for group in np.unique(group_of):
+            table = _read_group(dataset, name, file, int(group), columns)
+            inside = (rows[group_of == group] - (ends[group] - sizes[group])).tolist()
+            for column in columns:
+                values = table[column]
+                found[column] += [values[i].as_py() for i in inside]  # copies: frees the rest
+    return found
+
+
+def read_renders(
+    renders: Dataset, name: str, keys: Set[tuple[int, int]]
+) -> dict[tuple[int, int], tuple[str, bytes, bytes]]:
+    """Return place, picture and map of a shard's kept views among ``keys`` (layout, view).
+
+    Only row groups are read whose statistics say that they may hold one of them.
+    """
+    found = {}
+    with open_shard(renders.folder, name) as file:
+        _require(renders, name, file, RENDER_COLUMNS)
+        first = 0
+        for group in range(file.metadata.num_row_groups):
+            size = file.metadata.row_group(group).num_rows
+            if _may_hold(file.metadata.row_group(group), keys):
+                table = _read_group(renders, name, file, group, RENDER_COLUMNS)
+                columns = [table[column].to_pylist() for column in (*KEYS, "kept")]
+                for i, (layout_id, view_index, kept) in enumerate(zip(*columns, strict=True)):
+                    key = (layout_id, view_index)
+                    if kept and key in keys:
+                        images = (table[column][i].as_py() for column in ("rgb", "instance_map"))
+                        found[key] = (f"{renders.folder}/{name}, row {first + i}", *images)
+            first += size
+    return found
+
+
+def _runs(*keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return which run of equal keys (each (N,)) an element is in, (N,), from 0."""
+    begins = [np.diff(key, prepend=key[:1]) != 0 for key in keys]
+    return np.cumsum(np.logical_or.reduce(begins))
+
+
+def _may_hold(group: Any, keys: Set[tuple[int, int]]) -> bool:
+    layouts, views = (_range(group, key) for key in KEYS)
+    if layouts is None or views is None:
+        return True
+    (low, high), (first, last) = layouts, views
+    return any(low <= layout <= high and first <= view <= last for layout, view in keys)
+
+
+def _range(group: Any, name: str) -> tuple[int, int] | None:
+    """Return a key's least and greatest value in a row group, if its statistics say so."""
+    for index in range(group.num_columns):
+        column = group.column(index)
+        if column.path_in_schema == name:
+            statistics = column.statistics
+            if statistics is None or not statistics.has_min_max or statistics.null_count != 0:
+                return None
+            return statistics.min, statistics.max
+    return None
+
+
+def _require(dataset: Dataset, name: str, file: pq.ParquetFile, columns: Sequence[str]) -> None:
+    if absent := [column for column in columns if column not in file.schema_arrow.names]:
+        raise DatasetError(
+            f"{dataset.folder}/{name} has no column {absent[0]}, which training needs. Make the "
+            "dataset again with it."
+        )
+
+
+def _read_group(
+    dataset: Dataset, name: str, file: pq.ParquetFile, group: int, columns: Sequence[str]
+) -> pa.Table:
+    try:
+        # Threads are the data loader's to give, and a row group is small.
+        return file.read_row_group(group, columns=list(columns), use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        sizes = [file.metadata.row_group(g).num_rows for g in range(group + 1)]
+        raise DatasetError(
+            f"{dataset.folder}/{name}, rows {sum(sizes[:-1])} to {sum(sizes) - 1}: cannot be read "
+            f"({error}). Delete the shard together with manifest.json and run the stage again."
+        ) from error

@@ -1,0 +1,87 @@
+"""Rectified flow with shared time: what a training step draws, and its losses.
+
+x_t = (1 - t)·x_0 + (σ + (1 - σ)·t)·ε,  v = (1 - σ)·ε - x_0,  loss = ‖v_θ(x_t, 1000·t, cond) - v‖²
+
+Shape suffixes: B batch, G grids of one sample (the scene, then instances).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datagen.models import SceneModel
+from datagen.training.config import FlowMatching
+
+
+@dataclass(frozen=True)
+class FlowDraw:
+    """What is random in one loss: times (B,), noise as x_0, and which conditions stay (B,)."""
+
+    t_B: Tensor
+    noise: Tensor
+    keep_condition_B: Tensor
+
+    def to(self, device: str) -> "FlowDraw":
+        """Return the same draw on a device."""
+        return FlowDraw(
+            self.t_B.to(device), self.noise.to(device), self.keep_condition_B.to(device)
+        )
+
+    def __getitem__(self, chosen: slice) -> "FlowDraw":
+        """Return the draws of some samples."""
+        return FlowDraw(self.t_B[chosen], self.noise[chosen], self.keep_condition_B[chosen])
+
+    @classmethod
+    def join(cls, draws: Sequence["FlowDraw"]) -> "FlowDraw":
+        """Return the draws of all samples as one."""
+        return cls(
+            torch.cat([one.t_B for one in draws]),
+            torch.cat([one.noise for one in draws]),
+            torch.cat([one.keep_condition_B for one in draws]),
+        )
+
+
+def draw(flow: FlowMatching, rng: np.random.Generator, shape: torch.Size) -> FlowDraw:
+    """Draw for latents of shape (B, G, 8, R, R, R).
+
+    All grids of a sample share t. Each has its own noise: I-Scene samples the scene's slot and
+    the instance's from different noise, and every [instance, scene] pair is one of its samples.
+    """
+    t = 1 / (1 + np.exp(-rng.normal(flow.t_mean, flow.t_std, shape[0])))
+    keep = rng.random(shape[0]) >= flow.drop_condition
+    noise = rng.standard_normal(tuple(shape), np.float32)
+    return FlowDraw(
+        torch.from_numpy(t.astype(np.float32)), torch.from_numpy(noise), torch.from_numpy(keep)
+    )
+
+
+def noisy_latent(x_0: Tensor, noise: Tensor, t_B: Tensor, sigma_min: float) -> Tensor:
+    """Return x_t, in the shape of ``x_0`` (B, ...)."""
+    t = t_B.reshape(-1, *(1,) * (x_0.ndim - 1))
+    return (1 - t) * x_0 + (sigma_min + (1 - sigma_min) * t) * noise
+
+
+def flow_losses(
+    flow: FlowMatching, model: SceneModel, x_0: Tensor, images: Tensor, drawn: FlowDraw
+) -> Tensor:
+    """Return the loss of every grid (B, G); the loss of the batch is their mean.
+
+    Args:
+        flow: σ and the weight of small t.
+        model: predicts the velocity from data to noise.
+        x_0: (B, G, 8, R, R, R), normalised latents, the scene first.
+        images: (B, G, S, S, 3), uint8; or their tokens (B, G, T, C), of any float type.
+        drawn: times, noise and kept conditions.
+    """
+    x_t = noisy_latent(x_0, drawn.noise, drawn.t_B, flow.sigma_min)
+    tokens = images.float() if images.is_floating_point() else model.encode_images(images)
+    cond = tokens * drawn.keep_condition_B.reshape(-1, 1, 1, 1)
+    v = model(x_t, 1000 * drawn.t_B, cond)
+    target = (1 - flow.sigma_min) * drawn.noise - x_0
+    loss_BG: Tensor = (v.float() - target).square().flatten(2).mean(dim=2)
+    if flow.t_floor:
+        loss_BG = loss_BG * (drawn.t_B / flow.t_floor).clamp(max=1).square()[:, None]
+    return loss_BG

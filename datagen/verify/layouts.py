@@ -1,0 +1,114 @@
+"""The proof behind ``datagen layouts --verify``: every layout against its assets' meshes."""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import shapely
+
+from datagen.errors import ConfigError, StageError
+from datagen.shards import Dataset
+from datagen.verify.proof import LayoutProof, Solid, Violation
+
+logger = logging.getLogger(__name__)
+
+VERIFICATION = "verification.json"
+EXHAUSTIVE_EVERY = 100
+"""Each so many-th layout has all its pairs looked at triangle by triangle, so that the short
+proofs are themselves checked."""
+
+CACHED_SOLIDS = 1024
+
+
+@dataclass
+class Verification:
+    """What a proof has looked at, and what it found."""
+
+    layouts: int = 0
+    placements: int = 0
+    stacked: int = 0
+    pairs: int = 0
+    mesh_pairs: int = 0
+    """Pairs looked at triangle by triangle; a short proof covers the others."""
+    exhaustive_layouts: int = 0
+    violations: list[Violation] = field(default_factory=list)
+
+    def as_json(self, fingerprint: str) -> dict[str, Any]:
+        """Return the content of VERIFICATION for the dataset of that fingerprint."""
+        counts = Counter(violation.rule for violation in self.violations)
+        return {**asdict(self), "violations_by_rule": counts, "layouts_fingerprint": fingerprint}
+
+
+def verify_layouts(
+    assets: Dataset, layouts: Dataset, *, exhaustive_every: int = EXHAUSTIVE_EVERY
+) -> Verification:
+    """Check every layout: penetration, footprints, gaps below stacked objects, spacing of disks.
+
+    Args:
+        assets: what the layouts place.
+        layouts: sampled or given.
+        exhaustive_every: 1 looks at every pair of every layout triangle by triangle.
+    """
+    proof = LayoutProof(read_solids(assets))
+    result = Verification()
+    for number, layout in enumerate(layouts):
+        exhaustive = number % exhaustive_every == 0
+        result.violations += proof.check(layout, exhaustive=exhaustive)
+        result.layouts += 1
+        result.placements += len(layout["placements"])
+        result.exhaustive_layouts += exhaustive
+    result.pairs, result.mesh_pairs = proof.num_pairs, proof.num_mesh_pairs
+    result.stacked = proof.num_stacked
+    return result
+
+
+def verify_and_record(assets: Dataset, layouts: Dataset) -> Verification:
+    """Check every layout and write VERIFICATION beside the manifest.
+
+    Raises:
+        StageError: a layout breaks a promise; the message names the first ones.
+    """
+    result = verify_layouts(assets, layouts)
+    record = result.as_json(layouts.fingerprint)
+    layouts.folder.write_bytes(VERIFICATION, json.dumps(record, indent=1).encode())
+    bad = list(dict.fromkeys(violation.layout_id for violation in result.violations))
+    if bad:
+        first = "; ".join(str(violation) for violation in result.violations[:3])
+        raise StageError(
+            f"{layouts.folder}: {len(bad)} of {result.layouts} layouts break "
+            f"{len(result.violations)} promises ({first}). Expected none; {VERIFICATION} there "
+            "lists all. Please report it with the assets that are named."
+        )
+    logger.info(
+        f"layouts: verified {result.layouts} layouts, {result.stacked} stacked objects, "
+        f"{result.pairs} pairs ({result.mesh_pairs} mesh against mesh): 0 violations"
+    )
+    return result
+
+
+def read_solids(assets: Dataset) -> Callable[[str], Solid]:
+    """Return a function from ``asset_id`` to its solid; the recent ones are kept."""
+    columns = ["asset_id", "geometry_path", "support"]
+    rows = {row["asset_id"]: row for row in assets.rows(columns)}
+
+    @lru_cache(maxsize=CACHED_SOLIDS)
+    def solid_of(asset_id: str) -> Solid:
+        row = rows.get(asset_id)
+        if row is None or row["geometry_path"] is None:
+            raise ConfigError(
+                f"{assets.folder} has no usable asset {asset_id}, which a layout places. "
+                "Verify layouts with the assets that they were made of."
+            )
+        with np.load(assets.folder.local_copy(row["geometry_path"])) as file:
+            vertices, faces = file["vertices"].astype(np.float64), file["faces"]
+        support = row["support"]
+        if support is None:
+            return Solid(vertices, faces)
+        return Solid(vertices, faces, support["height_m"], shapely.from_wkb(support["polygon_wkb"]))
+
+    return solid_of

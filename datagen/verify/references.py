@@ -1,0 +1,101 @@
+"""What rows of a workspace refer to, read once and only if a row asks."""
+
+from collections.abc import Callable, Iterator
+from functools import cache, cached_property
+from typing import TypeVar
+
+from datagen.errors import DatasetError
+from datagen.shards import Dataset, Folder, Row, open_dataset
+from datagen.shards.dataset import MANIFEST
+from datagen.verify.shards import MANIFEST_KEYS
+
+Ids = TypeVar("Ids")
+
+VIEW = ["layout_id", "view_index"]
+
+ViewKey = tuple[int, int]
+"""``layout_id`` and ``view_index``."""
+
+
+class References:
+    """Ids that a workspace's datasets hold. None: the dataset is absent or cannot be read."""
+
+    def __init__(self, root: Folder) -> None:
+        self.root = root
+        self.notes: list[str] = []
+        """Why references to a dataset are not followed."""
+        self.dataset = cache(self._open)
+        self._names = cache(lambda folder: frozenset((root / folder).names()))
+
+    def has_file(self, folder: str, path: str) -> bool:
+        """Say whether a file is there, ``path`` being relative to a dataset's folder."""
+        parent, _, name = f"{folder}/{path}".rpartition("/")
+        return name in self._names(parent)
+
+    @cached_property
+    def stores_tokens(self) -> bool:
+        """Whether each row of ``latents`` has a file of image tokens."""
+        latents = self.dataset("latents")
+        return latents is not None and "image_tokens" in latents.fields.get("store", "")
+
+    @cached_property
+    def asset_status(self) -> dict[str, str] | None:
+        """Status by ``asset_id``."""
+        columns = ["asset_id", "status"]
+        return self._collect(
+            "assets", columns, lambda rows: {row["asset_id"]: row["status"] for row in rows}
+        )
+
+    @cached_property
+    def num_placements(self) -> dict[int, int] | None:
+        """Number of placements by ``layout_id``."""
+        columns = ["layout_id", "placements"]
+        return self._collect(
+            "layouts", columns, lambda rows: {r["layout_id"]: len(r["placements"]) for r in rows}
+        )
+
+    @cached_property
+    def kept_views(self) -> set[ViewKey] | None:
+        """Views that were kept."""
+        return self._collect(
+            "renders", [*VIEW, "kept"], lambda rows: {_key(row) for row in rows if row["kept"]}
+        )
+
+    @cached_property
+    def encoded_views(self) -> dict[ViewKey, int] | None:
+        """Number of instances of every view that has latents."""
+        return self._collect(
+            "latents",
+            [*VIEW, "num_instances"],
+            lambda rows: {_key(row): row["num_instances"] for row in rows},
+        )
+
+    @cached_property
+    def predicted_views(self) -> set[ViewKey] | None:
+        """Views that were sampled."""
+        return self._collect("predictions", VIEW, lambda rows: {_key(row) for row in rows})
+
+    def _open(self, name: str) -> Dataset | None:
+        folder = self.root / name
+        if not folder.exists(MANIFEST):
+            return None
+        try:
+            dataset = open_dataset(folder)
+        except DatasetError as error:
+            self.notes.append(f"references to {name} were not followed: {error}")
+            return None
+        return dataset if set(MANIFEST_KEYS) <= dataset.manifest.keys() else None
+
+    def _collect(
+        self, name: str, columns: list[str], ids: Callable[[Iterator[Row]], Ids]
+    ) -> Ids | None:
+        try:
+            dataset = self.dataset(name)
+            return None if dataset is None else ids(dataset.rows(columns))
+        except DatasetError as error:
+            self.notes.append(f"references to {name} were not followed: {error}")
+            return None
+
+
+def _key(row: Row) -> ViewKey:
+    return row["layout_id"], row["view_index"]

@@ -1,0 +1,182 @@
+"""The tests that protect a data project: same bytes, no loss, no mixing."""
+
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datagen.engine.stage import RunOptions, Stage
+from datagen.errors import DatasetError, StageError
+from datagen.executors.local import LocalExecutor
+from datagen.shards import Folder, open_dataset
+from datagen.shards.workspace import VERB_OF_FOLDER
+from tests.stages.toy import Toy, ToySum
+
+OPTIONS = RunOptions()
+LENIENT = RunOptions(max_failed_fraction=0.5)
+
+
+def run(stage: Stage, root: Path, options: RunOptions = OPTIONS, executor=None):
+    return stage.run(Folder.at(root), executor or LocalExecutor(), options)
+
+
+def shard_hashes(folder: Path) -> dict[str, str]:
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.glob("*.parquet"))
+    }
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory) -> dict[str, str]:
+    root = tmp_path_factory.mktemp("reference")
+    run(Toy(), root)
+    return shard_hashes(root / "toy")
+
+
+def test_run_seals_shards_cut_by_layout_id(tmp_path):
+    dataset = run(Toy(), tmp_path)
+    assert len(dataset) == len(list(dataset)) == 15
+    assert sorted(p.name for p in (tmp_path / "toy").iterdir()) == [
+        "manifest.json",
+        *(f"shard-{i:05d}.parquet" for i in range(4)),
+    ]
+    assert [row["layout_id"] for row in dataset.rows_of(4)] == [4]
+    assert [row["layout_id"] for row in dataset.rows_of(5)] == [5, 5]
+    hashes = {shard["path"]: shard["sha256"] for shard in dataset.manifest["shards"]}
+    assert hashes == shard_hashes(tmp_path / "toy")
+    assert dataset.units() == list(range(10))
+
+
+def test_rerun_of_complete_dataset_makes_nothing(tmp_path):
+    journal = tmp_path / "journal"
+    run(Toy(journal=journal), tmp_path)
+    made = journal.read_text()
+    manifest = (tmp_path / "toy/manifest.json").read_bytes()
+    run(Toy(journal=journal), tmp_path)
+    assert journal.read_text() == made
+    assert (tmp_path / "toy/manifest.json").read_bytes() == manifest
+
+
+def test_changed_field_is_refused_on_sealed_folder_and_named(tmp_path):
+    run(Toy(), tmp_path)
+    with pytest.raises(DatasetError, match=r"length = 4 there, 5 now.*--overwrite"):
+        run(Toy(length=5), tmp_path)
+    assert len(run(Toy(length=5), tmp_path, replace(OPTIONS, overwrite=True)).schema) == 2
+
+
+def test_changed_field_is_refused_on_unfinished_folder(tmp_path):
+    class Stop(Exception):
+        pass
+
+    class StopAfterFour(LocalExecutor):
+        def run(self, job, tasks):
+            for count, done in enumerate(super().run(job, tasks)):
+                if count == 4:
+                    raise Stop
+                yield done
+
+    with pytest.raises(Stop):
+        run(Toy(), tmp_path, executor=StopAfterFour())
+    with pytest.raises(DatasetError, match="seed = 0 there, 1 now"):
+        run(Toy(seed=1), tmp_path)
+
+
+def test_changed_input_is_refused(tmp_path):
+    run(Toy(), tmp_path)
+    run(ToySum(), tmp_path)
+    run(Toy(seed=1), tmp_path, replace(OPTIONS, overwrite=True))
+    with pytest.raises(DatasetError, match=r"other toy \(its input\)"):
+        run(ToySum(), tmp_path)
+
+
+def test_missing_input_names_the_folder_and_the_verb(tmp_path, monkeypatch):
+    monkeypatch.setitem(VERB_OF_FOLDER, "toy", "play")
+    with pytest.raises(DatasetError, match=r"/toy is missing.*Run `datagen play"):
+        run(ToySum(), tmp_path)
+
+
+def test_rerun_after_interrupt_makes_only_missing_units_and_the_same_bytes(tmp_path, reference):
+    journal = tmp_path / "journal"
+    script = (
+        "from datagen.shards import Folder; from datagen.executors.local import LocalExecutor;"
+        "from datagen.engine.stage import RunOptions; from tests.stages.toy import Toy;"
+        "from pathlib import Path;"
+        f"Toy(slow_s=0.1, journal=Path({str(journal)!r}))"
+        f".run(Folder.at({str(tmp_path)!r}), LocalExecutor(), RunOptions())"
+    )
+    repository = Path(__file__).resolve().parents[2]
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=repository)
+    deadline = time.monotonic() + 60
+    while not (journal.exists() and len(journal.read_text().split()) >= 5):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "toy/manifest.json").exists()
+    run(Toy(journal=journal), tmp_path)
+    assert shard_hashes(tmp_path / "toy") == reference
+    made = journal.read_text().split()
+    assert len(made) <= 11, "only the unit in flight may be made twice"
+    assert not (tmp_path / "toy/.parts").exists()
+
+
+@pytest.mark.ray
+def test_ray_gives_the_same_bytes_as_local(tmp_path, reference):
+    from datagen.executors.ray import RayExecutor
+
+    with closing(RayExecutor(num_workers=2)) as executor:
+        run(Toy(), tmp_path, executor=executor)
+    assert shard_hashes(tmp_path / "toy") == reference
+
+
+@pytest.mark.ray
+def test_ray_worker_that_dies_costs_its_own_unit_alone(tmp_path):
+    from datagen.executors.ray import RayExecutor
+
+    stage = Toy(die_on=(4,))
+    with closing(RayExecutor(num_workers=2)) as executor:
+        dataset = run(stage, tmp_path, LENIENT, executor)
+    assert [failure["unit"] for failure in dataset.manifest["failed"]] == [4]
+    assert sorted(dataset.units()) == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+
+
+def test_bad_row_is_reported_not_lost_and_retried_on_demand(tmp_path, reference):
+    dataset = run(Toy(fail_on=(4,)), tmp_path, LENIENT)
+    assert dataset.manifest["failed"] == [{"unit": 4, "reason": "unit 4 cannot be made"}]
+    assert dataset.rows_of(4) == []
+    again = run(Toy(), tmp_path, LENIENT)
+    assert again.manifest["failed"] == dataset.manifest["failed"], "kept until asked for"
+    healed = run(Toy(), tmp_path, replace(LENIENT, retry_failed=True))
+    assert healed.manifest["failed"] == []
+    assert shard_hashes(tmp_path / "toy") == reference
+
+
+def test_too_many_failed_rows_end_the_run_with_an_error(tmp_path):
+    with pytest.raises(StageError, match=r"2 of 10 scenes failed.*unit 3 cannot be made"):
+        run(Toy(fail_on=(3, 4)), tmp_path)
+    assert open_dataset(tmp_path / "toy").manifest["rows"] == 12
+
+
+def test_tensors_come_back_as_arrays_and_schema_says_their_shape(tmp_path):
+    dataset = run(Toy(), tmp_path)
+    row = next(iter(dataset))
+    assert row["vector"].dtype == np.float32 and row["vector"].shape == (4,)
+    assert json.loads(dataset.schema.field("vector").metadata[b"shape"]) == [-1]
+
+
+def test_workspace_behind_a_url_holds_the_same_bytes(tmp_path, reference):
+    """file:// takes the road that s3:// takes: no local paths, no renames."""
+    root = Folder.at(f"file://{tmp_path}")
+    assert not root.is_local
+    Toy().run(root, LocalExecutor(), OPTIONS)
+    assert shard_hashes(tmp_path / "toy") == reference
+    assert len(ToySum().run(root, LocalExecutor(), OPTIONS)) == 10

@@ -1,0 +1,362 @@
+"""Every kind of damage is found, and named by file and row; a sound workspace is called sound."""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from datagen.cli import main
+from datagen.shards import Folder
+from datagen.verify.workspace import ROW_CHECKS, verify_path, verify_workspace
+from tests.shards.tiny import make_workspace
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory) -> Path:
+    return make_workspace(tmp_path_factory.mktemp("sound"))
+
+
+@pytest.fixture
+def workspace(sound, tmp_path) -> Path:
+    return Path(shutil.copytree(sound, tmp_path / "workspace"))
+
+
+def findings(root: Path, **options) -> list[str]:
+    return [str(finding) for finding in verify_workspace(Folder.at(root), **options).findings]
+
+
+def edit_manifest(folder: Path, change: Callable[[dict], object]) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    change(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def edit_rows(folder: Path, index: int, change: Callable[[list[dict]], object]) -> None:
+    """Change rows of a shard and sign them anew, so that only their meaning is wrong."""
+    path = folder / f"shard-{index:05d}.parquet"
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    change(rows)
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
+    edit_manifest(folder, lambda manifest: sign(folder, manifest))
+
+
+def sign(folder: Path, manifest: dict) -> None:
+    """Write the shards' true sha256 and rows into a manifest."""
+    for record in manifest["shards"]:
+        path = folder / record["path"]
+        record["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        record["rows"] = pq.read_metadata(path).num_rows
+    manifest["rows"] = sum(record["rows"] for record in manifest["shards"])
+
+
+def flip_byte(path: Path, offset: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1
+    path.write_bytes(data)
+
+
+def test_sound_workspace_has_no_finding_and_exit_code_0(sound, capsys):
+    assert findings(sound, deep=True) == []
+    assert main(["verify", str(sound), "--deep"]) == 0
+    assert capsys.readouterr().out.endswith("verify: sound in 6 datasets\n")
+
+
+def test_damage_gives_exit_code_1_and_no_dataset_gives_2(workspace, capsys):
+    flip_byte(workspace / "renders/shard-00001.parquet", 100)
+    assert main(["verify", "--root", str(workspace)]) == 1
+    assert "renders/shard-00001.parquet: was changed" in capsys.readouterr().out
+    assert main(["verify", str(workspace / "no-such")]) == 2
+
+
+@pytest.mark.parametrize("offset", [4, 200, 2000, -200, -6])
+def test_flipped_byte_anywhere_is_found(workspace, offset):
+    flip_byte(workspace / "latents/shard-00001.parquet", offset)
+    found = findings(workspace)
+    assert found[0].startswith("latents/shard-00001.parquet: was changed: its sha256 is")
+    assert all(line.startswith("latents/shard-00001.parquet: ") for line in found)
+
+
+def test_flipped_byte_in_the_model_is_found(workspace):
+    flip_byte(workspace / "model/model.safetensors", 2)
+    [found] = findings(workspace)
+    assert found.startswith("model/model.safetensors: was changed")
+
+
+def test_missing_shard_is_named_once_and_references_to_it_are_noted(workspace):
+    (workspace / "renders/shard-00001.parquet").unlink()
+    result = verify_workspace(Folder.at(workspace))
+    [found] = result.findings
+    assert str(found).startswith("renders/shard-00001.parquet: missing although the manifest")
+    assert [note.split(" were")[0] for note in result.notes] == ["references to renders"]
+
+
+def test_foreign_shard_is_found(workspace):
+    source = workspace / "renders/shard-00001.parquet"
+    shutil.copy(source, workspace / "renders/shard-00002.parquet")
+    [found] = findings(workspace)
+    assert found.startswith("renders/shard-00002.parquet: the manifest does not list it")
+
+
+def test_shard_of_another_dataset_is_found(workspace):
+    def foreign(rows: list[dict]) -> None:
+        pass
+
+    path = workspace / "renders/shard-00001.parquet"
+    table = pq.read_table(path)
+    metadata = {**table.schema.metadata, b"datagen.identity": b"{}"}
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+    edit_rows(workspace / "renders", 1, foreign)
+    [found] = findings(workspace)
+    assert found.startswith("renders/shard-00001.parquet: belongs to another dataset")
+
+
+def test_wrong_counts_are_found(workspace):
+    edit_manifest(workspace / "layouts", lambda manifest: manifest.update(rows=7))
+    edit_manifest(workspace / "renders", lambda m: m["shards"][0].update(rows=5))
+    assert findings(workspace) == [
+        "layouts/manifest.json: says 7 rows, its shards have 4",
+        "renders/manifest.json: says 12 rows, its shards have 11",
+        "renders/shard-00000.parquet: has 6 rows, the manifest says 5",
+    ]
+
+
+def test_edited_fields_are_found(workspace):
+    edit_manifest(workspace / "predictions", lambda m: m["fields"].update(seed=1))
+    [found] = findings(workspace)
+    assert found.startswith("predictions/manifest.json: the fingerprint is not that of")
+
+
+def test_dataset_of_other_inputs_is_found(workspace):
+    def other(manifest: dict) -> None:
+        manifest["inputs"]["renders"] = "0" * 64
+        identity = {k: manifest[k] for k in ("name", "revision", "fields", "inputs")}
+        identity["schema_version"] = manifest["schema_version"]
+        text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+        manifest["fingerprint"] = hashlib.sha256(text.encode()).hexdigest()
+
+    edit_manifest(workspace / "model", other)
+    found = findings(workspace, names=["model"])
+    assert len(found) == 1 and "made from other renders (000000000000…)" in found[0]
+
+
+def test_leftovers_of_a_killed_run_are_found(workspace):
+    (workspace / "renders/.parts/00000").mkdir(parents=True)
+    (workspace / "renders/.parts/00000/000000001.parquet").write_bytes(b"")
+    (workspace / "latents/.shard-00000.parquet.x1y2").write_bytes(b"")
+    assert [line.split(": ")[:2] for line in findings(workspace)] == [
+        ["renders/.parts", "part files left over beside a finished dataset; delete the folder"],
+        ["latents/.shard-00000.parquet.x1y2", "left over by a run that was killed; delete it"],
+    ]
+
+
+def test_unfinished_dataset_is_found(workspace):
+    (workspace / "predictions/manifest.json").unlink()
+    assert findings(workspace) == [
+        "predictions/manifest.json: missing: unfinished; run the stage again, it goes on"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [("{", "is not JSON"), ("[]", "is no JSON object"), ("{}", "lacks name, revision")],
+)
+@pytest.mark.parametrize("folder", ["layouts", "renders", "predictions"])
+def test_bad_manifest_is_found_and_the_others_are_still_checked(workspace, folder, text, problem):
+    (workspace / folder / "manifest.json").write_text(text)
+    [found] = findings(workspace)
+    assert found.startswith(f"{folder}/manifest.json: {problem}")
+
+
+def cut_last_float(rows: list[dict]) -> None:
+    rows[1]["scene_latent"] = rows[1]["scene_latent"][:-2]
+
+
+def cut_an_instance(rows: list[dict]) -> None:
+    rows[2]["instance_latents"] = rows[2]["instance_latents"][: 8 * 16**3 * 2]
+
+
+def put_nan(rows: list[dict]) -> None:
+    rows[0]["scene_latent"] = b"\x00\x7e" + rows[0]["scene_latent"][2:]
+
+
+def drop_layout_3(rows: list[dict]) -> None:
+    rows[:] = [row for row in rows if row["layout_id"] != 3]
+
+
+@pytest.mark.parametrize(
+    ("folder", "change", "expected"),
+    [
+        (
+            "latents",
+            cut_last_float,
+            "shard-00001.parquet, row 1: tensor scene_latent has 65534 bytes, expected 65536",
+        ),
+        (
+            "latents",
+            cut_an_instance,
+            "shard-00001.parquet, row 2: instance_latents has 1 entries, expected 2",
+        ),
+        (
+            "latents",
+            lambda rows: rows.pop(),
+            "shard-00001.parquet: layout 3, view 1 was kept but has no row",
+        ),
+        (
+            "latents",
+            lambda rows: rows[3].update(view_index=2),
+            "shard-00001.parquet, row 3: layout 3, view 2: renders has no such kept view",
+        ),
+        (
+            "renders",
+            lambda rows: rows[4].update(layout_id=2),
+            "shard-00001.parquet, row 4: layout 2, view 1 is there twice or out of order",
+        ),
+        (
+            "renders",
+            lambda rows: rows[5].update(layout_id=9),
+            "shard-00001.parquet, row 5: layout 9, view 2 belongs into shard-00004.parquet",
+        ),
+        (
+            "renders",
+            lambda rows: rows[5].update(layout_id=9),
+            "shard-00001.parquet, row 5: layout 9, view 2: layouts has no such layout",
+        ),
+        (
+            "renders",
+            lambda rows: rows[0].update(visible_px=[1]),
+            "shard-00001.parquet, row 0: layout 2, view 0: visible_px has 1 numbers, 2 placements",
+        ),
+        (
+            "renders",
+            drop_layout_3,
+            "shard-00001.parquet: layout 3 has no row and is not among the failed",
+        ),
+        (
+            "predictions",
+            lambda rows: rows[2].update(view_index=2),
+            "shard-00000.parquet, row 2: layout 2, view 2: latents has no such view",
+        ),
+        (
+            "predictions",
+            lambda rows: rows[2].update(path="gone"),
+            "row 2: layout 2, view 0: predictions/gone/scene.glb is missing",
+        ),
+        (
+            "layouts",
+            lambda rows: rows[1]["placements"][1].update(asset_id="f" * 64),
+            "row 1: layout 1, placement 1 names asset ffffffffffff…, which assets does not hold",
+        ),
+        (
+            "assets",
+            lambda rows: rows[1].update(geometry_path="geometry/none.npz"),
+            "row 1: geometry_path names assets/geometry/none.npz, which is missing",
+        ),
+    ],
+)
+def test_row_that_cannot_be_is_named(workspace, folder, change, expected):
+    edit_rows(workspace / folder, 1 if folder in ("renders", "latents") else 0, change)
+    assert any(line.startswith(f"{folder}/") and expected in line for line in findings(workspace))
+
+
+@pytest.mark.parametrize(
+    ("folder", "change", "expected"),
+    [
+        ("renders", lambda rows: rows[0].update(rgb=b"no picture"), "rgb does not decode"),
+        (
+            "renders",
+            lambda rows: rows[0].update(rgb=rows[0]["rgb"][:200]),
+            "rgb does not decode",
+        ),
+        (
+            "renders",
+            lambda rows: rows[0].update(width=32),
+            r"rgb is \(16, 16, 4\), expected \(16, 32, 4\)",
+        ),
+        (
+            "renders",
+            lambda rows: rows[0].update(instance_map=rows[1]["instance_map"]),
+            r"instance_map shows \[33, 54\] pixels",
+        ),
+        ("latents", put_nan, "scene_latent holds a value that is no finite number"),
+    ],
+)
+def test_bad_content_is_found_by_deep_alone(workspace, folder, change, expected):
+    edit_rows(workspace / folder, 1, change)
+    assert findings(workspace) == []
+    found = findings(workspace, deep=True)
+    assert found and re.match(f"{folder}/shard-00001.parquet, row 0: .*{expected}", found[0])
+
+
+def test_truncated_geometry_is_found_by_deep(workspace):
+    path = next((workspace / "assets/geometry").iterdir())
+    path.write_bytes(path.read_bytes()[:-30])
+    assert findings(workspace) == []
+    assert any("does not open" in line for line in findings(workspace, deep=True))
+
+
+def test_column_of_another_shape_is_found(workspace):
+    path = workspace / "latents/shard-00000.parquet"
+    table = pq.read_table(path)
+    index = table.schema.get_field_index("scene_latent")
+    field = table.schema.field(index)
+    wrong = field.with_metadata({**field.metadata, b"shape": b"[4, 16, 16, 16]"})
+    pq.write_table(table.cast(table.schema.set(index, wrong)), path)
+    assert any(
+        re.search(r"column scene_latent is .*\(4, 16.*expected.*\(8, 16", line)
+        for line in findings(workspace)
+    )
+
+
+def without(path: Path, column: str) -> None:
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns(column), path)
+
+
+def test_column_that_one_shard_lacks_is_found(workspace):
+    without(workspace / "renders/shard-00001.parquet", "amodal_px")
+    edit_manifest(workspace / "renders", lambda manifest: sign(workspace / "renders", manifest))
+    assert findings(workspace) == [
+        "renders/shard-00001.parquet: column amodal_px is missing, the first shard has it"
+    ]
+
+
+def test_column_added_since_is_no_damage_but_one_that_is_needed_is(workspace):
+    path = workspace / "assets/shard-00000.parquet"
+    without(path, "num_bodies")
+    edit_manifest(workspace / "assets", lambda manifest: sign(workspace / "assets", manifest))
+    assert findings(workspace) == []
+    without(path, "geometry_path")
+    edit_manifest(workspace / "assets", lambda manifest: sign(workspace / "assets", manifest))
+    [found] = findings(workspace)
+    assert "column geometry_path is missing, and every shard needs it" in found
+
+
+def test_one_dataset_is_checked_beside_what_it_refers_to(workspace):
+    flip_byte(workspace / "latents/shard-00000.parquet", 100)
+    edit_rows(workspace / "renders", 1, lambda rows: rows[5].update(layout_id=9))
+    result = verify_path(Folder.at(workspace / "renders"))
+    assert [check.name for check in result.checks] == ["renders"]
+    assert any("layouts has no such layout" in finding.problem for finding in result.findings)
+
+
+@pytest.mark.parametrize("stores_tokens", [True, False])
+def test_view_without_its_file_of_image_tokens_is_named_where_they_are_stored(stores_tokens):
+    references = SimpleNamespace(
+        kept_views=None,
+        num_placements=None,
+        stores_tokens=stores_tokens,
+        has_file=lambda folder, path: (folder, path) == ("latents", "image_tokens/3_1.npy"),
+    )
+    rows = [{"layout_id": 3, "view_index": view, "num_instances": 2} for view in (1, 2)]
+    _, check = ROW_CHECKS["latents"]
+    found = [problem for row in rows for problem in check(row, references)]
+    missing = ["layout 3, view 2: latents/image_tokens/3_2.npy is missing"]
+    assert found == (missing if stores_tokens else [])
