@@ -27,7 +27,7 @@ from datagen.errors import ConfigError, DatagenError, DatasetError, StageError
 from datagen.executors.job import Executor, Report, Task, WorkerOptions
 from datagen.executors.memory import resident_tree_mb
 from datagen.shards import Dataset, Failure, Folder, Identity, Output, Row, open_dataset
-from datagen.shards.workspace import VERB_OF_FOLDER
+from datagen.shards.declared import INPUTS
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class Stage:
 
     def command_for(self, input_name: str) -> str:
         """Return the command that makes an input, without ``--root``."""
-        return f"datagen {VERB_OF_FOLDER[input_name]}"
+        return f"datagen {INPUTS[input_name].verb}"
 
     def output(self, root: Folder, inputs: Inputs) -> Output:
         return Output(

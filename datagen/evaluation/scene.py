@@ -76,7 +76,7 @@ class SceneScores:
     def rows(
         self, *, layout_id: int, view_index: int, split: str, method: str
     ) -> list[dict[str, Any]]:
-        """Return rows with the columns of ``schemas.SCORES``, the whole scene's first."""
+        """Return rows with the columns of ``tables.SCORES``, the whole scene's first."""
         key = {"layout_id": layout_id, "view_index": view_index, "split": split, "method": method}
         return [key | asdict(thing) for thing in (self.scene, *self.objects)]
 

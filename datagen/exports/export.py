@@ -14,6 +14,7 @@ from datagen.exports.views import Views, claim
 from datagen.exports.webdataset import WebDataset
 from datagen.shards import Dataset, Folder
 from datagen.shards.dataset import MANIFEST
+from datagen.shards.declared import ASSETS, LATENTS, LAYOUTS, RENDERS
 from datagen.shards.workspace import open_needed
 
 logger = logging.getLogger(__name__)
@@ -122,14 +123,14 @@ def export(
 
 def open_layout(kind: Kind, root: Folder, out: Folder, *, instances: bool) -> Layout:
     """Open the datasets that a kind of export needs."""
-    renders = open_needed(root, "renders", "render")
+    renders = open_needed(root, RENDERS)
     if kind == "trellis":
-        latents = open_needed(root, "latents", "encode")
+        latents = open_needed(root, LATENTS)
         return Trellis(Views(renders, latents), out, instances=instances)
     if kind == "coco":
-        assets = open_needed(root, "assets", "assets")
-        layouts = open_needed(root, "layouts", "layouts")
+        assets = open_needed(root, ASSETS)
+        layouts = open_needed(root, LAYOUTS)
         return Coco(Views(renders, None), out, assets, layouts)
-    is_encoded = (root / "latents").exists(MANIFEST)
-    encoded = open_needed(root, "latents", "encode") if is_encoded else None
+    is_encoded = (root / LATENTS.folder).exists(MANIFEST)
+    encoded = open_needed(root, LATENTS) if is_encoded else None
     return WebDataset(Views(renders, encoded), out)

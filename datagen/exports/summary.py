@@ -8,8 +8,9 @@ import pyarrow.compute as pc
 
 from datagen.errors import DatasetError
 from datagen.shards import Dataset, Folder, open_dataset
-from datagen.shards.columns import ROWS
 from datagen.shards.dataset import MANIFEST, open_shard
+from datagen.shards.tables import Table
+from datagen.stages.tables import TABLES
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,9 @@ class DatasetSummary:
     """One sealed dataset with rows."""
 
     name: str
+    """Its folder in the workspace."""
+    table: Table
+    """What declares its columns."""
     dataset: Dataset
     schema: pa.Schema
     sizes: dict[str, int]
@@ -51,13 +55,14 @@ class Summary:
 def summarise(root: Folder) -> Summary | None:
     """Return what a workspace holds; None while no dataset with rows is sealed."""
     datasets = []
-    for name in ROWS:
-        folder = root / name
-        if not folder.exists(MANIFEST):
-            continue
-        dataset = open_dataset(folder)
-        if dataset.manifest["shards"]:
-            datasets.append(DatasetSummary(name, dataset, dataset.schema, _sizes(dataset)))
+    for table in TABLES.values():
+        for name in dataset_folders(root, table):
+            if not (root / name).exists(MANIFEST):
+                continue
+            dataset = open_dataset(root / name)
+            if dataset.manifest["shards"]:
+                sizes = _sizes(dataset)
+                datasets.append(DatasetSummary(name, table, dataset, dataset.schema, sizes))
     if not datasets:
         return None
     by_name = {entry.name: entry.dataset for entry in datasets}

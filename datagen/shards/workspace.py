@@ -10,10 +10,8 @@ from datagen.core.frames import Floats, placement_matrix, transform_points
 from datagen.errors import DatasetError
 from datagen.shards import Dataset, Folder, Row, open_dataset
 from datagen.shards.dataset import MANIFEST
+from datagen.shards.tables import Table
 from datagen.views.passes import read_rgba
-
-STAGE_FOLDERS = ("assets", "layouts", "renders", "latents", "model", "predictions", "scores")
-
 
 NUM_SCENES = 5
 """Scenes whose views are shown; the first ones, so that chapters show the same scenes."""
@@ -112,26 +110,15 @@ def _with_index(dataset: Dataset | None, layout_id: int, view_index: int) -> Row
     return None
 
 
-VERB_OF_FOLDER = {
-    "assets": "assets",
-    "layouts": "layouts",
-    "renders": "render",
-    "latents": "encode",
-    "model": "train",
-    "predictions": "infer",
-    "scores": "evaluate",
-}
-
-
-def open_needed(root: Folder, name: str, verb: str) -> Dataset:
+def open_needed(root: Folder, table: Table) -> Dataset:
     """Open a dataset of a workspace that an export cannot do without.
 
     Raises:
         DatasetError: it is not there; the message names the command that makes it.
     """
-    if not (root / name).exists(MANIFEST):
+    if not (root / table.folder).exists(MANIFEST):
         raise DatasetError(
-            f"export: {root / name} is missing or unfinished, and it is needed here. "
-            f"Run `datagen {verb} --root {root}` first."
+            f"export: {root / table.folder} is missing or unfinished, and it is needed here. "
+            f"Run `datagen {table.verb} --root {root}` first."
         )
-    return open_dataset(root / name)
+    return open_dataset(root / table.folder)

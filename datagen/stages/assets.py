@@ -21,7 +21,7 @@ from datagen.engine.logs import log_folder
 from datagen.engine.stage import Inputs, Process, Stage, WorkerContext
 from datagen.errors import ConfigError, DatasetError
 from datagen.shards import Identity, Output, Row
-from datagen.shards.schemas import ASSETS
+from datagen.shards.declared import ASSETS
 
 MIN_MAX_FACES = 100
 
@@ -35,9 +35,9 @@ class PrepareAssets(Stage):
     """
 
     name: ClassVar[str] = "assets"
-    folder: ClassVar[str] = "assets"
+    folder: ClassVar[str] = ASSETS.folder
     revision: ClassVar[int] = 2
-    schema = ASSETS
+    schema = ASSETS.schema
     unit_column: ClassVar[str] = "object_index"
     unit_noun: ClassVar[str] = "objects"
 

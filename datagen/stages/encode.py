@@ -21,7 +21,7 @@ from datagen.models.dinov2 import PUBLISHED, load_dinov2
 from datagen.models.named_checkpoints import checkpoint_fingerprint, load_autoencoder
 from datagen.shards import Dataset, Folder, Identity, Output, Row
 from datagen.shards.scenes import SceneMeshes, SceneReader
-from datagen.shards.schemas import GRID_BYTES, LATENT_SHAPE, LATENTS, SLAT
+from datagen.shards.declared import GRID_BYTES, LATENT_SHAPE, LATENTS
 from datagen.stages.slat_features import SLAT_FEATURES, SlatConfig, SlatFeatures
 from datagen.training.data import image_tokens
 from datagen.views.passes import decode_view
@@ -42,9 +42,9 @@ class EncodeLatents(Stage):
     """
 
     name: ClassVar[str] = "encode"
-    folder: ClassVar[str] = "latents"
+    folder: ClassVar[str] = LATENTS.folder
     revision: ClassVar[int] = 2
-    schema = LATENTS
+    schema = LATENTS.schema
     reads: ClassVar[tuple[str, ...]] = ("assets", "layouts", "renders")
     uses_gpu: ClassVar[bool] = True
 
@@ -102,7 +102,7 @@ class EncodeLatents(Stage):
         output = super().output(root, inputs)
         if SLAT_FEATURES not in self.store:
             return output
-        return replace(output, schema=pa.schema([*self.schema, *SLAT]))
+        return replace(output, schema=LATENTS.full_schema)
 
     def units(self, inputs: Inputs) -> Sequence[int]:
         return inputs["renders"].units()

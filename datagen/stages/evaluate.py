@@ -22,6 +22,7 @@ from datagen.evaluation.registration.align import Align
 from datagen.evaluation.registration.open3d_icp import require_open3d
 from datagen.evaluation.scene import WHOLE_SCENE, SceneGeometry, score_scene
 from datagen.evaluation.summary import collision_curve
+from datagen.evaluation.tables import SCORES
 from datagen.models import build_model
 from datagen.models.devices import torch_device, torch_threads
 from datagen.models.named_checkpoints import load_autoencoder
@@ -34,7 +35,6 @@ from datagen.sampling.surfaces import (
 )
 from datagen.shards import Dataset, Output, Row
 from datagen.shards.scenes import SceneReader
-from datagen.shards.schemas import SCORES
 from datagen.shards.splits import validation_layouts
 from datagen.stages.encode import check_stored
 from datagen.stages.infer import InferScenes
@@ -44,7 +44,7 @@ METRICS = (
     *("voxel_iou", "box_iou", "cd_sq_sum", "cd_l2_mean", "f_score_0_1", "f_score_0_05"),
     *("aligned_box_iou", "aligned_cd_sq_sum", "aligned_f_score_0_1", "aligned_f_score_0_05"),
 )
-_ALIGNED = tuple(name for name in SCORES.names if name.startswith("aligned_"))
+_ALIGNED = tuple(name for name in SCORES.schema.names if name.startswith("aligned_"))
 _COLLIDING = ("num_predicted", "num_colliding", "num_colliding_at")
 MAX_CONSTANT_VIEWS = 1000
 
@@ -61,9 +61,9 @@ class EvaluateScenes(Stage):
     """
 
     name: ClassVar[str] = "evaluate"
-    folder: ClassVar[str] = "scores"
+    folder: ClassVar[str] = SCORES.folder
     revision: ClassVar[int] = 2
-    schema = SCORES
+    schema = SCORES.schema
     reads: ClassVar[tuple[str, ...]] = (
         "assets",
         "layouts",
@@ -176,7 +176,7 @@ class EvaluateScenes(Stage):
 
     def summarise(self, output: Output) -> dict[str, Any]:
         """Add the table of means: scenes, and objects, by split and method."""
-        rows = list(output.rows(list(SCORES.names)))
+        rows = list(output.rows(SCORES.schema.names))
         counts = {"scored_views": len({(row["layout_id"], row["view_index"]) for row in rows})}
         return {"counts": counts, "summary": mean_scores(rows)}
 

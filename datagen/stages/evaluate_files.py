@@ -19,10 +19,10 @@ from datagen.evaluation.summary import (
     read_published,
     summarise_methods,
 )
+from datagen.evaluation.tables import COMPARISON
 from datagen.evaluation.truth import GtFormat, Truth, digest_of, open_truth
 from datagen.executors.job import Executor
 from datagen.shards import Dataset, Folder, Identity, Output, Row
-from datagen.shards.schemas import COMPARISON
 
 logger = logging.getLogger(__name__)
 
@@ -45,9 +45,9 @@ class EvaluateFiles(Stage):
     """Score any methods' scenes, read as they lie on disk, against the truth, side by side."""
 
     name: ClassVar[str] = "evaluate"
-    folder: ClassVar[str] = "comparison"
+    folder: ClassVar[str] = COMPARISON.folder
     revision: ClassVar[int] = 2
-    schema = COMPARISON
+    schema = COMPARISON.schema
     unit_column: ClassVar[str] = "pair_index"
     unit_noun: ClassVar[str] = "predicted scenes"
 
@@ -159,7 +159,7 @@ class EvaluateFiles(Stage):
             key = {"method": pair.method, "format": pair.format, "scene_id": pair.scene_id}
             for warning in rows[0]["warnings"]:
                 logger.warning(f"evaluate: {pair.method}, scene {pair.scene_id}: {warning}")
-            empty = dict.fromkeys(COMPARISON.names)
+            empty = dict.fromkeys(COMPARISON.schema.names)
             return [{**empty, "pair_index": pair_index, **key, **row} for row in rows]
 
         yield process

@@ -13,7 +13,7 @@ from datagen.assets.front3d import Front3DSource, Room, Split, read_rooms, rooms
 from datagen.engine.stage import Inputs, Process, Stage, WorkerContext
 from datagen.errors import ConfigError, RowError, StageError
 from datagen.shards import Identity, Row
-from datagen.shards.schemas import LAYOUTS
+from datagen.shards.declared import LAYOUTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +25,9 @@ class TakeLayouts(Stage):
     """
 
     name: ClassVar[str] = "layouts"
-    folder: ClassVar[str] = "layouts"
+    folder: ClassVar[str] = LAYOUTS.folder
     revision: ClassVar[int] = 1
-    schema = LAYOUTS
+    schema = LAYOUTS.schema
     reads: ClassVar[tuple[str, ...]] = ("assets",)
     keeps_parts: ClassVar[bool] = False
 
@@ -85,7 +85,7 @@ class TakeLayouts(Stage):
 
         def process(layout_id: int) -> list[Row]:
             placements = list(self.place(rooms[layout_id], assets))
-            row = dict.fromkeys(LAYOUTS.names)  # null what the sampler would say of its draw
+            row = dict.fromkeys(LAYOUTS.schema.names)  # null what the sampler would say of its draw
             return [row | {"layout_id": layout_id, "placements": placements}]
 
         yield process

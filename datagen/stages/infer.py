@@ -15,7 +15,7 @@ from datagen.errors import ConfigError, StageError
 from datagen.sampling.networks import Networks
 from datagen.sampling.predictions import write_prediction
 from datagen.shards import Row
-from datagen.shards.schemas import PREDICTIONS
+from datagen.shards.declared import PREDICTIONS
 from datagen.shards.splits import validation_layouts
 from datagen.stages.encode import check_stored
 from datagen.stages.sampling import SamplingStage
@@ -31,9 +31,9 @@ class InferScenes(SamplingStage):
     """
 
     name: ClassVar[str] = "infer"
-    folder: ClassVar[str] = "predictions"
+    folder: ClassVar[str] = PREDICTIONS.folder
     revision: ClassVar[int] = 3
-    schema = PREDICTIONS
+    schema = PREDICTIONS.schema
     reads: ClassVar[tuple[str, ...]] = ("renders", "latents", "model")
 
     split: Literal["val", "train", "all"] = "val"

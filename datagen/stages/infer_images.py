@@ -10,33 +10,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
-import pyarrow as pa
 from PIL import Image
 
 from datagen.engine.stage import Inputs, Process, WorkerContext
 from datagen.errors import ConfigError, DatasetError, RowError
 from datagen.sampling.predictions import write_prediction
 from datagen.shards import Folder, Identity, Output, Row
+from datagen.shards.declared import SCENES
 from datagen.stages.sampling import SamplingStage
 from datagen.views.masks import MaskedPicture, read_masked_picture
 
 logger = logging.getLogger(__name__)
-
-FOLDER = "scenes"
-"""Where a workspace keeps scenes sampled from image files, a dataset an image or folder."""
-
-IMAGE_PREDICTIONS = pa.schema(
-    [
-        ("image_index", pa.int64()),
-        ("image", pa.string()),
-        ("labels", pa.list_(pa.int64())),
-        ("num_instances", pa.int32()),
-        ("empty_instances", pa.list_(pa.int32())),
-        ("warnings", pa.list_(pa.string())),
-        ("path", pa.string()),
-        ("seconds", pa.float64()),
-    ]
-)
 
 _PICTURE_ENDING = re.compile(r"[_-](rgb|image)$")
 _MASKS_ENDING = re.compile(r"[_-](seg|masks?|segmentation)$")
@@ -47,9 +31,9 @@ class InferImages(SamplingStage):
     """Sample a scene from a picture and its masks, or from each of a folder of them."""
 
     name: ClassVar[str] = "infer"
-    folder: ClassVar[str] = FOLDER
+    folder: ClassVar[str] = SCENES.folder
     revision: ClassVar[int] = 2
-    schema = IMAGE_PREDICTIONS
+    schema = SCENES.schema
     unit_column: ClassVar[str] = "image_index"
     unit_noun: ClassVar[str] = "images"
 
@@ -84,7 +68,7 @@ class InferImages(SamplingStage):
 
     def output(self, root: Folder, inputs: Inputs) -> Output:
         name = scene_name(self.image)
-        folder = root / FOLDER / name if self.out is None else Folder.at(str(self.out))
+        folder = root / self.folder / name if self.out is None else Folder.at(str(self.out))
         return replace(super().output(root, inputs), folder=folder)
 
     def units(self, inputs: Inputs) -> Sequence[int]:

@@ -16,7 +16,7 @@ from datagen.executors.job import Executor
 from datagen.layouts.compose import CompositionRules, category_groups, compose_scene
 from datagen.layouts.stacking import Placeable, PlaceableSupport
 from datagen.shards import Dataset, Folder, Row, open_dataset
-from datagen.shards.schemas import LAYOUTS
+from datagen.shards.declared import LAYOUTS
 from datagen.shards.splits import asset_split
 
 
@@ -25,9 +25,9 @@ class SampleLayouts(Stage):
     """Place 2 to 12 random objects a scene without collision, some on table-tops."""
 
     name: ClassVar[str] = "layouts"
-    folder: ClassVar[str] = "layouts"
+    folder: ClassVar[str] = LAYOUTS.folder
     revision: ClassVar[int] = 2
-    schema = LAYOUTS
+    schema = LAYOUTS.schema
     reads: ClassVar[tuple[str, ...]] = ("assets",)
     keeps_parts: ClassVar[bool] = False
 

@@ -23,7 +23,7 @@ from datagen.engine.stage import Inputs, Process, Stage, WorkerContext
 from datagen.errors import ConfigError
 from datagen.shards import Identity, Output, Row
 from datagen.shards.scenes import SceneMeshes, SceneReader
-from datagen.shards.schemas import RENDERS
+from datagen.shards.declared import RENDERS
 from datagen.stages.assets import log_path
 from datagen.views.agreement import MAX_DISAGREEMENT, disagreement, shadow_map
 from datagen.views.cameras import bounding_sphere, scene_views
@@ -56,9 +56,9 @@ class RenderViews(Stage):
     """
 
     name: ClassVar[str] = "render"
-    folder: ClassVar[str] = "renders"
+    folder: ClassVar[str] = RENDERS.folder
     revision: ClassVar[int] = 2
-    schema = RENDERS
+    schema = RENDERS.schema
     reads: ClassVar[tuple[str, ...]] = ("assets", "layouts")
     uses_gpu: ClassVar[bool] = True
 

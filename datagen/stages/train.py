@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from datagen.engine.provenance import provenance
@@ -23,6 +22,7 @@ from datagen.models.initial_weights import initial_files
 from datagen.models.named_checkpoints import load_autoencoder, resolve_checkpoint
 from datagen.models.structured_latent_model import SLAT_ARGS
 from datagen.shards import Dataset, Folder, Identity, Output, open_dataset
+from datagen.shards.declared import MODEL, SLAT_MODEL
 from datagen.shards.splits import validation_layouts
 from datagen.stages.encode import check_stored
 from datagen.stages.slat_features import SLAT_FEATURES
@@ -40,7 +40,6 @@ from datagen.training.trainer import train_flow
 logger = logging.getLogger(__name__)
 
 MODEL_FILES = ("model.json", "model.safetensors")
-SLAT_FOLDER = "slat_model"
 LOGS = "logs"
 BEST_FILES = ("best.json", "best.safetensors")
 
@@ -53,9 +52,9 @@ class TrainFlow(Stage):
     """
 
     name: ClassVar[str] = "train"
-    folder: ClassVar[str] = "model"
+    folder: ClassVar[str] = MODEL.folder
     revision: ClassVar[int] = 4
-    schema: ClassVar[pa.Schema] = pa.schema([])
+    schema = MODEL.schema
     reads: ClassVar[tuple[str, ...]] = ("renders", "latents")
     uses_gpu: ClassVar[bool] = True
 
@@ -181,7 +180,7 @@ class TrainFlow(Stage):
     def output(self, root: Folder, inputs: Inputs) -> Output:
         """The structured-latent model has a folder of its own, beside the structure model's."""
         output = super().output(root, inputs)
-        return replace(output, folder=root / SLAT_FOLDER) if self.is_slat else output
+        return replace(output, folder=root / SLAT_MODEL.folder) if self.is_slat else output
 
     def load_decoder(self, latents: Dataset, device: str) -> torch.nn.Module | None:
         """Return the network that shows what is sampled; None if it is not known."""

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from datagen.errors import DatasetError
 from datagen.shards.dataset import Dataset, open_shard, shard_name
-from datagen.shards.schemas import LATENTS, read_tensor
+from datagen.shards.declared import LATENTS
+from datagen.shards.tensors import read_tensor
 from datagen.training.data.image_tokens import TokenFile
 
 ROWS_PER_BLOCK = 32
@@ -193,7 +194,7 @@ def decode_latents(raw: RawLatents) -> tuple[NDArray[np.float16], NDArray[np.flo
     """
     try:
         scene, instances = (
-            read_tensor(LATENTS.field(name), getattr(raw, name)).astype(np.float16)
+            read_tensor(LATENTS.schema.field(name), getattr(raw, name)).astype(np.float16)
             for name in ("scene_latent", "instance_latents")
         )
     except (ValueError, TypeError) as error:  # bytes for another shape; null

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datagen.core.seeding import rng_for
-from datagen.shards.schemas import SLAT, read_tensor
+from datagen.shards.declared import LATENTS, SLAT
+from datagen.shards.tensors import read_tensor
 from datagen.training.config import TrainConfig
 from datagen.training.data.sources import RawView, SceneSource, corrupt, read_rows
 from datagen.training.objectives.batches import Batch
@@ -22,7 +23,7 @@ from datagen.training.objectives.structure_samples import Resizing, SceneSample,
 
 STATISTICS_VIEWS = 256
 """Views that the features' statistics are taken from: millions of voxels."""
-SLAT_COLUMNS = ("layout_id", "view_index", "num_instances", *SLAT.names[:3])
+SLAT_COLUMNS = ("layout_id", "view_index", "num_instances", *(column.name for column in SLAT[:3]))
 
 
 class RawSlat(NamedTuple):
@@ -103,8 +104,8 @@ def decode_slat(
         DatasetError: they do not fit each other, or are not finite; shard and row are named.
     """
     try:
-        coords = read_tensor(SLAT.field("slat_coords"), raw.slat_coords).astype(np.uint8)
-        flat = read_tensor(SLAT.field("slat_features"), raw.slat_features).astype(np.float16)
+        coords = read_tensor(LATENTS.full_schema.field("slat_coords"), raw.slat_coords).astype(np.uint8)
+        flat = read_tensor(LATENTS.full_schema.field("slat_features"), raw.slat_features).astype(np.float16)
         features = flat.reshape(len(coords), -1)
     except (ValueError, TypeError) as error:  # bytes for another shape; null
         raise corrupt(raw, raw.where, f"its features cannot be used: {error}") from error
