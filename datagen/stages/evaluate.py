@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from datagen.core.frames import transform_points
-from datagen.engine.stage import Inputs, Process, Stage, WorkerContext
+from datagen.engine.stage import Inputs
+from datagen.engine.units import Process, UnitStage, WorkerContext
 from datagen.errors import ConfigError, StageError
 from datagen.evaluation.collision import require_fcl
 from datagen.evaluation.compare import Comparison, comparison_rows
@@ -50,7 +51,7 @@ MAX_CONSTANT_VIEWS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateScenes(Stage):
+class EvaluateScenes(UnitStage):
     """Score every sampled scene, whole and object by object, in the view's canonical frame.
 
     The ``aligned_`` scores are those of ``evaluate --pred --gt``, after the whole scene is aligned
@@ -104,7 +105,7 @@ class EvaluateScenes(Stage):
         if self.collision_faces:
             _require(require_fcl, "Or leave the collisions out: --collision-faces 0.")
         reader = SceneReader(inputs["assets"])
-        untrained = _UntrainedModel(inputs, torch_device(context.device))
+        untrained = _UntrainedModel(inputs, torch_device(context.settings.device))
         constant = fit_constant(_training_grids(inputs)).grid
         constant_surface = surface_from_occupancy(constant)
 

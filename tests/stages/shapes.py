@@ -38,7 +38,8 @@ def write_assets(root: Path, copies: int = 1) -> None:
         measures = {key: value for key, value in measure(path).items() if key in ASSETS.names}
         rows += [
             dict.fromkeys(ASSETS.names)
-            | {"asset_id": f"{name}{copy or ''}", "status": "ok", "category": name}
+            | dict.fromkeys(("source", "source_uid", "name", "category", "author"), name)
+            | {"asset_id": f"{name}{copy or ''}", "status": "ok", "license": "CC0-1.0"}
             | measures
             | {"geometry_path": f"geometry/{name}.npz"}
             for copy in range(copies)

@@ -9,6 +9,7 @@ import torch
 from datagen.core.cameras import intrinsics_from_fov, look_at
 from datagen.engine.stage import RunOptions
 from datagen.errors import ConfigError, DatasetError
+from datagen.executors.job import WorkerSettings
 from datagen.executors.local import LocalExecutor
 from datagen.models import SLatEncoder, SLatFlowModel, save_model
 from datagen.models.sparse import Sites
@@ -91,7 +92,9 @@ def write_workspace(root: Path, *, depth: bool = True, num_layouts: int = 1) -> 
 def encode(root: Path, store: tuple[str, ...] = ("occupancy", "slat_features"), **fields):
     slat = SlatConfig(**fields)
     stage = EncodeLatents(store=store, slat=slat, views_per_scene=2)
-    return stage.run(Folder.at(root), LocalExecutor("cpu"), RunOptions(overwrite=True))
+    return stage.run(
+        Folder.at(root), LocalExecutor(WorkerSettings(device="cpu")), RunOptions(overwrite=True)
+    )
 
 
 def test_row_holds_the_voxels_of_scene_and_instances_with_their_colours(root):

@@ -38,7 +38,7 @@ def labelled_nodes(path: Path, *, may_be_empty: bool = False) -> dict[int, Mesh 
         if matched is None:
             raise RowError(
                 f"{path}: holds a node {name!r}; expected instance_XX with XX the number of the "
-                "instance. Name its format with --method (glb takes nodes in their order)."
+                "instance. Name its format with --format (glb takes nodes in their order)."
             )
         parts.setdefault(int(matched[1]), []).append(mesh)
     return {label: merged(meshes) for label, meshes in parts.items()}
