@@ -60,7 +60,9 @@ class PrepareAssets(UnitStage):
     license_allow: tuple[str, ...] = ()
     """SPDX identifiers; objects of other licenses are quarantined unopened. None allows all."""
     asset_list: Annotated[Path | None, tyro.conf.arg(name="list")] = content(
-        lambda stage: list_fingerprint(stage.asset_list), default=None, name="list"
+        lambda stage: stage.asset_list and list_fingerprint(stage.asset_list),
+        default=None,
+        name="list",
     )
     """A reviewed list (manifests/*.csv): only its objects, and only with its bytes."""
     max_faces: int = DEFAULT_MAX_FACES

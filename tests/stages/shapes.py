@@ -6,6 +6,7 @@ import numpy as np
 import trimesh
 
 from datagen.assets.measure import measure
+from datagen.engine.provenance import provenance
 from datagen.shards import Folder, Identity, Output
 from datagen.shards.schemas import ASSETS
 
@@ -49,4 +50,4 @@ def write_assets(root: Path, copies: int = 1) -> None:
     output = Output(Folder.at(root / "assets"), identity, ASSETS, 256, "object_index")
     output.begin()
     output.write_shard(0, rows, [])
-    output.seal({"counts": {}})
+    output.seal({"counts": {}, "provenance": provenance(0.0, "a test")})
