@@ -29,7 +29,7 @@ from datagen.stages.render import PRESETS, RenderViews, check_agreement
 from datagen.views.lights import trellis_light
 from datagen.views.passes import png
 from datagen.views.selection import drop_reason
-from datagen.views.visibility import SceneGeometry
+from datagen.views.visibility import RaycastingScene
 
 PUBLISHED_VIEWS = 150
 REPEATS = 3  # of what happens inside Blender, the best of which counts
@@ -145,7 +145,7 @@ def ours(
     size = stage.resolution_px
     for layout_id, scene in scenes:
         cameras = stage.cameras(layout_id, scene)
-        geometry = SceneGeometry(scene.meshes, scene.transparent)
+        geometry = RaycastingScene(scene.meshes, scene.transparent)
         clock.lap(spent.scene, "cameras, rays' tree")
         seen = [geometry.cast_view(*camera, size, size) for camera in cameras]
         reasons = [drop_reason(view.visible_px, view.amodal_px) for view in seen]
@@ -221,7 +221,7 @@ def baseline(
         spent.views["rendering"] = spent.views.get("rendering", 0.0) + rendering
         rest = spent.scene.get("process, import", 0.0)
         spent.scene["process, import"] = rest + seconds - rendering
-        geometry = SceneGeometry(scene.meshes)
+        geometry = RaycastingScene(scene.meshes)
         seen = [geometry.cast_view(*camera, 256, 256) for camera in cameras]
         kept_views += sum(drop_reason(view.visible_px, view.amodal_px) is None for view in seen)
     return spent, kept_views

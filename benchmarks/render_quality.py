@@ -20,7 +20,7 @@ from datagen.shards.scenes import SceneReader
 from datagen.stages.render import PRESETS, RenderViews
 from datagen.views.passes import read_rgba
 from datagen.views.selection import drop_reason
-from datagen.views.visibility import SceneGeometry
+from datagen.views.visibility import RaycastingScene
 
 TRUTH_SEED = 1 << 20  # other noise than that of what is measured
 
@@ -48,7 +48,7 @@ def kept_views(options: Measure) -> list[RenderJob]:
     for layout in islice(open_dataset(options.root / "layouts"), options.num_scenes):
         scene = reader.read(layout, prepared=True)
         cameras = stage.cameras(layout["layout_id"], scene)
-        geometry = SceneGeometry(scene.meshes, scene.transparent)
+        geometry = RaycastingScene(scene.meshes, scene.transparent)
         seen = [geometry.cast_view(*camera, size, size) for camera in cameras]
         kept = [
             index

@@ -21,7 +21,7 @@ from datagen.core.cameras import camera_position
 from datagen.shards import open_dataset
 from datagen.shards.scenes import SceneMeshes, SceneReader
 from datagen.views.cameras import bounding_sphere, scene_views
-from datagen.views.visibility import SceneGeometry, VisibleView
+from datagen.views.visibility import RaycastingScene, VisibleView
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ def measure(scene: SceneMeshes, config: Measure) -> tuple[float, float]:
     )
 
     started = time.process_time()
-    geometry = SceneGeometry(scene.meshes, scene.transparent)
+    geometry = RaycastingScene(scene.meshes, scene.transparent)
     ours: list[VisibleView] = [geometry.cast_view(*camera, size, size) for camera in cameras]
     ours_s = time.process_time() - started
 
