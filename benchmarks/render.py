@@ -23,8 +23,8 @@ import tyro
 
 from datagen.blender import BlenderProcess, render_views
 from datagen.core.frames import camera_to_world_gl
-from datagen.shards import open_dataset
-from datagen.shards.scenes import SceneMeshes, SceneReader
+from datagen.shards.scenes import SceneMeshes
+from datagen.shards.workspace import Workspace
 from datagen.stages.render import PRESETS, RenderViews, check_agreement
 from datagen.views.lights import trellis_light
 from datagen.views.passes import png
@@ -252,9 +252,9 @@ def show(name: str, spent: Spent, num_scenes: int, num_views: int) -> None:
 
 def main(options: Compare) -> None:
     """Run both ways and print phases and ratio."""
-    reader = SceneReader(open_dataset(options.root / "assets"))
-    layouts = islice(open_dataset(options.root / "layouts"), options.num_scenes)
-    scenes = [(layout["layout_id"], reader.read(layout, prepared=True)) for layout in layouts]
+    workspace = Workspace.at(options.root)
+    layouts = islice(workspace.require("layouts", "benchmark"), options.num_scenes)
+    scenes = [(row["layout_id"], workspace.scene_meshes(row, prepared=True)) for row in layouts]
     stage = RenderViews(num_views=options.num_views, resolution_px=options.resolution_px)
     samples, denoise = PRESETS["standard"]
     print(f"{len(scenes)} scenes of {options.num_views} views at {options.resolution_px}²")
