@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from datagen.core.frames import transform_points
 from datagen.engine.stage import Inputs
 from datagen.engine.units import Process, UnitStage, WorkerContext
 from datagen.errors import ConfigError, StageError
@@ -39,7 +38,7 @@ from datagen.shards.schemas import SCORES
 from datagen.shards.splits import validation_layouts
 from datagen.stages.encode import check_stored
 from datagen.stages.infer import InferScenes
-from datagen.voxels import unpack_occupancy
+from datagen.voxels import unpack_instances
 
 METRICS = (
     *("voxel_iou", "box_iou", "cd_sq_sum", "cd_l2_mean", "f_score_0_1", "f_score_0_05"),
@@ -118,11 +117,8 @@ class EvaluateScenes(UnitStage):
                 latent = latents[prediction["view_index"]]
                 num = latent["num_instances"]
                 truth = SceneGeometry(
-                    [
-                        (transform_points(latent["world_to_canonical"], v), f)
-                        for v, f in scene.meshes
-                    ],
-                    unpack_occupancy(latent["occupancy"].tobytes())[1:],
+                    scene.transformed(latent["world_to_canonical"]),
+                    unpack_instances(latent["occupancy"].tobytes()),
                 )
                 methods = {
                     "model": read_prediction(inputs["predictions"], prediction),
@@ -250,7 +246,7 @@ def _training_grids(inputs: Inputs) -> Iterator[NDArray[np.bool_]]:
     for row in latents.rows(["layout_id", "occupancy"]):
         if row["layout_id"] in held_out:
             continue
-        yield from unpack_occupancy(row["occupancy"].tobytes())[1:]
+        yield from unpack_instances(row["occupancy"].tobytes())
         views += 1
         if views == MAX_CONSTANT_VIEWS:
             return

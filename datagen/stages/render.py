@@ -32,7 +32,7 @@ from datagen.views.cameras import bounding_sphere, scene_views
 from datagen.views.lights import LightName, build_light, ground_under, list_hdris
 from datagen.views.passes import NO_PASSES, Pass, pass_columns, png, read_rgba
 from datagen.views.selection import drop_reason
-from datagen.views.visibility import SceneGeometry, VisibleView
+from datagen.views.visibility import RaycastingScene, VisibleView
 
 FEWER = 4
 """A scene that cannot be rendered as asked is tried at last with so many times fewer samples."""
@@ -199,7 +199,7 @@ class RenderViews(UnitStage):
         """Return the rows of one scene: decide by rays, then trace what is kept."""
         size = self.resolution_px
         cameras = self.cameras(layout_id, scene)
-        geometry = SceneGeometry(scene.meshes, scene.transparent)
+        geometry = RaycastingScene(scene.meshes, scene.transparent)
         seen = [
             geometry.cast_view(
                 *camera,

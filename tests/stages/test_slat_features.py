@@ -20,7 +20,7 @@ from datagen.stages.encode import EncodeLatents
 from datagen.stages.layouts import SampleLayouts
 from datagen.stages.slat_features import SlatConfig
 from datagen.views.passes import depth_png, png
-from datagen.views.visibility import SceneGeometry
+from datagen.views.visibility import RaycastingScene
 from datagen.voxels import unpack_occupancy
 from tests.published import CHANNELS, dinov2_weights
 from tests.stages.shapes import write_assets
@@ -55,7 +55,7 @@ def write_colored_renders(root: Path, *, depth: bool = True) -> None:
             angle = 2 * np.pi * index / (NUM_VIEWS - 1)
             eye = center + distance * np.array([np.cos(angle), np.sin(angle), 0.7])
             camera = look_at(eye, center)
-            view = SceneGeometry(scene.meshes).cast_view(camera, intrinsics, SIZE, SIZE)
+            view = RaycastingScene(scene.meshes).cast_view(camera, intrinsics, SIZE, SIZE)
             palette = np.array([(0, 0, 0, 0)] + [color_of(i) for i in range(len(scene.meshes))])
             steps, unit_m = depth_png(view.depth_z)
             row = dict.fromkeys(RENDERS.names) | {

@@ -7,8 +7,8 @@ nodes of ``scene_pred.glb`` are named ``instance_XX_<sub>``.
 import re
 from pathlib import Path
 
+from datagen.core.meshes import Mesh
 from datagen.errors import RowError
-from datagen.evaluation.points import Mesh
 from datagen.evaluation.readers.glb import merged, read_glb
 from datagen.evaluation.readers.scenes import Format, ReadScene, by_label, folders_with, one_mesh
 

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 
 from datagen.core.frames import Y_UP_TO_Z_UP, Floats
+from datagen.core.meshes import Mesh
 from datagen.errors import DatasetError, RowError
-from datagen.evaluation.points import Mesh
 from datagen.evaluation.readers.glb import merged, read_glb
 
 MAX_LABEL = 1000
