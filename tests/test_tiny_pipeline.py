@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from datagen.shards.schemas import LATENTS, LAYOUTS, PREDICTIONS, RENDERS
 
 from datagen.shards import open_dataset
 from datagen.shards.scenes import SceneReader
-from datagen.shards.schemas import LATENTS, LAYOUTS, PREDICTIONS, RENDERS
 from datagen.voxels import unpack_occupancy, voxelize_surface
 
 FLOW = str(Path(__file__).parent / "golden" / "small_ss_flow")

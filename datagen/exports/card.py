@@ -65,7 +65,8 @@ def _front_matter(summary: Summary) -> list[str]:
     lines += [f"license: [{', '.join(licenses)}]"] if licenses else []
     lines += ["task_categories: [image-to-3d]", f"size_categories: [{size}]", "configs:"]
     for entry in summary.datasets:
-        lines += [f"- config_name: {entry.name.replace('/', '-')}", f"  data_files: {entry.name}/*.parquet"]
+        config = entry.name.replace("/", "-")  # the hub allows no slash in it
+        lines += [f"- config_name: {config}", f"  data_files: {entry.name}/*.parquet"]
     return [*lines, "---"]
 
 

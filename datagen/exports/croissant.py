@@ -1,11 +1,12 @@
 """Croissant: a dataset described for machines (MLCommons, https://docs.mlcommons.org/croissant)."""
 
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
 from datagen.exports.summary import DatasetSummary, Summary
-from datagen.shards.tables import Column
+from datagen.shards.tables import Column, Table
 from datagen.shards.tensors import is_tensor, tensor_spec
 
 Json = dict[str, Any]
@@ -109,7 +110,7 @@ def _files(entry: DatasetSummary) -> list[Json]:
 
 def _record_set(entry: DatasetSummary) -> Json:
     keys = [{"@id": f"{entry.name}/{name}"} for name in entry.table.key]
-    columns = [entry.table.find(field.name) or Column(field, "") for field in entry.schema]
+    columns = [_column(entry.table, field) for field in entry.schema]
     return {
         "@type": "cr:RecordSet",
         "@id": entry.name,
@@ -118,6 +119,12 @@ def _record_set(entry: DatasetSummary) -> Json:
         **({"key": keys} if keys else {}),
         "field": [_field(entry.name, c) for c in columns if _data_type(c) is not None],
     }
+
+
+def _column(table: Table, field: pa.Field) -> Column:
+    """Return a dataset's own column with its declared meaning."""
+    declared = table.find(field.name)
+    return Column(field, "") if declared is None else replace(declared, field=field)
 
 
 def _field(dataset: str, column: Column) -> Json:

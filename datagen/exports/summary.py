@@ -7,9 +7,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from datagen.errors import DatasetError
-from datagen.shards import Dataset, Folder, open_dataset
-from datagen.shards.dataset import MANIFEST, open_shard
+from datagen.shards import Dataset, Folder
+from datagen.shards.dataset import open_shard
 from datagen.shards.tables import Table
+from datagen.shards.workspace import Workspace
 from datagen.stages.tables import TABLES
 
 
@@ -55,12 +56,11 @@ class Summary:
 def summarise(root: Folder) -> Summary | None:
     """Return what a workspace holds; None while no dataset with rows is sealed."""
     datasets = []
+    workspace = Workspace(root)
     for table in TABLES.values():
-        for name in dataset_folders(root, table):
-            if not (root / name).exists(MANIFEST):
-                continue
-            dataset = open_dataset(root / name)
-            if dataset.manifest["shards"]:
+        for name in workspace.folders(table):
+            dataset = workspace.dataset(name)
+            if dataset is not None and dataset.manifest["shards"]:
                 sizes = _sizes(dataset)
                 datasets.append(DatasetSummary(name, table, dataset, dataset.schema, sizes))
     if not datasets:

@@ -16,7 +16,8 @@ def funnel(workspace: Workspace) -> str:
     """Return a table, a row a stage, and each stage's fields to unfold."""
     manifests = {
         folder: dataset.manifest
-        for folder in TABLES
+        for stage_table in TABLES.values()
+        for folder in workspace.folders(stage_table)
         if (dataset := workspace.dataset(folder)) is not None
     }
     if not manifests:

@@ -41,5 +41,3 @@ def tensor_spec(field: pa.Field) -> tuple[np.dtype[Any], tuple[int, ...]]:
 def is_tensor(field: pa.Field) -> bool:
     """Return whether a field holds a tensor."""
     return field.metadata is not None and b"shape" in field.metadata
-
-

@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datagen.core.seeding import rng_for, seed_for
-from datagen.engine.stage import Inputs, Process, WorkerContext
+from datagen.engine.stage import Inputs
+from datagen.engine.units import Process, WorkerContext
 from datagen.errors import ConfigError, StageError
 from datagen.sampling.networks import Networks
 from datagen.sampling.predictions import write_prediction
 from datagen.shards import Row
 from datagen.shards.declared import PREDICTIONS
 from datagen.shards.splits import validation_layouts
+from datagen.shards.tables import Table
 from datagen.stages.encode import check_stored
 from datagen.stages.sampling import SamplingStage
 from datagen.views.passes import decode_view
@@ -31,9 +33,8 @@ class InferScenes(SamplingStage):
     """
 
     name: ClassVar[str] = "infer"
-    folder: ClassVar[str] = PREDICTIONS.folder
+    table: ClassVar[Table] = PREDICTIONS
     revision: ClassVar[int] = 3
-    schema = PREDICTIONS.schema
     reads: ClassVar[tuple[str, ...]] = ("renders", "latents", "model")
 
     split: Literal["val", "train", "all"] = "val"

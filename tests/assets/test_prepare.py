@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from datagen.shards.schemas import ASSETS
 from PIL import Image
 
 from datagen.assets.measure import REASONS
@@ -17,7 +18,6 @@ from datagen.assets.procedural import KINDS, ProceduralSource
 from datagen.blender import BlenderProcess
 from datagen.core.frames import Y_UP_TO_Z_UP
 from datagen.errors import RowError
-from datagen.shards.schemas import ASSETS
 
 pytestmark = pytest.mark.blender
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from datagen.shards.schemas import RENDERS
 
 from datagen.core.seeding import rng_for
 from datagen.engine.stage import RunOptions
 from datagen.executors.local import LocalExecutor
 from datagen.shards import Folder, open_dataset
-from datagen.shards.schemas import RENDERS
 from datagen.stages.assets import PrepareAssets
 from datagen.stages.layouts import SampleLayouts
 from datagen.stages.render import RenderViews

@@ -1,10 +1,10 @@
 """The rows of a comparison, and what they say about how they were made."""
 
 import pytest
+from datagen.shards.schemas import COMPARISON
 
 from datagen.evaluation.compare import SCORE_COLUMNS, Comparison, in_one_space
 from datagen.evaluation.readers import PREDICTED, ReadScene
-from datagen.shards.schemas import COMPARISON
 from tests.evaluation.readers.files import box
 
 

@@ -3,10 +3,10 @@ import math
 import numpy as np
 import pytest
 import trimesh
+from datagen.shards.schemas import SCORES
 
 from datagen.errors import RowError
 from datagen.evaluation import WHOLE_SCENE, SceneGeometry, score_scene
-from datagen.shards.schemas import SCORES
 
 POINTS = 2000
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from datagen.shards.columns import COLUMNS, ROWS
+from datagen.shards.schemas import SCHEMAS
 
 from datagen.exports.card import CARD, CROISSANT, MARK, hub_license, write_card
 from datagen.shards import Folder, open_dataset
-from datagen.shards.columns import COLUMNS, ROWS
-from datagen.shards.schemas import SCHEMAS
 from tests.shards.tiny import NUM_LAYOUTS, NUM_VIEWS, SIZE_PX
 
 

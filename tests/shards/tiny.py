@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from datagen.shards.schemas import ASSETS, LATENTS, LAYOUTS, PREDICTIONS, RENDERS
 from PIL import Image
 
 from datagen.core.cameras import intrinsics_from_fov, look_at
 from datagen.core.frames import transform_points
 from datagen.core.seeding import rng_for
 from datagen.shards import Dataset, Folder, Identity, Output, Row
-from datagen.shards.schemas import ASSETS, LATENTS, LAYOUTS, PREDICTIONS, RENDERS
 from datagen.voxels import view_centric_transform, voxelize_surface
 
 SIZE_PX = 16

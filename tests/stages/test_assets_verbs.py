@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from datagen.shards.schemas import ASSETS, LAYOUTS
 
 from datagen.assets.selection import write_list
 from datagen.core.frames import Y_UP_TO_Z_UP, Z_UP_TO_Y_UP
@@ -17,7 +18,6 @@ from datagen.exports.attribution import write_attribution
 from datagen.shards import Dataset, Folder
 from datagen.shards.output import Identity, Output
 from datagen.shards.scenes import SceneReader
-from datagen.shards.schemas import ASSETS, LAYOUTS
 from datagen.stages.assets import PrepareAssets
 from datagen.stages.given_layouts import TakeLayouts
 

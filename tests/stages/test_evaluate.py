@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import trimesh
+from datagen.shards.schemas import SCORES
 
 from datagen.core.frames import transform_points
 from datagen.errors import ConfigError, StageError
 from datagen.evaluation.scene import SceneGeometry
-from datagen.shards.schemas import SCORES
 from datagen.stages import evaluate
 from datagen.stages.evaluate import EvaluateScenes, mean_scores
 

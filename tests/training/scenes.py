@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from datagen.shards.schemas import GRID_BYTES, LATENTS, RENDERS
 
 from datagen.core.seeding import rng_for
 from datagen.shards import Dataset, Row, open_dataset
-from datagen.shards.schemas import GRID_BYTES, LATENTS, RENDERS
 from datagen.training import SceneSource, open_source
 from tests.shards.tiny import png, write
 

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from datagen.shards.schemas import LATENTS, RENDERS, SLAT
 
 from datagen.core.seeding import rng_for
 from datagen.errors import DatasetError
@@ -14,7 +15,6 @@ from datagen.models import load_model
 from datagen.models.structured_latent_model import SLAT_ARGS, StructuredLatentModel
 from datagen.sampling.scenes import SamplerConfig
 from datagen.shards import open_dataset
-from datagen.shards.schemas import LATENTS, RENDERS, SLAT
 from datagen.training import (
     FlowMatching,
     SceneLoader,

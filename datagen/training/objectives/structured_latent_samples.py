@@ -103,9 +103,10 @@ def decode_slat(
     Raises:
         DatasetError: they do not fit each other, or are not finite; shard and row are named.
     """
+    schema = LATENTS.full_schema
     try:
-        coords = read_tensor(LATENTS.full_schema.field("slat_coords"), raw.slat_coords).astype(np.uint8)
-        flat = read_tensor(LATENTS.full_schema.field("slat_features"), raw.slat_features).astype(np.float16)
+        coords = read_tensor(schema.field("slat_coords"), raw.slat_coords).astype(np.uint8)
+        flat = read_tensor(schema.field("slat_features"), raw.slat_features).astype(np.float16)
         features = flat.reshape(len(coords), -1)
     except (ValueError, TypeError) as error:  # bytes for another shape; null
         raise corrupt(raw, raw.where, f"its features cannot be used: {error}") from error
