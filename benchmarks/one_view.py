@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datagen.shards.schemas import tensor_field
 
 from datagen.core.seeding import rng_for
 from datagen.shards import Folder, Identity, Output, open_dataset
+from datagen.shards.tensors import tensor_field
 from datagen.verify.shards import check_folder
 
 SCENES, VIEWS = 8, 150

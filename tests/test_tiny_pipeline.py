@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from datagen.shards.schemas import LATENTS, LAYOUTS, PREDICTIONS, RENDERS
 
 from datagen.shards import open_dataset
+from datagen.shards.declared import LATENTS, LAYOUTS, PREDICTIONS, RENDERS
 from datagen.shards.scenes import SceneReader
 from datagen.voxels import unpack_occupancy, voxelize_surface
 
@@ -49,9 +49,8 @@ def test_four_commands_make_every_dataset(workspace):
     for name in ("assets", "layouts", "renders", "latents", "model", "predictions"):
         assert open_dataset(workspace / name).manifest["failed"] == []
         assert not (workspace / name / ".parts").exists()
-    for name, schema in [("layouts", LAYOUTS), ("renders", RENDERS), ("latents", LATENTS)]:
-        assert open_dataset(workspace / name).schema.names == schema.names
-    assert open_dataset(workspace / "predictions").schema.names == PREDICTIONS.names
+    for table in (LAYOUTS, RENDERS, LATENTS, PREDICTIONS):
+        assert open_dataset(workspace / table.folder).schema.names == table.schema.names
 
 
 def test_infer_without_arguments_takes_one_view_of_each_validation_scene(workspace):
@@ -120,7 +119,7 @@ def test_rendering_on_ray_gives_the_same_cameras_masks_and_visibility(workspace,
     datagen(tmp_path, "render", *words, "--root", str(tmp_path), "--workers", "2")
     local, ray = open_dataset(workspace / "renders"), open_dataset(tmp_path / "renders")
     for ours, theirs in zip(local, ray, strict=True):
-        for name in set(RENDERS.names) - {"rgb"}:
+        for name in set(RENDERS.schema.names) - {"rgb"}:
             assert np.array_equal(ours[name], theirs[name]), name
 
 
@@ -147,7 +146,7 @@ def test_kill_during_render_loses_no_finished_scene_and_leaves_no_blender(worksp
     for ours, theirs in zip(
         open_dataset(workspace / "renders"), open_dataset(tmp_path / "renders"), strict=True
     ):
-        for name in RENDERS.names:
+        for name in RENDERS.schema.names:
             assert np.array_equal(ours[name], theirs[name]), name
 
 

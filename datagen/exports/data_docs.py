@@ -34,7 +34,7 @@ def tables_in_words(tables: list[Table]) -> list[str]:
     lines = ["| folder | made by | a row is |", "|---|---|---|"]
     lines += [
         f"| `{table.folder}/{'NAME/' if table.nested else ''}` | `datagen {table.verb}` "
-        f"| {table.row or '(no rows: files alone)'} |"
+        f"| {table.row or 'no rows, only files'} |"
         for table in tables
     ]
     for table in tables:

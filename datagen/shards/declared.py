@@ -106,10 +106,13 @@ LAYOUTS = Table(
     columns=(
         LAYOUT_ID,
         column("seed", pa.int64(), "Seed of the sampler."),
-        column("gap_scale", pa.float64(), "Gap between ground disks, in mean radii of the disks."),
-        column("gap_m", pa.float64(), "The same gap.", unit="m"),
+        column("gap_scale", pa.float64(), "gap_m over the mean radius of the ground disks."),
+        column("gap_m", pa.float64(), "Gap between ground disks.", unit="m"),
         column(
-            "region_half_m", pa.float64(), "Half the side of the square that holds it.", unit="m"
+            "region_half_m",
+            pa.float64(),
+            "Half the side of the square that holds the scene.",
+            unit="m",
         ),
         column("expansions", pa.int32(), "How often the square was enlarged."),
         column(

@@ -66,14 +66,15 @@ class Workspace:
         Args:
             folder: of the dataset, in the workspace.
             for_whom: what needs it, for the message, for example ``export``.
-            command: what makes it; None: the verb that makes datasets of this name.
+            command: what makes it. None: the verb of a dataset that stages read, else a pipeline.
 
         Raises:
             DatasetError: it is missing or unfinished; the message names the command that makes it.
         """
         dataset = self.dataset(folder)
         if dataset is None:
-            command = command or f"datagen {INPUTS[folder].verb}"
+            table = INPUTS.get(folder)
+            command = command or f"datagen {table.verb if table else 'run PIPELINE'}"
             raise DatasetError(
                 f"{for_whom}: {self.root / folder} is missing or unfinished, and it is needed "
                 f"here. Run `{command} --root {self.root}` first."

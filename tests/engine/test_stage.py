@@ -17,8 +17,8 @@ from datagen.engine.stage import RunOptions, Stage
 from datagen.errors import DatasetError, StageError
 from datagen.executors.local import LocalExecutor
 from datagen.shards import Folder, open_dataset
-from datagen.shards.workspace import VERB_OF_FOLDER
-from tests.stages.toy import Toy, ToySum
+from datagen.shards.declared import INPUTS
+from tests.stages.toy import TOY, Toy, ToySum
 
 OPTIONS = RunOptions()
 LENIENT = RunOptions(max_failed_fraction=0.5)
@@ -99,7 +99,7 @@ def test_changed_input_is_refused(tmp_path):
 
 
 def test_missing_input_names_the_folder_and_the_verb(tmp_path, monkeypatch):
-    monkeypatch.setitem(VERB_OF_FOLDER, "toy", "play")
+    monkeypatch.setitem(INPUTS, "toy", TOY)
     with pytest.raises(DatasetError, match=r"/toy is missing.*Run `datagen play"):
         run(ToySum(), tmp_path)
 

@@ -1,10 +1,10 @@
 """The rows of a comparison, and what they say about how they were made."""
 
 import pytest
-from datagen.shards.schemas import COMPARISON
 
 from datagen.evaluation.compare import SCORE_COLUMNS, Comparison, in_one_space
 from datagen.evaluation.readers import PREDICTED, ReadScene
+from datagen.evaluation.tables import COMPARISON
 from tests.evaluation.readers.files import box
 
 
@@ -14,7 +14,7 @@ def mesh(size, place):
 
 
 def test_every_score_has_its_column():
-    assert set(SCORE_COLUMNS.values()) <= set(COMPARISON.names)
+    assert set(SCORE_COLUMNS.values()) <= set(COMPARISON.schema.names)
 
 
 def test_objects_are_aligned_once_more_only_if_asked_for():

@@ -13,7 +13,9 @@ from PIL import Image
 
 from datagen.core.cameras import intrinsics_from_fov, look_at, project
 from datagen.core.frames import placement_matrix, transform_points
-from datagen.shards import Folder, Identity, Output, Row, schemas
+from datagen.evaluation.tables import SCORES
+from datagen.shards import Folder, Identity, Output, Row
+from datagen.shards.declared import ASSETS, LATENT_SHAPE, LATENTS, LAYOUTS, PREDICTIONS, RENDERS
 from datagen.voxels.drawing import png_bytes
 
 SIZE_PX = 96
@@ -58,7 +60,7 @@ def asset_rows(root: Path) -> list[Row]:
             faces=np.asarray(mesh.faces, np.int32),
         )
         rows.append(_asset_row(kind, mesh, str(path)))
-    broken = dict.fromkeys(schemas.ASSETS.names)
+    broken = dict.fromkeys(ASSETS.schema.names)
     broken |= {
         "asset_id": "broken",
         "name": "no & faces",
@@ -83,7 +85,7 @@ def _asset_row(kind: str, mesh: trimesh.Trimesh, path: str) -> Row:
             "clearance_m": 0.4,
             "headroom_m": float("inf"),
         }
-    return dict.fromkeys(schemas.ASSETS.names) | {
+    return dict.fromkeys(ASSETS.schema.names) | {
         "asset_id": kind,
         "source": "test",
         "source_uid": kind,
@@ -151,7 +153,7 @@ def render_rows(layout: Row) -> list[Row]:
         kept = index % 4 != 3
         labels = splat(meshes, world_to_camera, intrinsics)
         rows.append(
-            dict.fromkeys(schemas.RENDERS.names)
+            dict.fromkeys(RENDERS.schema.names)
             | {
                 "layout_id": layout["layout_id"],
                 "view_index": index,
@@ -225,8 +227,8 @@ def latent_rows(layout: Row, views: list[Row]) -> list[Row]:
             "view_index": view["view_index"],
             "world_to_canonical": np.eye(4),
             "num_instances": len(grids),
-            "scene_latent": np.zeros(schemas.LATENT_SHAPE, np.float16),
-            "instance_latents": np.zeros((len(grids), *schemas.LATENT_SHAPE), np.float16),
+            "scene_latent": np.zeros(LATENT_SHAPE, np.float16),
+            "instance_latents": np.zeros((len(grids), *LATENT_SHAPE), np.float16),
             "occupancy": packed,
         }
         for view in views
@@ -240,7 +242,7 @@ def score_rows() -> list[Row]:
         for index in (-1, 0, 1):
             missed = method == "untrained" and index == 1
             rows.append(
-                dict.fromkeys(schemas.SCORES.names)
+                dict.fromkeys(SCORES.schema.names)
                 | {
                     "layout_id": 1,
                     "view_index": 0,
@@ -285,14 +287,14 @@ def whole_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     views = [view for layout in layouts for view in render_rows(layout)]
     by_layout = {i: [v for v in views if v["layout_id"] == i] for i in (0, 1)}
     latents = [row for i in (0, 1) for row in latent_rows(layouts[i], by_layout[i])]
-    write_dataset(root, "assets", schemas.ASSETS, asset_rows(root))
-    write_dataset(root, "layouts", schemas.LAYOUTS, layouts)
+    write_dataset(root, "assets", ASSETS.schema, asset_rows(root))
+    write_dataset(root, "layouts", LAYOUTS.schema, layouts)
     write_dataset(
-        root, "renders", schemas.RENDERS, views, counts={"kept": 12, "dropped_occluded": 4}
+        root, "renders", RENDERS.schema, views, counts={"kept": 12, "dropped_occluded": 4}
     )
-    write_dataset(root, "latents", schemas.LATENTS, latents)
+    write_dataset(root, "latents", LATENTS.schema, latents)
     write_predictions(root, grids_of(layouts[1]))
-    write_dataset(root, "scores", schemas.SCORES, score_rows())
+    write_dataset(root, "scores", SCORES.schema, score_rows())
     (root / "model").mkdir()
     records = [{"step": s, "loss": float(np.exp(-s / 40)) + 0.02} for s in range(1, 200, 2)]
     records[50]["val_loss"] = 0.3
@@ -316,4 +318,4 @@ def write_predictions(root: Path, true: np.ndarray) -> None:
         "path": "1_0",
         "seconds": 2.25,
     }
-    write_dataset(root, "predictions", schemas.PREDICTIONS, [row])
+    write_dataset(root, "predictions", PREDICTIONS.schema, [row])

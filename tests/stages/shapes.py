@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import trimesh
-from datagen.shards.schemas import ASSETS
 
 from datagen.assets.measure import measure
 from datagen.engine.provenance import provenance
 from datagen.shards import Folder, Identity, Output
+from datagen.shards.declared import ASSETS
 
 
 def box(size, center):
@@ -36,9 +36,11 @@ def write_assets(root: Path, copies: int = 1) -> None:
         path = root / "assets" / "geometry" / f"{name}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, vertices=mesh.vertices.astype("f4"), faces=mesh.faces.astype("i4"))
-        measures = {key: value for key, value in measure(path).items() if key in ASSETS.names}
+        measures = {
+            key: value for key, value in measure(path).items() if key in ASSETS.schema.names
+        }
         rows += [
-            dict.fromkeys(ASSETS.names)
+            dict.fromkeys(ASSETS.schema.names)
             | dict.fromkeys(("source", "source_uid", "name", "category", "author"), name)
             | {"asset_id": f"{name}{copy or ''}", "status": "ok", "license": "CC0-1.0"}
             | measures
@@ -47,7 +49,7 @@ def write_assets(root: Path, copies: int = 1) -> None:
         ]
     rows = [row | {"object_index": index} for index, row in enumerate(rows)]
     identity = Identity("assets", 1, {}, {})
-    output = Output(Folder.at(root / "assets"), identity, ASSETS, 256, "object_index")
+    output = Output(Folder.at(root / "assets"), identity, ASSETS.schema, 256, "object_index")
     output.begin()
     output.write_shard(0, rows, [])
     output.seal({"counts": {}, "provenance": provenance(0.0, "a test")})

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
-from datagen.shards.schemas import ASSETS, LAYOUTS
 
 from datagen.assets.selection import write_list
 from datagen.core.frames import Y_UP_TO_Z_UP, Z_UP_TO_Y_UP
@@ -16,6 +15,7 @@ from datagen.errors import ConfigError, DatasetError, StageError
 from datagen.executors.local import LocalExecutor
 from datagen.exports.attribution import write_attribution
 from datagen.shards import Dataset, Folder
+from datagen.shards.declared import ASSETS, LAYOUTS
 from datagen.shards.output import Identity, Output
 from datagen.shards.scenes import SceneReader
 from datagen.stages.assets import PrepareAssets
@@ -161,10 +161,14 @@ def test_license_that_is_no_spdx_identifier_is_refused():
 
 def write_assets(root: Path, licenses: list[str]) -> None:
     output = Output(
-        Folder.at(root) / "assets", Identity("assets", 1, {}, {}), ASSETS, 256, "object_index"
+        Folder.at(root) / "assets",
+        Identity("assets", 1, {}, {}),
+        ASSETS.schema,
+        256,
+        "object_index",
     )
     rows = [
-        dict.fromkeys(ASSETS.names)
+        dict.fromkeys(ASSETS.schema.names)
         | {
             "object_index": index,
             "asset_id": f"id{index}",
@@ -182,9 +186,11 @@ def write_assets(root: Path, licenses: list[str]) -> None:
 
 
 def write_layouts(root: Path, scenes: list[list[str]]) -> None:
-    output = Output(Folder.at(root) / "layouts", Identity("layouts", 1, {}, {}), LAYOUTS, 1000)
+    output = Output(
+        Folder.at(root) / "layouts", Identity("layouts", 1, {}, {}), LAYOUTS.schema, 1000
+    )
     rows = [
-        dict.fromkeys(LAYOUTS.names)
+        dict.fromkeys(LAYOUTS.schema.names)
         | {"layout_id": index, "placements": [{"asset_id": asset_id} for asset_id in scene]}
         for index, scene in enumerate(scenes)
     ]

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from datagen.shards.schemas import RENDERS
 from safetensors.torch import save_file
 
 from datagen.core.cameras import intrinsics_from_fov, look_at
@@ -19,6 +18,7 @@ from datagen.executors.local import LocalExecutor
 from datagen.models import SparseStructureEncoder, save_model
 from datagen.models.dinov2 import load_dinov2
 from datagen.shards import Folder, Identity, Output, open_dataset
+from datagen.shards.declared import RENDERS
 from datagen.shards.scenes import SceneReader
 from datagen.stages.encode import EncodeLatents, check_stored
 from datagen.stages.layouts import SampleLayouts
@@ -60,7 +60,7 @@ def write_renders(root: Path, **pictures: bytes) -> None:
         for index in range(NUM_VIEWS):
             eye = np.array([6 * np.cos(index), 6 * np.sin(index), 1.0 + index])
             rows.append(
-                dict.fromkeys(RENDERS.names)
+                dict.fromkeys(RENDERS.schema.names)
                 | {
                     "layout_id": layout_id,
                     "view_index": index,
@@ -71,7 +71,7 @@ def write_renders(root: Path, **pictures: bytes) -> None:
                 }
             )
     output = Output(
-        Folder.at(root / "renders"), Identity("render", 1, {}, {}), RENDERS, 8, "layout_id"
+        Folder.at(root / "renders"), Identity("render", 1, {}, {}), RENDERS.schema, 8, "layout_id"
     )
     output.begin()
     output.write_shard(0, rows, [])

@@ -4,10 +4,8 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
-from datagen.shards.schemas import LATENTS, RENDERS, SLAT
 
 from datagen.core.seeding import rng_for
 from datagen.errors import DatasetError
@@ -15,6 +13,7 @@ from datagen.models import load_model
 from datagen.models.structured_latent_model import SLAT_ARGS, StructuredLatentModel
 from datagen.sampling.scenes import SamplerConfig
 from datagen.shards import open_dataset
+from datagen.shards.declared import LATENTS, RENDERS
 from datagen.training import (
     FlowMatching,
     SceneLoader,
@@ -82,7 +81,7 @@ def write_slats(root: Path, num_views: int, channels: int = 3) -> Path:
         rgba = np.dstack([palette[instance_map], 255 * (instance_map > 0)]).astype(np.uint8)
         keys = {"layout_id": layout_id, "view_index": 0}
         renders.append(
-            dict.fromkeys(RENDERS.names)
+            dict.fromkeys(RENDERS.schema.names)
             | keys
             | {"kept": True, "rgb": png(rgba), "instance_map": png(instance_map)}
             | {"world_to_camera": np.eye(4), "intrinsics": np.eye(3)}
@@ -93,14 +92,14 @@ def write_slats(root: Path, num_views: int, channels: int = 3) -> Path:
         features = np.concatenate([own, own])[:, np.arange(channels) % 3]
         counts = [sum(map(len, bars)), *map(len, bars)]
         latents.append(
-            dict.fromkeys(LATENTS.names)
+            dict.fromkeys(LATENTS.schema.names)
             | keys
             | {"world_to_canonical": np.eye(4), "num_instances": 2, "slat_counts": counts}
             | {"slat_coords": coords, "slat_features": features.astype(np.float16).ravel()}
             | {"slat_seen": np.ones(len(coords), np.uint16)}
         )
-    made = write(root, "render", "renders", RENDERS, renders, {}, scenes_per_shard=4)
-    schema = pa.schema([*LATENTS, *SLAT])
+    made = write(root, "render", "renders", RENDERS.schema, renders, {}, scenes_per_shard=4)
+    schema = LATENTS.full_schema
     inputs = {"renders": made}
     store = {"store": "latents,slat_features"}
     write(root, "encode", "latents", schema, latents, inputs, scenes_per_shard=4, fields=store)
@@ -241,7 +240,7 @@ def test_features_of_few_channels_come_back_exactly_and_leave_the_rest_zero():
 
 
 def test_features_that_do_not_fit_their_voxels_name_shard_and_row(tmp_path, slats):
-    schema = pa.schema([*LATENTS, *SLAT])
+    schema = LATENTS.full_schema
     rows = list(open_dataset(slats / "latents"))
     rows[1]["slat_counts"] = [1, 2, 3]
     inputs = {"renders": open_dataset(slats / "renders")}
