@@ -17,7 +17,7 @@ from datagen.core.seeding import rng_for
 from datagen.engine.stage import Inputs, Process, Stage, WorkerContext, stable_fields
 from datagen.errors import ConfigError, DatasetError, RowError, StageError
 from datagen.models.devices import torch_device, torch_threads
-from datagen.models.dinov2 import PUBLISHED, load_dinov2
+from datagen.models.dinov2 import DINOV2_LARGE, load_dinov2
 from datagen.models.named_checkpoints import checkpoint_fingerprint, load_autoencoder
 from datagen.shards import Dataset, Folder, Identity, Output, Row
 from datagen.shards.scenes import SceneMeshes, SceneReader
@@ -58,7 +58,7 @@ class EncodeLatents(Stage):
     voxels as bits, 32 kB before compression; previews and evaluation), image_tokens (what
     --image-encoder makes of its pictures, 2.8 MB each; training need not run the encoder),
     slat_features (features of the occupied voxels; training of the structured-latent model)."""
-    image_encoder: str = field(default=PUBLISHED, metadata={"identity": False})
+    image_encoder: str = field(default=DINOV2_LARGE, metadata={"identity": False})
     """Of image_tokens: dinov2_vitl14_reg, a folder, a hub id or torch.hub's .pth file. Known by its
     weights."""
     slat: SlatConfig = field(default_factory=SlatConfig, metadata={"identity": False})

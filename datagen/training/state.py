@@ -23,7 +23,7 @@ from torch.distributed.checkpoint.state_dict import (
 
 from datagen.errors import ConfigError, DatasetError, StageError
 from datagen.models import SceneModel
-from datagen.models.dinov2 import PUBLISHED, DinoV2
+from datagen.models.dinov2 import DINOV2_LARGE, DinoV2
 from datagen.models.initial_weights import load_initial
 from datagen.models.structured_latent_model import StructuredLatentModel
 from datagen.training.clipping import GradClipper
@@ -279,7 +279,7 @@ def _checked(encoder: DinoV2 | None, config: TrainConfig, args: dict[str, Any]) 
         raise ConfigError(
             f"--image-encoder {config.image_encoder}: its tokens have "
             f"{encoder and encoder.channels} channels, and --model {config.model} takes {wanted}. "
-            f"Expected {PUBLISHED}, or another of that width."
+            f"Expected {DINOV2_LARGE}, or another of that width."
         )
     return encoder
 

@@ -124,7 +124,7 @@ def test_missing_local_path_is_not_looked_up_on_the_hub(tmp_path):
 def test_hub_id_without_network_is_one_clear_error(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(DatasetError, match="nor to be had from the Hugging Face hub"):
+    with pytest.raises(DatasetError, match="the Hugging Face hub did not give it"):
         load_model("owner/repository/ckpts/network", device="cpu")
 
 

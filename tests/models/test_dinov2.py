@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from datagen.errors import DatasetError
 from datagen.models.dinov2 import (
-    PUBLISHED,
+    DINOV2_LARGE,
     DinoV2,
-    dinov2_from_hub_layout,
+    dinov2_from_hub_format,
     load_dinov2,
     translate_hub_keys,
 )
@@ -137,14 +137,14 @@ def test_model_that_holds_the_encoder_neither_stores_nor_copies_it(published):
 
 def test_ten_channel_conditioner_is_refused():
     with pytest.raises(DatasetError, match="takes 10 channels, expected 3"):
-        dinov2_from_hub_layout(dinov2_weights(in_channels=10), "c.pt", "cpu")
+        dinov2_from_hub_format(dinov2_weights(in_channels=10), "c.pt", "cpu")
 
 
 def test_missing_tensor_is_an_error_not_a_random_number():
     weights = dinov2_weights()
     del weights["blocks.1.attn.proj.weight"]
     with pytest.raises(DatasetError, match=r"tensors are missing.*encoder\.layer\.1"):
-        dinov2_from_hub_layout(weights, "c.pt", "cpu")
+        dinov2_from_hub_format(weights, "c.pt", "cpu")
 
 
 def test_other_architecture_is_named(tmp_path):
@@ -163,7 +163,7 @@ def test_without_network_the_message_names_the_way_out(monkeypatch, tmp_path):
 
     monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", refuse)
     with pytest.raises(DatasetError, match=r"couldn't connect.*torch\.hub's \.pth") as caught:
-        load_dinov2(PUBLISHED, "cpu")
+        load_dinov2(DINOV2_LARGE, "cpu")
     assert "\n" not in str(caught.value)
     with pytest.raises(DatasetError, match="no such file"):
         load_dinov2(str(tmp_path / "none.pth"), "cpu")
@@ -171,5 +171,5 @@ def test_without_network_the_message_names_the_way_out(monkeypatch, tmp_path):
 
 def test_file_that_would_run_code_is_refused(tmp_path):
     torch.save({"a": io.BytesIO(b"x")}, tmp_path / "code.pth")
-    with pytest.raises(DatasetError, match="nothing else in it is run"):
+    with pytest.raises(DatasetError, match="other content is never run"):
         load_dinov2(str(tmp_path / "code.pth"), "cpu")

@@ -165,7 +165,7 @@ def edit_json(path, **changes):
             ),
             "no entry sizes.none",
         ),
-        (lambda f: torch.save({"a": print}, f / "denoiser.pt"), "nothing else in it is run"),
+        (lambda f: torch.save({"a": print}, f / "denoiser.pt"), "other content is never run"),
         (lambda f: torch.save([1], f / "denoiser.pt"), "no state dict"),
         (lambda f: (f / "denoiser.pt").write_text("x"), "cannot be opened"),
         (
