@@ -108,10 +108,10 @@ class LowRankMean(nn.Module):
     """Correction to the mean latent for the training scenes: a low-rank linear map of all tokens.
 
     It memorises a few hundred training views in minutes and does not generalise. So pretrained
-    weights leave it out, and training that starts from them sets it to zero. After long training,
-    most of the tokens' variance is equal for every image, and a linear map of such tokens learns
-    slowly. Its input is therefore the difference from an empty image's tokens, scaled to unit
-    variance.
+    weights leave it out, and training that starts from them begins with a fresh one, whose output
+    is zero. After long training, most of the tokens' variance is equal for every image, and a
+    linear map of such tokens learns slowly. Its input is therefore the difference from an empty
+    image's tokens, scaled to unit variance.
     """
 
     def __init__(

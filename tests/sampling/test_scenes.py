@@ -131,7 +131,7 @@ def test_full_gpu_halves_the_batch_and_names_what_fits(monkeypatch, caplog):
     monkeypatch.setattr(model, "encode_images", refuse)
     with caplog.at_level("WARNING"):
         logits = sample_scene(model, Repeat(), images, FAST, seed=1)
-    assert "GPU out of memory with 5 instances at once; going on with 2" in caplog.text
+    assert "GPU out of memory with 5 instances at once; continuing with 2" in caplog.text
     assert "--max-batch 2" in caplog.text
     monkeypatch.setattr(model, "encode_images", encode)
     np.testing.assert_allclose(

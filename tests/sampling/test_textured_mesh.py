@@ -7,7 +7,7 @@ import trimesh
 
 from datagen.core.frames import Z_UP_TO_Y_UP
 from datagen.models.structured_latent_decoders import Gaussians
-from datagen.sampling.gaussian_ply import turn_quaternions, write_gaussian_ply
+from datagen.sampling.gaussian_ply import rotate_quaternions, write_gaussian_ply
 from datagen.sampling.textured_mesh import bake, write_textured_glb
 
 
@@ -116,7 +116,7 @@ def test_gaussian_ply_is_read_by_others_with_every_property(tmp_path):
 
 def test_turned_quaternion_is_the_turned_rotation():
     rotation = random_gaussians().rotation
-    turned = turn_quaternions(rotation)
+    turned = rotate_quaternions(rotation)
     for before, after in zip(rotation.numpy(), turned.numpy(), strict=True):
         expected = Z_UP_TO_Y_UP @ trimesh.transformations.quaternion_matrix(before)
         np.testing.assert_allclose(
