@@ -1,4 +1,4 @@
-"""The frozen image encoder beside a plain one, on random weights of the published layouts."""
+"""The frozen DINOv2 gives a plain network's tokens, from both formats its weights come in."""
 
 import copy
 import io
@@ -24,7 +24,7 @@ HEADS = 2
 
 
 def plain_x_prenorm(w: dict[str, Tensor], images: Tensor) -> Tensor:
-    """What torch.hub's model calls x_prenorm, of normalised images (B, 3, S, S), step by step."""
+    """Return torch.hub's x_prenorm of normalised images (B, 3, S, S), computed step by step."""
     x = F.conv2d(images, w["patch_embed.proj.weight"], w["patch_embed.proj.bias"], stride=PATCH)
     x = x.flatten(2).transpose(1, 2)
     x = torch.cat([w["cls_token"].expand(len(x), -1, -1), x], dim=1) + w["pos_embed"]
@@ -53,7 +53,7 @@ def random_images(batch: int = 2, grids: int = 3) -> Tensor:
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    """The same weights in both published layouts: torch.hub's file, transformers' folder."""
+    """The same weights in both published formats: torch.hub's file, transformers' folder."""
     folder = tmp_path_factory.mktemp("weights")
     torch.save(dinov2_weights(), folder / "dinov2_vitl14_reg4_pretrain.pth")
     config = transformers.Dinov2WithRegistersConfig(
@@ -71,7 +71,7 @@ def published(tmp_path_factory):
     return folder
 
 
-def test_both_layouts_give_the_tokens_of_a_plain_network(published):
+def test_both_formats_give_the_tokens_of_a_plain_network(published):
     images = random_images()
     pixels = images.flatten(0, 1).permute(0, 3, 1, 2) / 255
     mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[:, :, None, None]

@@ -1,4 +1,4 @@
-"""Parity with the published networks: files that hold inputs, random weights and outputs."""
+"""Structure networks give the outputs that the published classes gave for the same weights."""
 
 import json
 from pathlib import Path

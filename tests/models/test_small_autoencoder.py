@@ -1,4 +1,4 @@
-"""The small autoencoder: its shapes and rules, and what the committed weights can do."""
+"""The small autoencoder: patches, latents and neighbourhoods, and what its weights reconstruct."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Surfaces from cube features, against recorded extractions and simple solids."""
+"""Cube features give the recorded meshes, and closed manifolds for simple solids."""
 
 import itertools
 import json

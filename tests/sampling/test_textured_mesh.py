@@ -1,4 +1,4 @@
-"""Textures of coloured surfaces, and Gaussians on disk."""
+"""Textures have the colours of their surfaces; Gaussians on disk are readable by others."""
 
 import numpy as np
 import open3d
@@ -114,10 +114,10 @@ def test_gaussian_ply_is_read_by_others_with_every_property(tmp_path):
         )
 
 
-def test_turned_quaternion_is_the_turned_rotation():
+def test_rotated_quaternion_is_the_rotated_rotation():
     rotation = random_gaussians().rotation
-    turned = rotate_quaternions(rotation)
-    for before, after in zip(rotation.numpy(), turned.numpy(), strict=True):
+    rotated = rotate_quaternions(rotation)
+    for before, after in zip(rotation.numpy(), rotated.numpy(), strict=True):
         expected = Z_UP_TO_Y_UP @ trimesh.transformations.quaternion_matrix(before)
         np.testing.assert_allclose(
             trimesh.transformations.quaternion_matrix(after), expected, atol=1e-5
