@@ -46,7 +46,7 @@ def load_initial(model: SceneModel | StructuredLatentModel, name: str) -> bool:
             "fit --model iscene-L."
         )
     part.load_state_dict(tensors)
-    what = "a trained model" if is_whole else "a flow model; the image encoder starts afresh"
+    what = "a trained model" if is_whole else "a flow model; the image encoder is initialised"
     logger.info(f"train: starts from {path}, {what}")
     return is_whole
 

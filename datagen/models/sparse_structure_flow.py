@@ -53,7 +53,7 @@ class SparseStructureFlowModel(nn.Module):
             num_heads: attention heads.
             mlp_ratio: hidden channels of the feed-forward parts, per channel.
             patch_size: side of the patches that become tokens.
-            pe_mode: absolute position embedding, the one that is supported.
+            pe_mode: "ape", absolute position embedding, the only one supported.
             use_fp16: store the blocks' linear weights in half precision.
             qk_rms_norm: normalise queries and keys of the self-attention.
             predicts: what the transformer gives. With "x_0", the clean latent: clean latents lie
@@ -101,8 +101,8 @@ class SparseStructureFlowModel(nn.Module):
             x: (B, G, 8, R, R, R), noisy latents.
             t_times_1000: (B,), the noise time, times 1000.
             cond_BGTC: image tokens of each grid.
-            num_targets: in ``scene_context_blocks``, the first so many grids attend to the others
-                as well.
+            num_targets: how many grids, from the first on, attend to the others as well, in
+                ``scene_context_blocks``.
         """
         if self.predicts == "velocity":
             return self._transform(x, t_times_1000, cond_BGTC, num_targets)

@@ -98,9 +98,9 @@ def test_gaussian_ply_is_read_by_others_with_every_property(tmp_path):
     gaussians = random_gaussians()
     write_gaussian_ply(tmp_path / "a.ply", gaussians)
     cloud = open3d.t.io.read_point_cloud(str(tmp_path / "a.ply"))
-    turn = Z_UP_TO_Y_UP[:3, :3]
+    rotation = Z_UP_TO_Y_UP[:3, :3]
     positions = cloud.point.positions.numpy()
-    np.testing.assert_allclose(positions, gaussians.xyz.numpy() @ turn.T, atol=1e-6)
+    np.testing.assert_allclose(positions, gaussians.xyz.numpy() @ rotation.T, atol=1e-6)
     read = trimesh.load(tmp_path / "a.ply").metadata["_ply_raw"]["vertex"]["data"]
     np.testing.assert_allclose(
         1 / (1 + np.exp(-read["opacity"].ravel())), gaussians.opacity[:, 0], atol=1e-5
