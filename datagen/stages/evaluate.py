@@ -221,7 +221,10 @@ def _require(load: Callable[[], Any], way_out: str) -> None:
 
 def _infer_stage(predictions: Dataset) -> InferScenes:
     """Return the stage that made the predictions, from its fields (JSON has lists for tuples)."""
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in predictions.fields.items()}
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in predictions.fields.items()
+    }
     sampler = {f.name: fields.pop(f.name) for f in dataclass_fields(SamplerConfig)}
     own = {f.name for f in dataclass_fields(InferScenes)}  # those of other nested ones stay out
     known = {name: value for name, value in fields.items() if name in own}
