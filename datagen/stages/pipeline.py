@@ -49,7 +49,7 @@ def load_pipeline(name: str) -> Pipeline:
         ConfigError: no pipeline has it; the message lists those that there are.
     """
     folder = pipelines_folder()
-    known = sorted(path.stem for path in folder.glob("*.py"))
+    known = sorted(path.stem for path in folder.glob("[!_]*.py"))
     if name not in known:
         raise ConfigError(
             f"unknown pipeline {name!r}; {folder} holds {', '.join(known)}. Choose one of them."
