@@ -11,7 +11,7 @@ root, executor, options = datagen.Folder.at("hello"), datagen.LocalExecutor(), d
 for stage in (
     stages.PrepareAssets(num_objects=12),  # built-in furniture and tableware
     stages.SampleLayouts(num_layouts=1, min_objects=5),  # at random, without collisions
-    stages.RenderViews(num_views=4, resolution_px=256),
+    stages.RenderViews(num_views=4, resolution_px=256, elevation_range_deg=(10.0, 60.0)),
     stages.EncodeLatents(store=("occupancy",)),  # voxels in the frame of each view
 ):
     dataset = stage.run(root, executor, options)
