@@ -49,7 +49,13 @@ REPLACED = {
 """Pattern (upper and lower case alike) and what is written instead."""
 
 ALLOWED: dict[str, dict[str, str]] = {
-    "CHANGELOG.md": {"recipe": "says what changed its name", "--stages": "the same"},
+    "CHANGELOG.md": {
+        "instead of recipes": "says what was renamed",
+        "`--recipe` is gone": "the same",
+        "instead of `--stages ss,slat`": "the same",
+        "it was `--method`": "the same",
+        "instead of `turns`": "the same",
+    },
 }
 """File (or ``--help`` of a verb) and a part of the line that may stay: the reason."""
 
