@@ -38,9 +38,10 @@ from scipy.spatial.transform import Rotation
 from datagen.assets.procedural.shapes import merge
 from datagen.assets.procedural.source import KINDS, sample_shape
 from datagen.core.frames import Floats, transform_points
+from datagen.core.meshes import Mesh
 from datagen.core.seeding import rng_for
 from datagen.evaluation import AlignOptions, MultistartOptions, align_clouds, f_score
-from datagen.evaluation.points import Mesh, sample_surface
+from datagen.evaluation.points import sample_surface
 from datagen.evaluation.registration.fine_icp import fine_icp, fine_surface
 from datagen.evaluation.registration.similarity import (
     own_box_to_unit,
@@ -59,7 +60,7 @@ METHODS = {
 }
 PREDICTIONS = {"perturbed": ((2, 7), 0.02), "damaged": ((3, 6), 0.04)}
 """Fewest and most objects, and how far they are shifted, of the scene's extent."""
-ANY_TURN = AlignOptions(align="multistart", multistart=MultistartOptions(turns="all"))
+ANY_ROTATION = AlignOptions(align="multistart", multistart=MultistartOptions(turns="all"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +220,9 @@ def measure(kind: str, number: int, meshes: list[Mesh], config: Benchmark) -> It
         for name, options in METHODS.items()
     }
     if kind == "so3":
-        methods["multistart"] = lambda: align_clouds(pair.source, pair.target, ANY_TURN).transform
+        methods["multistart"] = lambda: (
+            align_clouds(pair.source, pair.target, ANY_ROTATION).transform
+        )
     methods["known pose"] = lambda: known_pose(kind, pair)
     for name, method in methods.items():
         wall, cpu = time.perf_counter(), time.process_time()

@@ -7,10 +7,10 @@ and ``voxels`` list in their ``__all__``. Everything else is private and may cha
 Making data:
 
 - ``stages``: one class a verb, ``stages.SampleLayouts(num_layouts=100)``; its fields decide the
-  bytes of what it makes, ``run(root, executor, options)`` makes it.
+  bytes of what it makes. ``run_stage(stage, "dataset")`` makes it in a workspace.
 - ``Pipeline``, ``load_pipeline``: a stage for each verb; the named ones are files in ``pipelines``
   (``load_pipeline("demo")``, or ``from datagen.pipelines.demo import PIPELINE``).
-- ``LocalExecutor``, ``RayExecutor``, ``RunOptions``: where and how a stage runs.
+- ``LocalExecutor``, ``RayExecutor``, ``RunOptions``: where and how ``run_stage`` runs it.
 
 Reading data:
 
@@ -49,6 +49,7 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for type checkers; a test comp
     from datagen.layouts import find_support as find_support
     from datagen.layouts import sample_layout as sample_layout
     from datagen.models import load_model as load_model
+    from datagen.run import run_stage as run_stage
     from datagen.sampling import sample_flow as sample_flow
     from datagen.shards import Dataset as Dataset
     from datagen.shards import Folder as Folder
@@ -75,6 +76,7 @@ _HOMES = {
     "find_support": "datagen.layouts",
     "sample_layout": "datagen.layouts",
     "load_model": "datagen.models",
+    "run_stage": "datagen.run",
     "sample_flow": "datagen.sampling",
     "Dataset": "datagen.shards",
     "Folder": "datagen.shards",

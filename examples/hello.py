@@ -7,17 +7,16 @@ from PIL import Image
 import datagen
 from datagen import stages
 
-root, executor, options = datagen.Folder.at("hello"), datagen.LocalExecutor(), datagen.RunOptions()
 for stage in (
     stages.PrepareAssets(num_objects=12),  # built-in furniture and tableware
     stages.SampleLayouts(num_layouts=1, min_objects=5),  # at random, without collisions
     stages.RenderViews(num_views=4, resolution_px=256, elevation_range_deg=(10.0, 60.0)),
     stages.EncodeLatents(store=("occupancy",)),  # voxels in the frame of each view
 ):
-    dataset = stage.run(root, executor, options)
-    print(f"{dataset.folder}: {len(dataset)} rows")
+    _, lines = datagen.run_stage(stage, "hello")
+    print(*lines, sep="\n")
 
-view = next(row for row in datagen.open_dataset("hello/renders") if row["kept"])
+view = next(datagen.Workspace.at("hello").kept_views(0))
 image, instance_map = datagen.decode_view(view)  # (256, 256, 4) RGBA; (256, 256), 0: background
 print("pixels of each placement:", np.bincount(instance_map.ravel())[1:])
 Image.fromarray(np.hstack([image, datagen.color_instances(instance_map)])).save("hello/view.png")

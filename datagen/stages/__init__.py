@@ -1,4 +1,4 @@
-"""One class a verb of the command line: ``stages.RenderViews(num_views=150).run(…)``.
+"""The stages: ``datagen.run_stage(stages.RenderViews(num_views=150), "dataset")``.
 
 Each is a frozen dataclass in a file of its own; a class is imported when it is first used.
 """
