@@ -72,7 +72,7 @@ _WITHIN = {
 
 COMPARISON = Table(
     folder="comparison",
-    verb="evaluate --pred",
+    verb="evaluate --pred NAME=PATH --gt TRUTH",
     row="a true instance of a scored scene (the scene where instance_index is -1)",
     key=("pair_index", "instance_index"),
     columns=(

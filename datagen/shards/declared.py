@@ -253,7 +253,7 @@ PREDICTIONS = Table(
 
 SCENES = Table(
     folder="scenes",
-    verb="infer --image",
+    verb="infer --image IMAGE --masks MASKS",
     row="an image file from which a scene was sampled",
     key=("image_index",),
     nested=True,

@@ -33,7 +33,7 @@ def test_what_is_written_by_hand_stays(tmp_path):
     text = path.read_text()
     assert text.startswith(f"before\n{BEGIN}\n") and text.endswith(f"{END}\nafter\n")
     assert "stale" not in text
-    assert "| `scenes/NAME/` | `datagen infer --image` | an image file" in text
+    assert "| `scenes/NAME/` | `datagen infer --image IMAGE --masks MASKS` | an image file" in text
     assert "| `slat_model/` | `datagen train --model slat-small` | no rows, only files |" in text
     assert "| `radius_m` | double | m | Largest horizontal distance of a vertex" in text
     assert "| `slat_coords` | uint8 (-1, 3) | voxels | The V voxels" in text
