@@ -1,6 +1,7 @@
 """The trained whole: an image encoder and a scene-context flow model, in one module."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -180,6 +181,11 @@ class SceneModel(nn.Module):
         self.register_buffer("latent_mean", torch.zeros(shape))
         self.register_buffer("latent_std", torch.ones(shape))
 
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Take mean and standard deviation of the latents' channels, (8, 1, 1, 1) each."""
+        self.latent_mean.copy_(mean)
+        self.latent_std.copy_(std / self.flow.data_std)
+
     def encode_images(self, images: Tensor) -> Tensor:
         """Turn uint8 images (B, N + 1, S, S, 3), scene first, into tokens (B, N + 1, T, C)."""
         tokens: Tensor = self.conditioner(images)
@@ -250,7 +256,7 @@ class SceneModel(nn.Module):
 
 
 def model_args(
-    size: ModelSize,
+    size: ModelSize | Mapping[str, Any],
     image_encoder: str | None = None,
     scene_context_blocks: int | None = None,
     low_rank_mean: bool = True,
@@ -258,7 +264,7 @@ def model_args(
     """Return the arguments of a SceneModel.
 
     Args:
-        size: which of ``MODEL_ARGS``.
+        size: which of ``MODEL_ARGS``, or arguments like theirs.
         image_encoder: a frozen encoder's name (DINOv2 ViT-L/14's 1024 channels) takes the place of
             our own, and of the means that are made of its tokens.
         scene_context_blocks: middle blocks in which instances see the scene; None: the size's.
@@ -267,7 +273,7 @@ def model_args(
     Raises:
         ConfigError: the network has fewer blocks.
     """
-    args = dict(MODEL_ARGS[size])
+    args = dict(MODEL_ARGS[size] if isinstance(size, str) else size)
     flow = dict(args["flow"])
     if image_encoder is not None:
         args["image_encoder"] = image_encoder
@@ -279,17 +285,17 @@ def model_args(
         if not 0 <= scene_context_blocks <= flow["num_blocks"]:
             raise ConfigError(
                 f"scene_context_blocks is {scene_context_blocks}. Expected 0 to "
-                f"{flow['num_blocks']}, the blocks of --model {size}."
+                f"{flow['num_blocks']}, the number of blocks of the network."
             )
         flow["scene_context_attn_num"] = scene_context_blocks
     return args | {"flow": flow}
 
 
-def build_model(size: ModelSize, seed: int, **options: Any) -> SceneModel:
+def build_model(size: ModelSize | Mapping[str, Any], seed: int, **options: Any) -> SceneModel:
     """Return a freshly initialised model; the same seed gives the same weights.
 
-    ``options`` are those of ``model_args``. With ``image_encoder`` its own encoder is left out, and
-    the caller puts the loaded one into the model's ``image_encoder``.
+    ``size`` and ``options`` are those of ``model_args``. With ``image_encoder`` its own encoder is
+    left out, and the caller puts the loaded one into the model's ``image_encoder``.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(seed, "model"))
