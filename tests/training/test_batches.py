@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from datagen.training import TrainConfig
-from datagen.training.objectives.batches import Batch, make_batch
+from datagen.training.objectives.batches import Batch
+from datagen.training.objectives.structure.batches import make_batch
 from tests.training.test_samples import sample_of
 
 

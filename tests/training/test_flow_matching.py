@@ -4,7 +4,8 @@ import torch
 
 from datagen.core.seeding import rng_for
 from datagen.training.config import FlowMatching
-from datagen.training.objectives.structure import FlowDraw, draw, flow_losses, noisy_latent
+from datagen.training.objectives.flow_matching import FlowDraw, draw, noisy_latent
+from datagen.training.objectives.structure.losses import flow_losses
 
 SHAPE = torch.Size((2000, 3, 1, 1, 1, 1))
 

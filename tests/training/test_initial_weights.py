@@ -8,7 +8,7 @@ from datagen.errors import DatasetError
 from datagen.models import SceneModel, SparseStructureFlowModel, build_model, save_model
 from datagen.models.initial_weights import load_initial
 from datagen.models.scene_model import model_args
-from tests.training.test_trainer import TINY
+from tests.training.tiny import TINY
 
 
 def scene_model(seed: int) -> SceneModel:

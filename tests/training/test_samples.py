@@ -1,10 +1,7 @@
 import numpy as np
 
-from datagen.training.objectives.structure_samples import (
-    SceneSample,
-    decode_sample,
-    latent_statistics,
-)
+from datagen.training import SceneSample, decode_sample
+from datagen.training.objectives.structure.statistics import latent_statistics
 from tests.training.scenes import source_of, write_scenes
 
 
