@@ -21,11 +21,12 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from datagen.core.fields import deciding_fields
 from datagen.errors import DatasetError, StageError
 from datagen.models.dinov2 import DinoV2
 from datagen.models.initial_weights import load_initial
 from datagen.training.clipping import GradClipper
-from datagen.training.config import deciding_fields, learning_rate
+from datagen.training.config import learning_rate
 from datagen.training.distributed import Ranks, Shared
 from datagen.training.objectives.batches import Batch
 from datagen.training.objectives.objective import Network, Objective

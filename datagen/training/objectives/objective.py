@@ -18,13 +18,12 @@ from datagen.models.structured_latent_model import StructuredLatentModel
 from datagen.shards import Dataset
 from datagen.training.config import TrainConfig
 from datagen.training.data.images import Resizing
-from datagen.training.data.loader import Sample
+from datagen.training.data.loader import S
 from datagen.training.data.sources import RawView, ViewSource
 from datagen.training.objectives.batches import Batch
 
 Network = SceneModel | StructuredLatentModel
 
-S = TypeVar("S", bound=Sample)
 N = TypeVar("N", bound=Network)
 
 STATISTICS_VIEWS = 4096
