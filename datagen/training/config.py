@@ -7,7 +7,7 @@ from typing import Literal
 from datagen.core.fields import how
 from datagen.errors import ConfigError
 from datagen.models import ModelSize
-from datagen.models.dinov2 import PUBLISHED
+from datagen.models.dinov2 import DINOV2_LARGE
 from datagen.models.structured_latent_model import SlatSize
 
 AT_LEAST_ONE = (
@@ -152,7 +152,7 @@ class TrainConfig:
 
 ISCENE_L = TrainConfig(
     model="iscene-L",
-    image_encoder=PUBLISHED,
+    image_encoder=DINOV2_LARGE,
     max_steps=130_000,
     batch_size=64,
     micro_batch_size=8,

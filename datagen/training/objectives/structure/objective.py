@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from datagen.errors import ConfigError
 from datagen.models import MODEL_ARGS, SceneModel, build_model
-from datagen.models.dinov2 import PUBLISHED, DinoV2
+from datagen.models.dinov2 import DINOV2_LARGE, DinoV2
 from datagen.models.named_checkpoints import load_autoencoder
 from datagen.models.scene_model import model_args
 from datagen.shards import Dataset
@@ -113,6 +113,6 @@ def _checked(encoder: DinoV2 | None, config: TrainConfig, args: dict[str, Any]) 
         raise ConfigError(
             f"--image-encoder {config.image_encoder}: its tokens have "
             f"{encoder and encoder.channels} channels, and --model {config.model} takes {wanted}. "
-            f"Expected {PUBLISHED}, or another of that width."
+            f"Expected {DINOV2_LARGE}, or another of that width."
         )
     return encoder
