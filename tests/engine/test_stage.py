@@ -166,6 +166,16 @@ def test_too_many_failed_rows_end_the_run_with_an_error(tmp_path):
     assert open_dataset(tmp_path / "toy").manifest["rows"] == 12
 
 
+@pytest.mark.parametrize("failed", [(4,), (3, 4), (1, 3, 4)])
+def test_exactly_the_failed_fraction_that_is_allowed_passes_and_less_does_not(tmp_path, failed):
+    share = len(failed) / 10
+    dataset = run(Toy(fail_on=failed), tmp_path / "at", RunOptions(max_failed_fraction=share))
+    assert len(dataset.manifest["failed"]) == len(failed)
+    below = RunOptions(max_failed_fraction=np.nextafter(share, 0))
+    with pytest.raises(StageError, match=rf"{len(failed)} of 10 scenes failed"):
+        run(Toy(fail_on=failed), tmp_path / "below", below)
+
+
 def test_tensors_come_back_as_arrays_and_schema_says_their_shape(tmp_path):
     dataset = run(Toy(), tmp_path)
     row = next(iter(dataset))

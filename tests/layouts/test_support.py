@@ -79,6 +79,15 @@ def test_low_rim_does_not_lift_what_stands_inside_it():
     assert support.clearance_m == pytest.approx(0.35, abs=0.01)
 
 
+@pytest.mark.parametrize("low_first", [True, False])
+@pytest.mark.parametrize("share, height", [(0.95, 0.6), (0.7, 0.6), (0.5, 0.5)])
+def test_of_two_open_steps_the_higher_carries_unless_it_is_much_smaller(low_first, share, height):
+    low = board((1.0, 1.0, 0.5), (-0.5, 0, 0.25))
+    high = board((share, 1.0, 0.6), (share / 2, 0, 0.3))
+    support = support_of(*((low, high) if low_first else (high, low)))
+    assert support.height_m == pytest.approx(height)
+
+
 def test_slatted_top_is_one_place_and_its_anchor_stands_on_a_slat():
     slats = [board((1.2, 0.09, 0.03), (0, y, 0.435)) for y in (-0.2, -0.1, 0, 0.1, 0.2)]
     slats = [slat.apply_translation([0, 0.05, 0]) for slat in slats[:4]]

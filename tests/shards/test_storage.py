@@ -1,9 +1,14 @@
 """Folders far away: names join URLs with options, and what cannot be reached says so."""
 
+import errno
+import os
+import stat
+
 import pytest
 
 from datagen.errors import DatasetError
 from datagen.shards import Folder
+from datagen.shards.storage import write_atomically, write_pieces
 
 
 def test_names_join_a_url_before_its_options():
@@ -29,6 +34,36 @@ def test_large_file_is_copied_whole(tmp_path):
     for folder in (Folder.at(tmp_path / "to"), Folder.at(f"file://{tmp_path}/far")):
         folder.write_file("x/y", tmp_path / "from")
         assert folder.read_bytes("x/y") == b"abc" * 3_000_000
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_file_can_be_read_by_others_when_it_is_new_and_when_it_replaces_one(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        folder = Folder.at(tmp_path)
+        for content in (b"new", b"replaces it"):
+            folder.write_bytes("a", content)
+            (tmp_path / "from").write_bytes(content)
+            folder.write_file("b", tmp_path / "from")
+            write_atomically(tmp_path / "c", content)
+            for name in "abc":
+                assert (tmp_path / name).read_bytes() == content
+                assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o644
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path, there):
+    def pieces():
+        yield b"begun"
+        raise OSError(errno.ENOSPC, "no space left")
+
+    if there:
+        write_atomically(tmp_path / "a", b"old")
+    with pytest.raises(OSError, match="no space"):
+        write_pieces(tmp_path / "a", pieces())
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == ([b"old"] if there else [])
 
 
 def test_folder_is_free_until_something_is_there(tmp_path):

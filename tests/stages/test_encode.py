@@ -12,14 +12,14 @@ from safetensors.torch import save_file
 from datagen.core.cameras import intrinsics_from_fov, look_at
 from datagen.engine.plan import plan_stage
 from datagen.engine.stage import RunOptions
-from datagen.errors import ConfigError, DatasetError, StageError
+from datagen.errors import ConfigError, DatasetError, RowError, StageError
 from datagen.executors.local import LocalExecutor
 from datagen.models import SparseStructureEncoder, save_model
 from datagen.models.dinov2 import load_dinov2
 from datagen.shards import Folder, Identity, Output, open_dataset
 from datagen.shards.scenes import SceneReader
 from datagen.shards.schemas import RENDERS
-from datagen.stages.encode import EncodeLatents, check_stored
+from datagen.stages.encode import EncodeLatents, check_instances, check_stored
 from datagen.stages.layouts import SampleLayouts
 from datagen.voxels import (
     unpack_occupancy,
@@ -86,8 +86,9 @@ def run(root: Path, **fields):
     return EncodeLatents(**fields).run(Folder.at(root), LocalExecutor("cpu"), options)
 
 
-def test_every_kept_view_has_its_scenes_voxels_in_its_own_frame(root):
-    rows = encode(root)
+@pytest.mark.parametrize("batch_size", [32, 1])
+def test_every_kept_view_has_its_scenes_voxels_in_its_own_frame(root, batch_size):
+    rows = encode(root, batch_size=batch_size)  # of 1: each view is a chunk of its own
     kept = [index for index in range(NUM_VIEWS) if index != DROPPED]
     assert [(row["layout_id"], row["view_index"]) for row in rows] == [
         (layout, index) for layout in (0, 1) for index in kept
@@ -113,7 +114,18 @@ def test_batches_cut_anywhere_give_the_same_latents(root):
     for row, other in zip(whole, encode(root, batch_size=3), strict=True):
         for name in ("scene_latent", "instance_latents"):
             np.testing.assert_allclose(row[name], other[name], atol=2e-3)  # float16's last bit
-        np.testing.assert_array_equal(row["occupancy"], other["occupancy"])
+        for name in ("layout_id", "view_index", "world_to_canonical", "occupancy"):
+            np.testing.assert_array_equal(row[name], other[name])
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_instance_without_a_voxel_is_named_with_its_own_view(first):
+    views = [{"view_index": index} for index in (3, 5, 6, 9)]
+    occupancy = np.ones((2, 3, 4, 4, 4), bool)
+    occupancy[1, 2] = False
+    expected = f"layout 7, view {views[first + 1]['view_index']}: placement 1 has no voxel"
+    with pytest.raises(RowError, match=expected):
+        check_instances(7, views[first:], occupancy)
 
 
 def test_latents_are_the_published_encoders_means_of_the_stored_voxels(root, tmp_path):
@@ -147,7 +159,10 @@ def test_views_per_scene_draws_views_that_depend_on_seed_and_scene_alone(root):
     assert [layout for layout, _ in first] == [0, 0, 1, 1]
     assert all(index != DROPPED for _, index in first)
     assert first == chosen(batch_size=1)
-    assert any(chosen(seed=seed) != first for seed in range(1, 6))
+    others = [chosen(seed=seed) for seed in range(1, 6)]
+    assert any(other != first for other in others)
+    views = [[index for _, index in drawn] for drawn in (first, *others)]
+    assert any(drawn[:2] != drawn[2:] for drawn in views), "scenes draw the same views"
     assert len(encode(root, store=("occupancy",), views_per_scene=99)) == 2 * (NUM_VIEWS - 1)
 
 
