@@ -18,8 +18,7 @@ from datagen.engine.stage import RunOptions
 from datagen.errors import ConfigError, StageError
 from datagen.executors.local import LocalExecutor
 from datagen.shards import Folder, open_dataset, storage
-from tests.engine.test_stage import shard_hashes
-from tests.stages.toy import Toy, ToySum
+from tests.engine.toy import Toy, ToySum, shard_hashes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LENIENT = RunOptions(max_failed_fraction=1.0)
@@ -177,7 +176,7 @@ import sys
 from pathlib import Path
 from datagen import cli
 from datagen.engine.stage import RunOptions
-from tests.stages.toy import Toy
+from tests.engine.toy import Toy
 cli.STAGE_VERBS = ("toy",)
 def run_verb(verb, words):
     flags = cli.RunFlags(root=sys.argv[1], workers=int(sys.argv[3]))

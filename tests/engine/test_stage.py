@@ -1,6 +1,5 @@
 """The tests that protect a data project: same bytes, no loss, no mixing."""
 
-import hashlib
 import json
 import signal
 import subprocess
@@ -18,7 +17,7 @@ from datagen.errors import DatasetError, StageError
 from datagen.executors.local import LocalExecutor
 from datagen.shards import Folder, open_dataset
 from datagen.shards.workspace import VERB_OF_FOLDER
-from tests.stages.toy import Toy, ToySum
+from tests.engine.toy import Toy, ToySum, shard_hashes
 
 OPTIONS = RunOptions()
 LENIENT = RunOptions(max_failed_fraction=0.5)
@@ -26,13 +25,6 @@ LENIENT = RunOptions(max_failed_fraction=0.5)
 
 def run(stage: Stage, root: Path, options: RunOptions = OPTIONS, executor=None):
     return stage.run(Folder.at(root), executor or LocalExecutor(), options)
-
-
-def shard_hashes(folder: Path) -> dict[str, str]:
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.glob("*.parquet"))
-    }
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +100,7 @@ def test_rerun_after_interrupt_makes_only_missing_units_and_the_same_bytes(tmp_p
     journal = tmp_path / "journal"
     script = (
         "from datagen.shards import Folder; from datagen.executors.local import LocalExecutor;"
-        "from datagen.engine.stage import RunOptions; from tests.stages.toy import Toy;"
+        "from datagen.engine.stage import RunOptions; from tests.engine.toy import Toy;"
         "from pathlib import Path;"
         f"Toy(slow_s=0.1, journal=Path({str(journal)!r}))"
         f".run(Folder.at({str(tmp_path)!r}), LocalExecutor(), RunOptions())"

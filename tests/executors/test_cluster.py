@@ -15,9 +15,8 @@ from datagen.errors import StageError
 from datagen.executors.local import LocalExecutor
 from datagen.executors.ray import RayExecutor
 from datagen.shards import Folder
-from tests.engine.test_stage import shard_hashes
-from tests.executors.test_ray import wait_until
-from tests.stages.toy import Toy
+from tests.engine.toy import Toy, shard_hashes
+from tests.processes import wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

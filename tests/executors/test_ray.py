@@ -4,10 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -16,20 +13,12 @@ import pytest
 from datagen.engine.stage import RunOptions
 from datagen.executors.local import LocalExecutor
 from datagen.shards import Folder, open_dataset
-from tests.engine.test_stage import shard_hashes
-from tests.stages.toy import Toy
+from tests.engine.toy import Toy, shard_hashes
+from tests.processes import is_alive, kill, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
-    deadline = time.monotonic() + timeout_s
-    pause = threading.Event()
-    while not condition() and time.monotonic() < deadline:
-        pause.wait(0.05)
-    return condition()
 
 
 def start(root: Path, slow_s: float) -> "subprocess.Popen[str]":
@@ -44,18 +33,6 @@ def start(root: Path, slow_s: float) -> "subprocess.Popen[str]":
 
 def blenders(root: Path) -> list[int]:
     return [int(path.name) for path in (root / "pids").glob("*")]
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def kill(process: psutil.Process) -> None:
-    with suppress(psutil.NoSuchProcess):  # one death may bring on another
-        process.kill()
 
 
 def family(driver: int) -> dict[str, list[psutil.Process]]:

@@ -23,7 +23,7 @@ from datagen.views.visibility import SceneGeometry
 from datagen.voxels import unpack_occupancy
 from tests.published import CHANNELS, dinov2_weights
 from tests.stages.shapes import write_assets
-from tests.stages.test_infer_latent_model import FLOW
+from tests.stages.tiny_networks import FLOW
 
 NUM_VIEWS = 5
 SIZE = 96

@@ -5,7 +5,7 @@ import torch
 
 from datagen.training import TrainConfig
 from datagen.training.objectives.batches import Batch, make_batch
-from tests.training.test_samples import sample_of
+from tests.training.samples import sample_of
 
 
 def batch_of(samples, instances_per_view: int, places=None, step: int = 0) -> Batch:
