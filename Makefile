@@ -51,7 +51,7 @@ test-blender-matrix: $(BLENDERS:%=test-blender-%)
 $(BLENDERS:%=test-blender-%): test-blender-%: install .cache/blender-%/installed
 	@echo "Blender $*:"
 	DATAGEN_BLENDER=$(CURDIR)/.cache/blender-$*/bin/python $(BIN)/python -m pytest \
-	  -m "blender and not gpu" tests/blender tests/assets/test_formats.py tests/assets/test_prepare.py
+	  -m "blender and not gpu" tests/blender tests/chaos/test_blender.py tests/assets/test_formats.py tests/assets/test_prepare.py
 
 .PRECIOUS: .cache/blender-%/installed
 .cache/blender-%/installed: | install
