@@ -1,3 +1,5 @@
+"""Training processes on Ray: as many as fit, joined by torch, and ended together."""
+
 import pytest
 
 from datagen.errors import ConfigError, StageError

@@ -1,3 +1,5 @@
+"""Checkpoints come back as they were saved, and those that do not fit are refused."""
+
 import json
 from pathlib import Path
 

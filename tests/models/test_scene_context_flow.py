@@ -1,3 +1,5 @@
+"""Scene-context attention against the published pairs and against softmax written out."""
+
 import torch
 import torch.nn.functional as F
 

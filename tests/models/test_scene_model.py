@@ -1,3 +1,5 @@
+"""The scene model: seeds, sizes, normalisation, and what its instances may see."""
+
 import pytest
 import torch
 

@@ -1,3 +1,5 @@
+"""The report reads views, grids and meshes as the workspace stores them."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""The Euler sampler against golden samples and flows whose end is known."""
+
 from pathlib import Path
 
 import pytest

@@ -1,3 +1,5 @@
+"""Previews show voxels and instance maps where the projection puts them."""
+
 import io
 
 import numpy as np

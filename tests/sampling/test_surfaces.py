@@ -1,3 +1,5 @@
+"""Surfaces of sampled voxels lie where the voxels are, and their GLB is read back."""
+
 import json
 import struct
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Batches hold the drawn views and instances, padded, and the same ones for the same step."""
+
 import dataclasses
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""The order of samples is a permutation that opens few blocks, and mixes are exact."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -1,3 +1,5 @@
+"""A stored view decodes to the latents and images of its instances."""
+
 import numpy as np
 
 from datagen.training.objectives.structure_samples import (

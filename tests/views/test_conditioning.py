@@ -1,3 +1,5 @@
+"""Conditioning images and maps are cropped as I-Scene released it."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -1,3 +1,5 @@
+"""The clouds are brought into one range before they are registered, as each protocol says."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""Multi-start registration finds known poses, whatever starts, threads and batches are used."""
+
 import numpy as np
 import pytest
 import torch

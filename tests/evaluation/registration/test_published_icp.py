@@ -1,3 +1,5 @@
+"""The registrations that other papers published, faults included, do what they did there."""
+
 import numpy as np
 import pytest
 import torch
