@@ -23,10 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datagen.core.frames import Floats
+from datagen.core.meshes import Mesh
 from datagen.core.seeding import rng_for
 from datagen.errors import RowError
 from datagen.evaluation.metrics import CloudScores, box_iou, cd_sq_sum, cloud_scores, voxel_iou
-from datagen.evaluation.points import POINTS_PER_OBJECT, Mesh, sample_surface
+from datagen.evaluation.points import POINTS_PER_OBJECT, sample_surface
 
 WHOLE_SCENE = -1
 """``placement_index`` of the row that scores the scene as a whole."""

@@ -7,9 +7,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from datagen.errors import DatasetError
-from datagen.shards import Dataset, Folder, open_dataset
+from datagen.shards import Dataset, Folder
 from datagen.shards.columns import ROWS
-from datagen.shards.dataset import MANIFEST, open_shard
+from datagen.shards.dataset import open_shard
+from datagen.shards.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,10 @@ class Summary:
 def summarise(root: Folder) -> Summary | None:
     """Return what a workspace holds; None while no dataset with rows is sealed."""
     datasets = []
+    workspace = Workspace(root)
     for name in ROWS:
-        folder = root / name
-        if not folder.exists(MANIFEST):
-            continue
-        dataset = open_dataset(folder)
-        if dataset.manifest["shards"]:
+        dataset = workspace.dataset(name)
+        if dataset is not None and dataset.manifest["shards"]:
             datasets.append(DatasetSummary(name, dataset, dataset.schema, _sizes(dataset)))
     if not datasets:
         return None

@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from datagen.engine.stage import RunOptions
+from datagen.executors.job import WorkerSettings
 from datagen.executors.local import LocalExecutor
 from datagen.executors.ray import RayExecutor
-from datagen.executors.ray_train import run_together
 from datagen.shards import Folder, open_dataset
 from tests.engine.toy import Toy, shard_hashes
 from tests.executors.summing import Sum, results
@@ -115,7 +115,7 @@ def test_machine_lost_in_the_middle_costs_no_row(tmp_path, cluster):
 
     loser = threading.Thread(target=lose_one)
     loser.start()
-    with closing(RayExecutor(3, cluster.address)) as executor:
+    with closing(RayExecutor(3, address=cluster.address)) as executor:
         toy = Toy(count=30, slow_s=0.5, journal=journal)
         dataset = toy.run(Folder.at(stormy), executor, RunOptions())
     loser.join()
@@ -125,6 +125,6 @@ def test_machine_lost_in_the_middle_costs_no_row(tmp_path, cluster):
 
 @pytest.mark.ray
 def test_killed_process_makes_all_start_again(tmp_path):
-    with closing(RayExecutor(2, device="cpu")) as executor:
-        run_together(executor, Sum(tmp_path, "kill"), divides=4)
+    with closing(RayExecutor(2, WorkerSettings(device="cpu"))) as executor:
+        executor.train(Sum(tmp_path, "kill"))
     assert results(tmp_path) == ["3 cpu True", "3 cpu True"]

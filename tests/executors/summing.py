@@ -14,6 +14,11 @@ class Sum:
 
     folder: Path
     how: str = ""
+    divides: int = 4
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "logs" / "train-0.log"
 
     def __call__(self, device: str, threads: int) -> None:
         import torch

@@ -3,8 +3,9 @@
 import pytest
 
 from datagen.errors import ConfigError, StageError
+from datagen.executors.job import WorkerSettings
 from datagen.executors.ray import RayExecutor
-from datagen.executors.ray_train import processes_that_fit, run_together
+from datagen.executors.ray_train import processes_that_fit
 from tests.executors.summing import Sum, results
 
 
@@ -27,19 +28,19 @@ def test_gpus_and_not_cores_count_where_they_are_used():
 
 @pytest.fixture(scope="module")
 def executor():
-    executor = RayExecutor(2, device="cpu")
+    executor = RayExecutor(2, WorkerSettings(device="cpu"))
     yield executor
     executor.close()
 
 
 @pytest.mark.ray
 def test_processes_see_each_other_through_torch_distributed(tmp_path, executor):
-    run_together(executor, Sum(tmp_path), divides=4)
+    executor.train(Sum(tmp_path))
     assert results(tmp_path) == ["3 cpu True", "3 cpu True"]
 
 
 @pytest.mark.ray
 def test_error_of_ours_in_one_process_ends_all_with_its_words(tmp_path, executor):
     with pytest.raises(ConfigError, match=r"^one process found a wrong field\.$"):
-        run_together(executor, Sum(tmp_path, "raise"), divides=4)
+        executor.train(Sum(tmp_path, "raise"))
     assert results(tmp_path) == []
