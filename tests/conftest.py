@@ -10,6 +10,7 @@ import pytest
 import trimesh
 
 from datagen.blender.executable import blender_command, chosen_blender
+from tests.shards.tiny import make_workspace
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +28,12 @@ def run_in_blender(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., No
         subprocess.run(command, check=True, capture_output=True)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a sound workspace of four small scenes; only to be read."""
+    return make_workspace(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture

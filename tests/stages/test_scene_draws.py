@@ -19,7 +19,6 @@ from tests.shards.tiny import (
     FACES,
     NUM_LAYOUTS,
     SIZE_PX,
-    make_workspace,
     render_rows,
     write,
 )
@@ -69,9 +68,8 @@ def test_layouts_differ_and_more_of_them_change_none(tmp_path):
     assert made[6][:3] == made[3]
 
 
-def test_views_to_sample_are_drawn_for_each_scene(tmp_path):
-    make_workspace(tmp_path)
-    inputs = {name: open_dataset(tmp_path / name) for name in ("latents", "renders")}
+def test_views_to_sample_are_drawn_for_each_scene(tiny):
+    inputs = {name: open_dataset(tiny / name) for name in ("latents", "renders")}
 
     def drawn(seed: int) -> list[int]:
         stage = InferScenes(views_per_scene=1, seed=seed)

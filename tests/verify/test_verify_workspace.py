@@ -17,20 +17,15 @@ from datagen.cli import main
 from datagen.shards import Folder
 from datagen.shards.schemas import GRID_BYTES, LATENTS
 from datagen.verify.workspace import ROW_CHECKS, verify_path, verify_workspace
-from tests.shards.tiny import make_workspace, write
+from tests.shards.tiny import write
 
 KEYS = [LATENTS.field(name) for name in ("layout_id", "view_index", "num_instances")]
 OCCUPANCY = LATENTS.field("occupancy")
 
 
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory) -> Path:
-    return make_workspace(tmp_path_factory.mktemp("sound"))
-
-
 @pytest.fixture
-def workspace(sound, tmp_path) -> Path:
-    return Path(shutil.copytree(sound, tmp_path / "workspace"))
+def workspace(tiny, tmp_path) -> Path:
+    return Path(shutil.copytree(tiny, tmp_path / "workspace"))
 
 
 def findings(root: Path, **options) -> list[str]:
@@ -68,9 +63,9 @@ def flip_byte(path: Path, offset: int) -> None:
     path.write_bytes(data)
 
 
-def test_sound_workspace_has_no_finding_and_exit_code_0(sound, capsys):
-    assert findings(sound, deep=True) == []
-    assert main(["verify", str(sound), "--deep"]) == 0
+def test_sound_workspace_has_no_finding_and_exit_code_0(tiny, capsys):
+    assert findings(tiny, deep=True) == []
+    assert main(["verify", str(tiny), "--deep"]) == 0
     assert capsys.readouterr().out.endswith("verify: sound in 6 datasets\n")
 
 
