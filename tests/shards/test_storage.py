@@ -1,14 +1,17 @@
 """Folders far away: names join URLs with options, and what cannot be reached says so."""
 
 import errno
+import hashlib
 import os
 import stat
+import threading
 
 import pytest
 
 from datagen.errors import DatasetError
 from datagen.shards import Folder
 from datagen.shards.storage import write_atomically, write_pieces
+from tests.processes import wait_until
 
 
 def test_names_join_a_url_before_its_options():
@@ -64,6 +67,69 @@ def test_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path, th
     with pytest.raises(OSError, match="no space"):
         write_pieces(tmp_path / "a", pieces())
     assert [path.read_bytes() for path in tmp_path.iterdir()] == ([b"old"] if there else [])
+
+
+def test_file_behind_a_url_appears_when_it_is_whole(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    folder = Folder.at(f"file://{tmp_path}/far")
+    writer = threading.Thread(target=folder.write_file, args=("a", pipe))
+    writer.start()
+    with pipe.open("wb") as source:
+        source.write(b"half")
+        source.flush()
+        assert wait_until(lambda: any((tmp_path / "far").glob("*")) or not writer.is_alive())
+        assert folder.names() == [".a.new"]
+        source.write(b" and half")
+    writer.join()
+    assert folder.names() == ["a"] and folder.read_bytes("a") == b"half and half"
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_folder_lists_measures_and_deletes_its_files(tmp_path, scheme):
+    folder = Folder.at(f"{scheme}{tmp_path}") / "here"
+    assert folder.names() == [] and folder.sizes() == {} and not folder.exists()
+    folder.delete("a.txt")
+    folder.delete_folder()
+    contents = {"b.txt": b"", "a.txt": bytes(10), "c.bin": bytes(range(256)) * 20_000}
+    for name, data in contents.items():
+        folder.write_bytes(name, data)
+    folder.write_bytes("sub/d.txt", b"1")
+    assert folder.exists() and folder.exists("a.txt") and not folder.exists("d.txt")
+    assert folder.names() == ["a.txt", "b.txt", "c.bin", "sub"]
+    assert folder.names(".txt") == ["a.txt", "b.txt"]
+    assert folder.sizes(".txt") == {"a.txt": 10, "b.txt": 0}
+    assert list(folder.sizes()) == sorted(contents)
+    for name, data in contents.items():
+        assert folder.sha256(name) == hashlib.sha256(data).hexdigest()
+        with folder.open_file(name) as file:
+            assert file.read() == data
+    folder.delete("a.txt")
+    folder.delete("no-such")
+    assert folder.names() == ["b.txt", "c.bin", "sub"]
+    folder.delete_folder()
+    assert not folder.exists()
+
+
+def test_local_copy_is_the_file_itself_or_one_in_the_cache_by_its_content(tmp_path, monkeypatch):
+    monkeypatch.setenv("DATAGEN_CACHE", str(tmp_path / "cache"))
+    local, far = Folder.at(tmp_path / "a"), Folder.at(f"file://{tmp_path}/a")
+    local.write_bytes("x.npz", b"first")
+    assert local.local_copy("x.npz") == tmp_path / "a" / "x.npz"
+    copies = []
+    for content in (b"first", b"other", b"first"):
+        local.write_bytes("x.npz", content)
+        copies.append(far.local_copy("x.npz"))
+        assert copies[-1].read_bytes() == content and copies[-1].suffix == ".npz"
+        assert copies[-1].stem == hashlib.sha256(content).hexdigest()
+        assert copies[-1].is_relative_to(tmp_path / "cache")
+    assert copies[0] == copies[2] != copies[1]
+    assert len([path for path in (tmp_path / "cache").rglob("*") if path.is_file()]) == 2
+
+
+def test_path_of_a_folder_behind_a_url_is_refused():
+    with pytest.raises(DatasetError, match=r"file:///x is not a local folder.*local --root"):
+        _ = Folder.at("file:///x").path
 
 
 def test_folder_is_free_until_something_is_there(tmp_path):
