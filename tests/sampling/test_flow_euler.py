@@ -1,4 +1,4 @@
-"""The Euler sampler against golden samples and flows whose end is known."""
+"""The Euler sampler gives the recorded samples; its times, guidance and interval."""
 
 from pathlib import Path
 
