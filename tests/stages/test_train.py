@@ -1,3 +1,5 @@
+"""``train``: which views it uses, what decides its identity, and which inputs it refuses."""
+
 import json
 import logging
 import shutil

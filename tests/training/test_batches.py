@@ -1,3 +1,5 @@
+"""Batches hold the drawn views and instances, padded, and the same ones for the same step."""
+
 import dataclasses
 
 import numpy as np
@@ -6,7 +8,7 @@ import torch
 from datagen.training import TrainConfig
 from datagen.training.objectives.batches import Batch
 from datagen.training.objectives.structure.batches import make_batch
-from tests.training.test_samples import sample_of
+from tests.training.samples import sample_of
 
 
 def batch_of(samples, instances_per_view: int, places=None, step: int = 0) -> Batch:

@@ -1,3 +1,5 @@
+"""The training's settings: the published numbers, identity, and what is refused."""
+
 import dataclasses
 
 import pytest

@@ -1,3 +1,5 @@
+"""Flow matching: times, noise, dropped conditions and losses against their formulas."""
+
 import numpy as np
 import pytest
 import torch

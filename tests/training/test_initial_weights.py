@@ -1,3 +1,5 @@
+"""Trainings start from published or own weights, and refuse those that do not fit."""
+
 import json
 
 import pytest

@@ -1,3 +1,5 @@
+"""The loader's stream: every sample once an epoch, the same for any ranks, workers and resuming."""
+
 import itertools
 
 import numpy as np

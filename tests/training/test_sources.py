@@ -1,3 +1,5 @@
+"""Views are joined with their own renders, and little more is read than they need."""
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq

@@ -1,3 +1,5 @@
+"""Training: its log, its states, resuming to the same losses, and what ends it."""
+
 import contextlib
 import itertools
 import json
