@@ -46,14 +46,13 @@ from datagen.engine.stage import RunOptions
 from datagen.evaluation.collision import TOLERANCE, collision_rates, scene_collisions
 from datagen.executors.job import WorkerSettings
 from datagen.executors.local import LocalExecutor
-from datagen.models import MODEL_ARGS
 from datagen.models.devices import denormals_flushed
 from datagen.models.named_checkpoints import load_autoencoder
 from datagen.sampling.scenes import SamplerConfig
 from datagen.sampling.surfaces import surface_from_logits
 from datagen.shards import Folder, open_dataset
 from datagen.stages.encode import EncodeLatents
-from datagen.training import SceneLoader, SceneSource, StreamConfig, TrainConfig, open_source
+from datagen.training import SceneLoader, SceneSource, StreamConfig, TrainConfig, objective_of
 from datagen.training.checkpoints import Checkpoints
 from datagen.training.trainer import train_flow
 
@@ -121,12 +120,14 @@ def encode(config: Ablation, frame: Frame) -> SceneSource:
         LocalExecutor(WorkerSettings(device="cpu"), threads=config.threads),
         RunOptions(),
     )
-    return open_source(open_dataset(workspace / "latents"), open_dataset(workspace / "renders"))
+    return SceneSource.open(
+        open_dataset(workspace / "latents"), open_dataset(workspace / "renders")
+    )
 
 
 def split(config: Ablation, source: SceneSource, decoder: nn.Module) -> Views:
     """Hold out some layouts, and a view of each of the others."""
-    size_px = MODEL_ARGS["small"]["image_encoder"]["size_px"]
+    size_px = objective_of(TrainConfig()).image_size_px
     scored = {}
     for name, part in SETS.items():
         chosen = part_of(source, part, config.val_fraction)
@@ -157,10 +158,11 @@ def run(
     if done.is_file():
         found: dict[str, Any] = json.loads(done.read_text())
         return found
-    stream = StreamConfig(size_px=MODEL_ARGS["small"]["image_encoder"]["size_px"], seed=seed)
-    loader = SceneLoader([views.training], stream, cache_bytes=2**30)
+    objective = objective_of(training)
+    stream = StreamConfig(size_px=objective.image_size_px, seed=seed)
+    loader = SceneLoader([views.training], stream, objective.decode, cache_bytes=2**30)
     others = [view.sample for view in views.scored["held-out layouts"]]
-    model = train_flow(loader, others, training, folder)
+    model = train_flow(loader, others, objective, folder)
     scores: dict[str, Any] = {
         name: score(list(sample_views(model, decoder, part, SamplerConfig())), part)
         for name, part in views.scored.items()
@@ -185,7 +187,7 @@ def score(logits: list[NDArray[np.float32]], views: list[View]) -> dict[str, flo
 def check_settings(folder: Path, config: Ablation, training: TrainConfig, views: Views) -> None:
     """Note what a run is made with, or check that an earlier one was made alike."""
     settings = {
-        "network": training.model_args(),
+        "network": objective_of(training).network_args(()),
         "train": deciding_fields(training),
         "latents": views.training.latents.fingerprint,
         "views": len(views.training),

@@ -23,7 +23,7 @@ from datagen.training.embedded.random_voxels import (
     find_geometry,
     is_held_out,
     sample_object,
-    sample_scene,
+    sample_random_scene,
 )
 from datagen.voxels.drawing import draw_voxels
 
@@ -139,7 +139,7 @@ def main(config: Score) -> None:
         draw(config.images, shown)
     scenes, instances = [], []
     for index in range(config.num_scenes):
-        whole, *parts = codec.iou(sample_scene(paths, rng_for(0, "score", index)))
+        whole, *parts = codec.iou(sample_random_scene(paths, rng_for(0, "score", index)))
         scenes.append(whole)
         instances += [(iou, f"scene {index}.{part}") for part, iou in enumerate(parts)]
     report("scenes", scenes, [f"scene {index}" for index in range(len(scenes))])

@@ -21,7 +21,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ from held_out import (
 )
 from torch import nn
 
-from datagen.models import MODEL_ARGS, SceneModel, load_scene_model
+from datagen.models import SceneModel, load_scene_model
 from datagen.models.devices import denormals_flushed, torch_device
 from datagen.models.named_checkpoints import load_autoencoder
 from datagen.sampling.scenes import SamplerConfig
@@ -51,11 +51,11 @@ from datagen.training import (
     SceneSource,
     StreamConfig,
     TrainConfig,
-    open_source,
+    objective_of,
     train_flow,
 )
 
-SIZE_PX = MODEL_ARGS["small"]["image_encoder"]["size_px"]
+SIZE_PX = objective_of(TrainConfig()).image_size_px
 SCORES = "scores.jsonl"
 NO_STEP = 10**9
 """Of a model that does not say how long it was trained: behind those that do."""
@@ -111,7 +111,7 @@ class Generalisation:
 
 def read_part(root: Path, part: str, val_fraction: float) -> SceneSource:
     """Return some of a workspace's views: see ``part_of``."""
-    source = open_source(open_dataset(root / "latents"), open_dataset(root / "renders"))
+    source = SceneSource.open(open_dataset(root / "latents"), open_dataset(root / "renders"))
     return part_of(source, part, val_fraction)
 
 
@@ -147,10 +147,11 @@ def train(config: Generalisation) -> Path:
     source = read_part(config.root, "rest", config.val_fraction)
     stream = StreamConfig(size_px=SIZE_PX, seed=config.seed)
     folder = config.out / "model"
+    objective = objective_of(training)
     train_flow(
-        SceneLoader([source], stream, cache_bytes=2**30),
+        SceneLoader([source], stream, objective.decode, cache_bytes=2**30),
         [],
-        training,
+        objective,
         folder,
         device=str(torch_device(config.device)),
     )
@@ -172,11 +173,13 @@ def find_models(paths: Sequence[Path]) -> Iterator[Path]:
 def read_state(path: Path) -> tuple[SceneModel, SceneModel, int]:
     """Return a state's averaged model, the untrained one, and the step."""
     state = torch.load(path, map_location="cpu", weights_only=True)
-    fields = state["config"]
-    training = TrainConfig(**fields | {"flow": FlowMatching(**fields["flow"])})
-    model = training.build_model()
+    settings = state["config"]
+    flow = {f.name: settings.pop(f.name) for f in fields(FlowMatching)}
+    objective = objective_of(TrainConfig(**settings, flow=FlowMatching(**flow)))
+    args = objective.network_args(())
+    model, fresh = objective.build_network(args), objective.build_network(args)
     model.load_state_dict(state["ema"])
-    return model, like(model, training.build_model()), int(state["step"])
+    return model, like(model, fresh), int(state["step"])
 
 
 def read_model(path: Path) -> tuple[SceneModel, SceneModel]:

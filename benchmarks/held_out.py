@@ -17,8 +17,7 @@ from datagen.models import SceneModel
 from datagen.sampling.scenes import SamplerConfig, SceneImages, sample_scene
 from datagen.shards import Dataset
 from datagen.shards.splits import validation_layouts
-from datagen.training import SceneLoader, SceneSource, StreamConfig
-from datagen.training.objectives.structure_samples import SceneSample
+from datagen.training import SceneLoader, SceneSample, SceneSource, StreamConfig, decode_sample
 from datagen.voxels import unpack_occupancy
 
 
@@ -37,7 +36,7 @@ def read_views(source: SceneSource, decoder: nn.Module, size_px: int, count: int
     Where voxels are not stored, what the decoder makes of the latents is taken for the truth.
     """
     stream = StreamConfig(size_px=size_px)
-    samples = SceneLoader([source], stream, stop=min(count, len(source)))
+    samples = SceneLoader([source], stream, decode_sample, stop=min(count, len(source)))
     return [View(sample, true_voxels(source.latents, sample, decoder)) for sample in samples]
 
 

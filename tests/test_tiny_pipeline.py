@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -121,45 +120,6 @@ def test_rendering_on_ray_gives_the_same_cameras_masks_and_visibility(workspace,
     for ours, theirs in zip(local, ray, strict=True):
         for name in set(RENDERS.schema.names) - {"rgb"}:
             assert np.array_equal(ours[name], theirs[name]), name
-
-
-def test_kill_during_render_loses_no_finished_scene_and_leaves_no_blender(workspace, tmp_path):
-    for name in ("assets", "layouts"):
-        (tmp_path / name).symlink_to(workspace / name)
-    words = ["render", "--views", "4", "--resolution-px", "64", "--samples", "2"]
-    words += ["--root", str(tmp_path)]
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "datagen.cli", *words],
-        cwd=Path(__file__).resolve().parents[1],
-        stderr=(tmp_path / "driver.log").open("wb"),
-    )
-    parts = tmp_path / "renders" / ".parts" / "00000"
-    wait_for(lambda: (parts.is_dir() and any(parts.glob("*.parquet"))) or driver.poll() is not None)
-    blenders = children(driver.pid)
-    driver.kill()
-    driver.wait()
-    finished = {path.name: path.stat().st_mtime_ns for path in parts.glob("0*.parquet")}
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in blenders))
-
-    datagen(tmp_path, *words)
-    assert finished, "it was killed after the last part"
-    for ours, theirs in zip(
-        open_dataset(workspace / "renders"), open_dataset(tmp_path / "renders"), strict=True
-    ):
-        for name in RENDERS.schema.names:
-            assert np.array_equal(ours[name], theirs[name]), name
-
-
-def children(pid: int) -> list[int]:
-    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
-    return [int(word) for word in found.stdout.split()]
-
-
-def wait_for(condition, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,7 @@ from datagen.core.fields import content_fingerprints, deciding_fields
 from datagen.errors import StageError
 from datagen.executors.job import Executor
 from datagen.shards import Dataset, Folder, Identity, Output
-from datagen.shards.declared import INPUTS
-from datagen.shards.tables import Table
+from datagen.shards.tables import Table, by_folder
 from datagen.shards.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -54,8 +53,8 @@ class Stage(ABC):
     table: ClassVar[Table]
     """Its dataset: folder, verb, and the columns of its rows."""
     revision: ClassVar[int]
-    reads: ClassVar[tuple[str, ...]] = ()
-    """Names of the input datasets' folders."""
+    reads: ClassVar[tuple[Table, ...]] = ()
+    """Tables of the input datasets."""
     uses_gpu: ClassVar[bool] = False
     """True: a worker takes (a share of) a GPU where there is one."""
 
@@ -69,11 +68,11 @@ class Stage(ABC):
 
     def input_names(self) -> tuple[str, ...]:
         """Return the folders that are read: ``reads``, less those that a field replaces."""
-        return self.reads
+        return tuple(table.folder for table in self.reads)
 
     def command_for(self, input_name: str) -> str:
         """Return the command that makes an input, without ``--root``."""
-        return f"datagen {INPUTS[input_name].verb}"
+        return f"datagen {by_folder(self.reads)[input_name].verb}"
 
     def check(self, inputs: Inputs) -> None:
         """Check that the fields fit the inputs, before anything is written or deleted.

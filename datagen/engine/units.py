@@ -89,7 +89,7 @@ class UnitStage(Stage):
         if not self.units(inputs):
             raise StageError(
                 f"{self.name}: nothing to do, its inputs have no {self.unit_noun}. Expected at "
-                f"least one; see `datagen show` on {', '.join(self.reads) or 'the source'}."
+                f"least one; see `datagen show` on {', '.join(self.input_names()) or 'the source'}."
             )
 
     def check_result(self, dataset: Dataset, inputs: Inputs, options: RunOptions) -> None:

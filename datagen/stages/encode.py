@@ -21,7 +21,7 @@ from datagen.models.devices import torch_device, torch_threads
 from datagen.models.dinov2 import DINOV2_LARGE, load_dinov2
 from datagen.models.named_checkpoints import checkpoint_fingerprint, load_autoencoder
 from datagen.shards import Dataset, Folder, Output, Row
-from datagen.shards.declared import GRID_BYTES, LATENT_SHAPE, LATENTS
+from datagen.shards.declared import ASSETS, GRID_BYTES, LATENT_SHAPE, LATENTS, LAYOUTS, RENDERS
 from datagen.shards.scenes import SceneMeshes, SceneReader
 from datagen.shards.tables import Table
 from datagen.stages.slat_features import SLAT_FEATURES, SlatConfig, SlatFeatures
@@ -46,7 +46,7 @@ class EncodeLatents(UnitStage):
     name: ClassVar[str] = "encode"
     table: ClassVar[Table] = LATENTS
     revision: ClassVar[int] = 2
-    reads: ClassVar[tuple[str, ...]] = ("assets", "layouts", "renders")
+    reads: ClassVar[tuple[Table, ...]] = (ASSETS, LAYOUTS, RENDERS)
     uses_gpu: ClassVar[bool] = True
 
     encoder: str = content(

@@ -34,6 +34,7 @@ from datagen.sampling.surfaces import (
     surface_from_occupancy,
 )
 from datagen.shards import Dataset, Output, Row
+from datagen.shards.declared import ASSETS, LATENTS, LAYOUTS, MODEL, PREDICTIONS, RENDERS
 from datagen.shards.scenes import SceneReader
 from datagen.shards.splits import validation_layouts
 from datagen.shards.tables import Table
@@ -64,14 +65,7 @@ class EvaluateScenes(UnitStage):
     name: ClassVar[str] = "evaluate"
     table: ClassVar[Table] = SCORES
     revision: ClassVar[int] = 2
-    reads: ClassVar[tuple[str, ...]] = (
-        "assets",
-        "layouts",
-        "renders",
-        "latents",
-        "model",
-        "predictions",
-    )
+    reads: ClassVar[tuple[Table, ...]] = (ASSETS, LAYOUTS, RENDERS, LATENTS, MODEL, PREDICTIONS)
 
     points_per_object: int = POINTS_PER_OBJECT
     """Surface samples an object."""

@@ -15,7 +15,7 @@ from datagen.engine.stage import Inputs
 from datagen.engine.units import Process, UnitStage, WorkerContext
 from datagen.errors import ConfigError, RowError, StageError
 from datagen.shards import Row
-from datagen.shards.declared import LAYOUTS
+from datagen.shards.declared import ASSETS, LAYOUTS
 from datagen.shards.tables import Table
 
 
@@ -30,7 +30,7 @@ class TakeLayouts(UnitStage):
     name: ClassVar[str] = "layouts"
     table: ClassVar[Table] = LAYOUTS
     revision: ClassVar[int] = 1
-    reads: ClassVar[tuple[str, ...]] = ("assets",)
+    reads: ClassVar[tuple[Table, ...]] = (ASSETS,)
     keeps_parts: ClassVar[bool] = False
 
     source: Literal["front3d"] = "front3d"

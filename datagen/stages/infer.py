@@ -16,7 +16,7 @@ from datagen.errors import ConfigError, StageError
 from datagen.sampling.networks import Networks
 from datagen.sampling.predictions import write_prediction
 from datagen.shards import Row
-from datagen.shards.declared import PREDICTIONS
+from datagen.shards.declared import LATENTS, MODEL, PREDICTIONS, RENDERS
 from datagen.shards.splits import validation_layouts
 from datagen.shards.tables import Table
 from datagen.stages.encode import check_stored
@@ -35,7 +35,7 @@ class InferScenes(SamplingStage):
     name: ClassVar[str] = "infer"
     table: ClassVar[Table] = PREDICTIONS
     revision: ClassVar[int] = 3
-    reads: ClassVar[tuple[str, ...]] = ("renders", "latents", "model")
+    reads: ClassVar[tuple[Table, ...]] = (RENDERS, LATENTS, MODEL)
 
     split: Literal["val", "train", "all"] = "val"
     """Whose views: held-out scenes, scenes trained on, or held-out ones and then the others. To a

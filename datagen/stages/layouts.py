@@ -17,7 +17,7 @@ from datagen.errors import ConfigError, StageError
 from datagen.layouts.compose import CompositionRules, category_groups, compose_scene
 from datagen.layouts.stacking import Placeable, PlaceableSupport
 from datagen.shards import Dataset, Row
-from datagen.shards.declared import LAYOUTS
+from datagen.shards.declared import ASSETS, LAYOUTS
 from datagen.shards.splits import asset_split
 from datagen.shards.tables import Table
 
@@ -29,7 +29,7 @@ class SampleLayouts(UnitStage):
     name: ClassVar[str] = "layouts"
     table: ClassVar[Table] = LAYOUTS
     revision: ClassVar[int] = 2
-    reads: ClassVar[tuple[str, ...]] = ("assets",)
+    reads: ClassVar[tuple[Table, ...]] = (ASSETS,)
     keeps_parts: ClassVar[bool] = False
 
     num_layouts: Annotated[int, tyro.conf.arg(aliases=["--n"])] = 25_000

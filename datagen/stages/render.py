@@ -24,7 +24,7 @@ from datagen.engine.stage import Inputs
 from datagen.engine.units import Process, UnitStage, WorkerContext
 from datagen.errors import ConfigError
 from datagen.shards import Output, Row
-from datagen.shards.declared import RENDERS
+from datagen.shards.declared import ASSETS, LAYOUTS, RENDERS
 from datagen.shards.scenes import SceneMeshes, SceneReader
 from datagen.shards.tables import Table
 from datagen.stages.worker_blender import worker_blender
@@ -61,7 +61,7 @@ class RenderViews(UnitStage):
     name: ClassVar[str] = "render"
     table: ClassVar[Table] = RENDERS
     revision: ClassVar[int] = 2
-    reads: ClassVar[tuple[str, ...]] = ("assets", "layouts")
+    reads: ClassVar[tuple[Table, ...]] = (ASSETS, LAYOUTS)
     uses_gpu: ClassVar[bool] = True
 
     num_views: Annotated[int, tyro.conf.arg(aliases=["--views"])] = 150

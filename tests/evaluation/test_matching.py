@@ -1,3 +1,5 @@
+"""Instances find their true partners by every rule, and what is left over is counted."""
+
 import numpy as np
 import pytest
 import trimesh

@@ -1,3 +1,5 @@
+"""Points sampled on a surface lie on it, evenly, and depend on the seed alone."""
+
 import numpy as np
 import pytest
 import trimesh

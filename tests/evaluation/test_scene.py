@@ -1,3 +1,5 @@
+"""Scores of whole scenes whose instances are moved, missing or damaged in known ways."""
+
 import math
 
 import numpy as np

@@ -10,13 +10,14 @@ import pytest
 
 from datagen.exports.card import CARD, CROISSANT, MARK, hub_license, write_card
 from datagen.shards import Folder, open_dataset
+from datagen.shards.declared import ASSETS, LAYOUTS
 from datagen.shards.tables import Column
 from datagen.stages.tables import TABLES
-from tests.shards.tiny import NUM_LAYOUTS, NUM_VIEWS, SIZE_PX
+from tests.shards.tiny import LICENSES, NUM_LAYOUTS, NUM_VIEWS, SIZE_PX, write
 
 
 def is_struct(column: Column) -> bool:
-    """Croissant leaves these out."""
+    """Return whether Croissant leaves a column out."""
     kind = column.field.type
     return pa.types.is_struct(kind.value_type if pa.types.is_list(kind) else kind)
 
@@ -104,6 +105,44 @@ def test_readme_of_the_user_is_left_alone(workspace):
 def test_card_of_an_empty_workspace_is_not_written(tmp_path):
     write_card(Folder.at(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def quarantine_an_asset(root: Path) -> None:
+    """Write assets of which one more was set aside, under a license of its own."""
+    rows = list(open_dataset(root / "assets"))
+    names = ["object_index", "source", "source_uid", "name", "category", "author"]
+    bad = dict.fromkeys(ASSETS.names) | {name: rows[-1][name] for name in names}
+    bad |= {"object_index": len(rows), "asset_id": "0" * 64, "license": "GPL-3.0-only"}
+    rows.append(bad | {"status": "quarantined", "reason": "no surface"})
+    write(root, "assets", "assets", ASSETS, rows, {}, unit="object_index")
+
+
+@pytest.mark.parametrize("layouts", [True, False])
+def test_license_of_an_object_that_was_set_aside_is_not_counted(tiny, tmp_path, layouts):
+    root = tmp_path / "bare"
+    for name in ("assets", "layouts") if layouts else ("assets",):
+        shutil.copytree(tiny / name, root / name)
+    quarantine_an_asset(root)
+    write_card(Folder.at(root))
+    text = (root / CARD).read_text()
+    assert "license: [cc-by-4.0, cc0-1.0]" in text
+    assert "gpl" not in text.lower()
+    licenses = json.loads((root / CROISSANT).read_text())["license"]
+    assert licenses == [f"https://spdx.org/licenses/{name}.html" for name in sorted(LICENSES)]
+
+
+def test_license_counts_objects_that_stand_in_scenes_alone(tiny, tmp_path):
+    root = Path(shutil.copytree(tiny, tmp_path / "placed"))
+    [shown, _] = open_dataset(root / "assets")
+    rows = list(open_dataset(root / "layouts"))
+    for row in rows:
+        row["placements"] = [p for p in row["placements"] if p["asset_id"] == shown["asset_id"]]
+    shutil.rmtree(root / "layouts")
+    write(root, "layouts", "layouts", LAYOUTS, rows, {})
+    write_card(Folder.at(root))
+    text = (root / CARD).read_text()
+    assert f"| {shown['license']} | 1 |" in text
+    assert f"license: [{shown['license'].lower()}]" in text
 
 
 def test_card_of_assets_alone_names_no_attribution(tiny, tmp_path):

@@ -10,7 +10,8 @@ import pytest
 from datagen.errors import DatasetError
 from datagen.evaluation.tables import SCORES
 from datagen.report import write_report
-from tests.report.conftest import score_rows, write_dataset
+from tests.report.workspace import score_rows
+from tests.shards.tiny import write
 
 VOID = {"meta", "img", "br", "line", "rect", "circle", "polygon", "polyline"}
 
@@ -118,7 +119,7 @@ def test_report_of_scores_of_an_older_datagen_says_so(whole_workspace, tmp_path)
     schema = SCORES.schema
     for name in [name for name in schema.names if name.startswith("aligned_")]:
         schema = schema.remove(schema.get_field_index(name))
-    write_dataset(root, "scores", schema, score_rows())
+    write(root, "evaluate", "scores", schema, score_rows(), {})
     text = " ".join(outline(write_report(root)).text)
     assert "Run datagen evaluate --overwrite." in text
 

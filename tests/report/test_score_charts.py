@@ -1,3 +1,5 @@
+"""Charts of scores show every view, and the means of many."""
+
 import re
 from xml.etree import ElementTree
 

@@ -60,20 +60,25 @@ def make_assets(root: Path) -> Dataset:
     rows = []
     for index, license_id in enumerate(LICENSES):
         asset_id = hashlib.sha256(bytes([index])).hexdigest()
-        geometry, prepared = f"geometry/{asset_id}.npz", f"prepared/{asset_id}.blend"
-        for name in (geometry, prepared):
-            (root / "assets" / name).parent.mkdir(parents=True, exist_ok=True)
-        np.savez(root / "assets" / geometry, vertices=BOX.astype(np.float32), faces=FACES)
-        (root / "assets" / prepared).write_bytes(b"BLENDER")
-        row: Row = dict.fromkeys(ASSETS.schema.names)
-        row |= {"object_index": index, "asset_id": asset_id, "source": "folder"}
-        row |= {"source_uid": f"box{index}", "name": f"Box {index}", "category": "box"}
-        row |= {"license": license_id, "author": "A. Maker", "status": "ok"}
+        prepared = f"prepared/{asset_id}.blend"
+        Folder.at(root / "assets").write_bytes(prepared, b"BLENDER")
+        row = asset_row(root, asset_id, BOX, FACES)
+        row |= {"object_index": index, "source": "folder", "source_uid": f"box{index}"}
+        row |= {"name": f"Box {index}", "category": "box", "license": license_id}
         row |= {"extent_m": [1.0, 1.0, 1.0], "radius_m": 0.7072, "watertight": True}
-        row |= {"num_vertices": len(BOX), "num_faces": len(FACES)}
-        row |= {"geometry_path": geometry, "prepared_path": prepared}
-        rows.append(row)
+        rows.append(row | {"author": "A. Maker", "prepared_path": prepared})
     return write(root, "assets", "assets", ASSETS.schema, rows, {}, unit="object_index")
+
+
+def asset_row(root: Path, name: str, vertices: np.ndarray, faces: np.ndarray) -> Row:
+    """Write a mesh's geometry file and return the row of a usable asset that is called ``name``."""
+    path = root / "assets" / "geometry" / f"{name}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, vertices=vertices.astype(np.float32), faces=faces.astype(np.int32))
+    row: Row = dict.fromkeys(ASSETS.schema.names)
+    row |= dict.fromkeys(("asset_id", "source", "source_uid", "name", "category", "author"), name)
+    row |= {"license": "CC0-1.0", "status": "ok", "geometry_path": f"geometry/{name}.npz"}
+    return row | {"num_vertices": len(vertices), "num_faces": len(faces)}
 
 
 def layout_rows(assets: Dataset) -> list[Row]:
@@ -210,6 +215,7 @@ def write(
     unit: str = "layout_id",
     scenes_per_shard: int = 1000,
     fields: Row | None = None,
+    counts: dict[str, int] | None = None,
 ) -> Dataset:
     """Write and seal one dataset; ``fields`` are further ones of its stage."""
     output = output_of(root, name, folder, schema, inputs, unit, scenes_per_shard)
@@ -218,7 +224,7 @@ def write(
     for shard in sorted({row[unit] // scenes_per_shard for row in rows}):
         members = [row for row in rows if row[unit] // scenes_per_shard == shard]
         output.write_shard(shard, members, [])
-    return output.seal({"counts": {}, "provenance": PROVENANCE})
+    return output.seal({"counts": counts or {}, "provenance": PROVENANCE})
 
 
 def output_of(
@@ -245,4 +251,7 @@ def png(array: np.ndarray) -> bytes:
 PROVENANCE: dict[str, Any] = {
     "finished": "2026-01-02T03:04:05+00:00",
     "versions": {"datagen": "0.1.0"},
+    "seconds": 1.5,
+    "command": "datagen made by a test",
+    "executor": "local",
 }

@@ -1,6 +1,5 @@
 """Assets and given layouts as stages: every object accounted for, rooms as they were."""
 
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 import trimesh
 
 from datagen.assets.selection import write_list
-from datagen.core.frames import Y_UP_TO_Z_UP, Z_UP_TO_Y_UP
+from datagen.core.frames import Y_UP_TO_Z_UP
 from datagen.engine.stage import RunOptions, Stage, open_inputs
 from datagen.errors import ConfigError, DatasetError, StageError
 from datagen.executors.local import LocalExecutor
@@ -20,33 +19,11 @@ from datagen.shards.output import Identity, Output
 from datagen.shards.scenes import SceneReader
 from datagen.stages.assets import PrepareAssets
 from datagen.stages.given_layouts import TakeLayouts
-
-ROOM = "house-1/Bedroom-12"
-OBJECTS = {
-    "Bed_aa_0": ((2.0, 1.6, 0.5), (1.0, -2.0, 0.25)),
-    "Lamp_bb_1": ((0.3, 0.3, 0.6), (-0.4, 0.5, 1.3)),
-}
-"""Box sides and centre, z_up, metres."""
+from tests.stages.rooms import ROOM, write_rooms
 
 
 def run(stage: Stage, root: Path, **options: float) -> Dataset:
     return stage.run(Folder.at(root), LocalExecutor(threads=1), RunOptions(**options))  # type: ignore[arg-type]
-
-
-def write_rooms(folder: Path) -> Path:
-    """Write two rooms of boxes; the second also has a sheet without thickness."""
-    rooms = {ROOM: ["Lamp_bb_1", "Bed_aa_0"], "house-2/Hall-3": ["Bed_aa_0", "Rug_cc_0"]}
-    for room, names in rooms.items():
-        path = folder / "3D-FRONT-SCENE" / room
-        path.mkdir(parents=True)
-        for name in names:
-            sides, center = OBJECTS.get(name, ((2.0, 1.0, 0.0), (0.0, 0.0, 0.0)))
-            box = trimesh.creation.box(sides).apply_translation(center)
-            box.vertices = box.vertices @ Z_UP_TO_Y_UP[:3, :3].T
-            box.export(path / f"{name}.glb")
-    (folder / "midi_room_ids.json").write_text(json.dumps(list(rooms)))
-    (folder / "midi_furniture_ids.json").write_text(json.dumps(list(rooms.values())))
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import numpy as np
 from datagen.core.seeding import rng_for
 from datagen.shards import Dataset, Row, open_dataset
 from datagen.shards.declared import GRID_BYTES, LATENTS, RENDERS
-from datagen.training import SceneSource, open_source
+from datagen.training import SceneSource
 from tests.shards.tiny import png, write
 
 SIZE_PX = 20
@@ -47,7 +47,7 @@ def write_scenes(
 
 
 def source_of(root: Path) -> SceneSource:
-    return open_source(open_dataset(root / "latents"), open_dataset(root / "renders"))
+    return SceneSource.open(open_dataset(root / "latents"), open_dataset(root / "renders"))
 
 
 def _render_row(layout_id: int, view_index: int, num_instances: int, noise: bool) -> Row:

@@ -8,26 +8,26 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from datagen.cli import main
 from datagen.shards import Folder
+from datagen.shards.declared import GRID_BYTES, LATENTS
 from datagen.stages.tables import TABLES
 from datagen.verify.rows import ROW_CHECKS
 from datagen.verify.workspace import verify_path, verify_workspace
-from tests.shards.tiny import make_workspace
+from tests.shards.tiny import write
 
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory) -> Path:
-    return make_workspace(tmp_path_factory.mktemp("sound"))
+KEYS = [LATENTS.schema.field(name) for name in ("layout_id", "view_index", "num_instances")]
+OCCUPANCY = LATENTS.schema.field("occupancy")
 
 
 @pytest.fixture
-def workspace(sound, tmp_path) -> Path:
-    return Path(shutil.copytree(sound, tmp_path / "workspace"))
+def workspace(tiny, tmp_path) -> Path:
+    return Path(shutil.copytree(tiny, tmp_path / "workspace"))
 
 
 def findings(root: Path, **options) -> list[str]:
@@ -91,9 +91,9 @@ def flip_byte(path: Path, offset: int) -> None:
     path.write_bytes(data)
 
 
-def test_sound_workspace_has_no_finding_and_exit_code_0(sound, capsys):
-    assert findings(sound, deep=True) == []
-    assert main(["verify", str(sound), "--deep"]) == 0
+def test_sound_workspace_has_no_finding_and_exit_code_0(tiny, capsys):
+    assert findings(tiny, deep=True) == []
+    assert main(["verify", str(tiny), "--deep"]) == 0
     assert capsys.readouterr().out.endswith("verify: sound in 9 datasets\n")
 
 
@@ -264,6 +264,16 @@ def drop_layout_3(rows: list[dict]) -> None:
         ),
         (
             "renders",
+            lambda rows: rows.insert(1, rows[0]),
+            "shard-00001.parquet, row 1: layout 2, view 0 is there twice or out of order",
+        ),
+        (
+            "latents",
+            lambda rows: rows.append(rows[-1]),
+            "shard-00001.parquet, row 4: layout 3, view 1 is there twice or out of order",
+        ),
+        (
+            "renders",
             lambda rows: rows[5].update(layout_id=9),
             "shard-00001.parquet, row 5: layout 9, view 2 belongs into shard-00004.parquet",
         ),
@@ -352,6 +362,26 @@ def drop_layout_3(rows: list[dict]) -> None:
 def test_row_that_cannot_be_is_named(workspace, folder, change, expected):
     edit_rows(workspace / folder, 1 if folder in ("renders", "latents") else 0, change)
     assert any(line.startswith(f"{folder}/") and expected in line for line in findings(workspace))
+
+
+@pytest.mark.parametrize("row", [0, 63, 64, 130, 149])
+def test_row_is_counted_from_the_start_of_its_file(tmp_path, row):
+    views = [{"layout_id": layout, "view_index": view} for layout in (0, 1) for view in range(75)]
+    grids = np.zeros((3, GRID_BYTES), np.uint8)
+    rows = [view | {"num_instances": 2, "occupancy": grids} for view in views]
+    write(tmp_path, "encode", "latents", pa.schema([*KEYS, OCCUPANCY]), rows, {})
+
+    def damage(rows: list[dict]) -> None:
+        rows[row]["occupancy"] = rows[row]["occupancy"][:GRID_BYTES]
+        rows[row]["layout_id"] = 1000
+
+    edit_rows(tmp_path / "latents", 0, damage)
+    found = [line for line in findings(tmp_path) if "out of order" not in line]
+    assert sorted(found) == [
+        f"latents/shard-00000.parquet, row {row}: layout 1000, view {row % 75} belongs into "
+        "shard-00001.parquet",
+        f"latents/shard-00000.parquet, row {row}: occupancy has 1 entries, expected 3",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+"""Pictures with segmentations of every released kind are read, and others refused."""
+
 from pathlib import Path
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""The clouds are brought into one range before they are registered, as each protocol says."""
+
 import numpy as np
 import pytest
 
@@ -5,7 +7,7 @@ from datagen.core.frames import transform_points
 from datagen.errors import ConfigError
 from datagen.evaluation import AlignOptions, IcpOptions, align_clouds
 from datagen.evaluation.metrics import cd_sq_sum
-from tests.evaluation.registration.test_registration import SOURCE, TARGET, turned
+from tests.evaluation.registration.clouds import SOURCE, TARGET, turned
 
 
 def test_none_only_brings_one_range_into_the_other():

@@ -1,3 +1,5 @@
+"""Multi-start registration finds known poses, whatever starts, threads and batches are used."""
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,7 @@ from datagen.evaluation.registration.fine_icp import (
 )
 from datagen.evaluation.registration.similarity import scale_of, similarity
 from datagen.evaluation.registration.trimmed import trimmed_chamfer
-from tests.evaluation.registration.test_registration import SOURCE, TARGET, chair, turned
+from tests.evaluation.registration.clouds import SOURCE, TARGET, chair, turned
 
 ALONE = MultistartOptions(with_seed_candidates=False)
 

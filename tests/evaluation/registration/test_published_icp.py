@@ -1,3 +1,5 @@
+"""The registrations that other papers published, faults included, do what they did there."""
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,7 @@ from scipy.spatial.transform import Rotation
 from datagen.core.frames import transform_points
 from datagen.evaluation.registration.published_icp import filterreg, midi_icp
 from datagen.evaluation.registration.similarity import similarity
-from tests.evaluation.registration.test_registration import SOURCE, TARGET
+from tests.evaluation.registration.clouds import SOURCE, TARGET
 
 SMALL = similarity(1.0, Rotation.from_rotvec([0.05, 0.02, 0.15]).as_matrix(), np.full(3, 0.03))
 

@@ -8,40 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import trimesh
-from scipy.spatial.transform import Rotation
 
 from datagen.core.frames import transform_points
 from datagen.errors import ConfigError, RowError, StageError
-from datagen.evaluation import IcpOptions, robust_icp, sample_surface
+from datagen.evaluation import IcpOptions, robust_icp
 from datagen.evaluation.registration import open3d_icp
 from datagen.evaluation.registration import robust_icp as registration
 from datagen.evaluation.registration.open3d_icp import Match
 from datagen.evaluation.registration.similarity import similarity
 from datagen.evaluation.registration.trimmed import trimmed_chamfer
-
-
-def chair(num: int, seed: int):
-    """Return points of a seat, a back, an arm and two legs: no turn or mirror maps it on itself."""
-    parts = [
-        trimesh.creation.box((0.6, 0.5, 0.08)).apply_translation((0, 0, 0.0)),
-        trimesh.creation.box((0.6, 0.08, 0.5)).apply_translation((0, 0.25, 0.25)),
-        trimesh.creation.box((0.08, 0.3, 0.2)).apply_translation((0.3, 0, 0.15)),
-        trimesh.creation.box((0.08, 0.08, 0.4)).apply_translation((-0.25, -0.2, -0.2)),
-        trimesh.creation.box((0.08, 0.08, 0.4)).apply_translation((0.25, 0.2, -0.2)),
-    ]
-    mesh = trimesh.util.concatenate(parts)
-    return sample_surface((mesh.vertices, mesh.faces), num, np.random.default_rng(seed))
-
-
-def turned(points, yaw_deg: float, scale: float = 1.0, shift=(0.0, 0.0, 0.0), axis: int = 2):
-    turn = Rotation.from_rotvec(np.radians(yaw_deg) * np.eye(3)[axis]).as_matrix()
-    pose = similarity(scale, turn, np.asarray(shift, float))
-    return transform_points(pose, points), np.linalg.inv(pose)
-
-
-TARGET = chair(6000, 0)
-SOURCE = chair(6000, 1)
+from tests.evaluation.registration.clouds import SOURCE, TARGET, turned
 
 
 @pytest.mark.parametrize("yaw_deg", [0, 37, 100, 190, 271])
@@ -169,7 +145,7 @@ def test_result_agrees_to_a_millionth_whatever_the_number_of_threads():
     code = (
         "import json, os, sys\n"
         "os.sched_setaffinity(0, json.loads(sys.argv[1]))\n"
-        "from tests.evaluation.registration.test_registration import SOURCE, TARGET, turned\n"
+        "from tests.evaluation.registration.clouds import SOURCE, TARGET, turned\n"
         "from datagen.evaluation import robust_icp\n"
         "before = len(os.listdir('/proc/self/task'))\n"
         "found = robust_icp(turned(SOURCE, 70, 0.9)[0], TARGET).transform.tolist()\n"

@@ -1,3 +1,5 @@
+"""Similarities: fitted, projected and composed against known rotations and scales."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings

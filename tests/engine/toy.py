@@ -1,5 +1,6 @@
 """A stage whose rows are numbers, to test the machinery that all stages share."""
 
+import hashlib
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -77,7 +78,7 @@ class ToySum(UnitStage):
     name: ClassVar[str] = "toysum"
     table: ClassVar[Table] = TOYSUM
     revision: ClassVar[int] = 1
-    reads: ClassVar[tuple[str, ...]] = ("toy",)
+    reads: ClassVar[tuple[Table, ...]] = (TOY,)
 
     def units(self, inputs: Inputs) -> Sequence[int]:
         return inputs["toy"].units()
@@ -90,3 +91,10 @@ class ToySum(UnitStage):
                 "total": sum(float(row["vector"].sum()) for row in inputs["toy"].rows_of(unit)),
             }
         ]
+
+
+def shard_hashes(folder: Path) -> dict[str, str]:
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.glob("*.parquet"))
+    }
