@@ -13,6 +13,7 @@ from datagen.evaluation.collision import (
 )
 from datagen.evaluation.points import Mesh
 from datagen.evaluation.protocols import (
+    DEFAULT_PROTOCOL,
     PROTOCOLS,
     Protocol,
     ProtocolScores,
@@ -26,32 +27,12 @@ from datagen.evaluation.scene import WHOLE_SCENE
 RANGE_SLACK = 1.02
 """By how much coordinates may pass the declared range before it is not believed."""
 
-TAUS = (0.1, 0.05, 0.01, 0.001)
-"""All thresholds that protocols have."""
-
-SCORE_COLUMNS = {
-    "cd": "cd",
-    "cd_floor": "cd_floor",
-    "cd_sq_sum": "cd_sq_sum",
-    "cd_l2_mean": "cd_l2_mean",
-    **{
-        f"{word}_{tau:g}": f"{column}_{tau:g}".replace("_0.", "_0_")
-        for tau in TAUS
-        for word, column in (("f", "f_score"), ("precision", "precision"), ("recall", "recall"))
-    },
-    **{f"f_{tau:g}_floor": f"f_score_{tau:g}_floor".replace("_0.", "_0_") for tau in TAUS},
-    "box_iou": "box_iou",
-    "voxel_iou": "voxel_iou",
-    "self_overlap": "self_overlap",
-}
-"""From a protocol's names, less ``scene_`` or ``object_``, to columns; 0.1 is written 0_1."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     """How predictions are scored: what every result depends on beside the files."""
 
-    protocol: str = "iscene"
+    protocol: str = DEFAULT_PROTOCOL
     """Whose definitions: iscene (the default), midi, scenegen, partcrafter or gen3dsr."""
     align: Align = "robust"
     """Of protocols with robust ICP: that, the stronger multistart, or none."""
@@ -213,7 +194,7 @@ def _scene_row(
         if collisions is None
         else [len(collisions.colliding(tolerance)) for tolerance in TOLERANCES],
         "transform": scores.transform.ravel().tolist(),
-        **_columns(scores.scene, "scene_"),
+        **scores.scene,
     }
 
 
@@ -229,12 +210,7 @@ def _object_rows(
                 "instance_index": index,
                 "partner_index": partner,
                 "num_colliding": int(partner in colliding) if known else None,
-                **_columns(scores.objects[index], "object_"),
+                **scores.objects[index],
             }
         )
     return rows
-
-
-def _columns(scores: dict[str, float], prefix: str) -> dict[str, float]:
-    short = {name.removeprefix(prefix): value for name, value in scores.items()}
-    return {SCORE_COLUMNS[name]: value for name, value in short.items() if name in SCORE_COLUMNS}

@@ -9,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 
 from datagen.core.frames import Floats
 from datagen.errors import RowError
-from datagen.evaluation.metrics import box_iou
+from datagen.evaluation.formulas import box_iou
 from datagen.evaluation.points import Mesh
 from datagen.voxels import voxelize_surface
 
@@ -73,10 +73,19 @@ def match_by_overlap(predicted: Sequence[Mesh | None], true: Sequence[Mesh]) -> 
     return Matching(tuple(partners), tuple(index for index in found if index not in matched))
 
 
-def surface_voxel_iou(first: Mesh, second: Mesh, *, resolution: int = RESOLUTION) -> float:
-    """Return the IoU in [0, 1] of two meshes' surface voxels, in the box around both."""
-    grids = _voxels([first, second], resolution)
-    return float((grids[0] & grids[1]).sum() / (grids[0] | grids[1]).sum())
+def surface_voxels(meshes: Sequence[Mesh]) -> list[NDArray[np.bool_]]:
+    """Return each mesh's surface voxels, (R, R, R) with R = RESOLUTION, in the box around all."""
+    corners = np.concatenate([_used(mesh) for mesh in meshes])
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    side = max(float(np.max(high - low)), float(np.finfo(float).tiny)) * (1 + 1e-6)
+    return [
+        voxelize_surface(
+            (np.asarray(vertices, np.float64) - (low + high) / 2) / side,
+            np.asarray(faces, np.int32),
+            RESOLUTION,
+        )
+        for vertices, faces in meshes
+    ]
 
 
 def _present(mesh: Mesh | None) -> Mesh:
@@ -87,7 +96,7 @@ def _present(mesh: Mesh | None) -> Mesh:
 def _overlaps(predicted: Sequence[Mesh], true: Sequence[Mesh]) -> Floats:
     if not predicted or not true:
         return np.zeros((len(predicted), len(true)))
-    grids = _voxels([*predicted, *true], RESOLUTION)
+    grids = surface_voxels([*predicted, *true])
     overlaps = np.zeros((len(predicted), len(true)))
     for row, mesh in enumerate(predicted):
         for column, other in enumerate(true):
@@ -99,17 +108,3 @@ def _overlaps(predicted: Sequence[Mesh], true: Sequence[Mesh]) -> Floats:
 
 def _used(mesh: Mesh) -> Floats:
     return np.asarray(np.asarray(mesh[0], np.float64)[np.unique(mesh[1])])
-
-
-def _voxels(meshes: Sequence[Mesh], resolution: int) -> list[NDArray[np.bool_]]:
-    corners = np.concatenate([_used(mesh) for mesh in meshes])
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    side = max(float(np.max(high - low)), float(np.finfo(float).tiny)) * (1 + 1e-6)
-    return [
-        voxelize_surface(
-            (np.asarray(vertices, np.float64) - (low + high) / 2) / side,
-            np.asarray(faces, np.int32),
-            resolution,
-        )
-        for vertices, faces in meshes
-    ]

@@ -7,9 +7,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from datagen.errors import DatasetError
+from datagen.evaluation.tables import COMPARISON, SCORES
 from datagen.shards import Dataset, Folder, open_dataset
-from datagen.shards.columns import ROWS
+from datagen.shards.columns import COLUMNS, ROWS
 from datagen.shards.dataset import MANIFEST, open_shard
+
+_EVALUATION = (SCORES, COMPARISON)
+ROW_WORDS = ROWS | {table.folder: table.row for table in _EVALUATION}
+"""What a row is, by folder."""
+MEANINGS = COLUMNS | {t.folder: {c.name: c.meaning for c in t.columns} for t in _EVALUATION}
+"""By folder and column."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class Summary:
 def summarise(root: Folder) -> Summary | None:
     """Return what a workspace holds; None while no dataset with rows is sealed."""
     datasets = []
-    for name in ROWS:
+    for name in ROW_WORDS:
         folder = root / name
         if not folder.exists(MANIFEST):
             continue

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from datagen.evaluation.compare import in_one_space
+from datagen.evaluation.metrics import BOX_IOU, CD, HEADLINE, HEADLINE_TAU
 from datagen.evaluation.readers import PREDICTED
 from datagen.evaluation.scene import WHOLE_SCENE
 from datagen.evaluation.summary import collision_curve
@@ -33,7 +34,8 @@ REPORT = "report.html"
 NUM_WORST = 6
 """Scenes shown of each method."""
 
-_SCORE = "f_score_0_1"
+_SCORE = HEADLINE.name
+_SCORE_WORDS = f"F-score at {HEADLINE_TAU:g}"
 
 
 def write_comparison_report(stage: EvaluateFiles, dataset: Dataset) -> str:
@@ -60,7 +62,7 @@ def _pictures(rows: Sequence[Row], stage: EvaluateFiles) -> tuple[tuple[str, str
     """Return the chapters that need a scored scene."""
     truth = stage.truth()
     return (
-        ("hard", "F-score at 0.1 against what is hard", _charts(rows, truth)),
+        ("hard", f"{_SCORE_WORDS} against what is hard", _charts(rows, truth)),
         ("collisions", "Collisions by tolerance", _collisions(rows)),
         ("worst", "Worst scenes first", _worst(rows, stage, truth)),
     )
@@ -97,7 +99,7 @@ def _charts(rows: Sequence[Row], truth: Truth) -> str:
         for row in rows
         if _is_scene(row) and _known(row[_SCORE])
     ]
-    return score_charts(objects, scenes, "F-score at 0.1")
+    return score_charts(objects, scenes, _SCORE_WORDS)
 
 
 def _collisions(rows: Sequence[Row]) -> str:
@@ -114,7 +116,7 @@ def _worst(rows: Sequence[Row], stage: EvaluateFiles, truth: Truth) -> str:
     text = (
         f"<p>{swatch(_css(TRUE_COLOR))}truth {swatch(_css(PREDICTED_COLOR))}prediction, mixed "
         "where both are seen. From the left: before alignment, from three quarters and from above; "
-        "after it, the same. By the scene's F-score at 0.1, lowest first.</p>"
+        f"after it, the same. By the scene's {_SCORE_WORDS}, lowest first.</p>"
     )
     for method in dict.fromkeys(row["method"] for row in rows):
         own = [row for row in rows if _is_scene(row) and row["method"] == method]
@@ -130,9 +132,10 @@ def _card(row: Row, pair: Pair, stage: EvaluateFiles, truth: Truth) -> str:
     sides = in_one_space(prediction, layout, true, truth.layout, stage.comparison)
     transform = np.array(row["transform"], np.float64).reshape(4, 4)
     caption = (
-        f"<b>{escape(pair.scene_id)}</b> · F at 0.1 {_number(row[_SCORE])} · "
-        f"CD {_number(row['cd'])} · box IoU {_number(row['box_iou'])} · {row['num_true']} objects, "
-        f"{row['num_missing']} missing, {row['num_superfluous']} superfluous"
+        f"<b>{escape(pair.scene_id)}</b> · F at {HEADLINE_TAU:g} {_number(row[_SCORE])} · "
+        f"{CD.title} {_number(row[CD.name])} · {BOX_IOU.title} {_number(row[BOX_IOU.name])} · "
+        f"{row['num_true']} objects, {row['num_missing']} missing, "
+        f"{row['num_superfluous']} superfluous"
     )
     if row["num_colliding"]:
         caption += f", {row['num_colliding']} colliding"

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datagen.errors import RowError
-from datagen.evaluation import match_by_name, match_by_order, match_by_overlap, surface_voxel_iou
+from datagen.evaluation import match_by_name, match_by_order, match_by_overlap, voxel_iou
+from datagen.evaluation.matching import surface_voxels
 
 
 def box(center, extents=(0.2, 0.2, 0.2)):
@@ -61,6 +62,10 @@ def test_names_pair_whatever_their_order():
 def test_name_that_stands_twice_is_refused():
     with pytest.raises(RowError, match=r"'a' more than once \(of 3\)"):
         match_by_name(["a", "a", "b"], ["a"])
+
+
+def surface_voxel_iou(first, second):
+    return voxel_iou(*surface_voxels([first, second]))
 
 
 def test_surface_voxel_iou_is_one_of_a_copy_none_apart_and_symmetric():

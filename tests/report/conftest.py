@@ -13,6 +13,7 @@ from PIL import Image
 
 from datagen.core.cameras import intrinsics_from_fov, look_at, project
 from datagen.core.frames import placement_matrix, transform_points
+from datagen.evaluation.tables import SCORES
 from datagen.shards import Folder, Identity, Output, Row, schemas
 from datagen.voxels.drawing import png_bytes
 
@@ -240,7 +241,7 @@ def score_rows() -> list[Row]:
         for index in (-1, 0, 1):
             missed = method == "untrained" and index == 1
             rows.append(
-                dict.fromkeys(schemas.SCORES.names)
+                dict.fromkeys(SCORES.schema.names)
                 | {
                     "layout_id": 1,
                     "view_index": 0,
@@ -292,7 +293,7 @@ def whole_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     write_dataset(root, "latents", schemas.LATENTS, latents)
     write_predictions(root, grids_of(layouts[1]))
-    write_dataset(root, "scores", schemas.SCORES, score_rows())
+    write_dataset(root, "scores", SCORES.schema, score_rows())
     (root / "model").mkdir()
     records = [{"step": s, "loss": float(np.exp(-s / 40)) + 0.02} for s in range(1, 200, 2)]
     records[50]["val_loss"] = 0.3

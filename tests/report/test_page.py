@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from datagen.errors import DatasetError
+from datagen.evaluation.tables import SCORES
 from datagen.report import write_report
-from datagen.shards import schemas
 from tests.report.conftest import score_rows, write_dataset
 
 VOID = {"meta", "img", "br", "line", "rect", "circle", "polygon", "polyline"}
@@ -115,7 +115,7 @@ def test_report_of_scores_of_an_older_datagen_says_so(whole_workspace, tmp_path)
     root = tmp_path / "older"
     shutil.copytree(whole_workspace, root)
     shutil.rmtree(root / "scores")
-    schema = schemas.SCORES
+    schema = SCORES.schema
     for name in [name for name in schema.names if name.startswith("aligned_")]:
         schema = schema.remove(schema.get_field_index(name))
     write_dataset(root, "scores", schema, score_rows())

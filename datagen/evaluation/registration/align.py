@@ -13,7 +13,7 @@ import numpy as np
 
 from datagen.core.frames import Floats, transform_points
 from datagen.errors import ConfigError
-from datagen.evaluation.metrics import cd_sq_sum
+from datagen.evaluation.formulas import cd_sq_sum
 from datagen.evaluation.points import Points
 from datagen.evaluation.registration.multistart import MultistartOptions, multistart_icp
 from datagen.evaluation.registration.robust_icp import IcpOptions, Registration, robust_icp

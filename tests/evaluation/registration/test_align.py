@@ -4,7 +4,7 @@ import pytest
 from datagen.core.frames import transform_points
 from datagen.errors import ConfigError
 from datagen.evaluation import AlignOptions, IcpOptions, align_clouds
-from datagen.evaluation.metrics import cd_sq_sum
+from datagen.evaluation.formulas import cd_sq_sum
 from tests.evaluation.registration.test_registration import SOURCE, TARGET, turned
 
 

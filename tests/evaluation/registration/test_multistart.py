@@ -6,7 +6,7 @@ from scipy.spatial.transform import Rotation
 from datagen.core.frames import transform_points
 from datagen.errors import ConfigError
 from datagen.evaluation import MultistartOptions, multistart_icp, multistart_icp_batch
-from datagen.evaluation.metrics import nearest_distances
+from datagen.evaluation.formulas import nearest_distances
 from datagen.evaluation.registration import batched_icp
 from datagen.evaluation.registration.fine_icp import (
     fine_icp,

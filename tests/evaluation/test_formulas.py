@@ -7,15 +7,15 @@ from scipy.spatial.transform import Rotation
 
 from datagen.core.seeding import rng_for
 from datagen.errors import RowError
-from datagen.evaluation.metrics import (
+from datagen.evaluation.formulas import (
     box_iou,
     cd_l2_mean,
     cd_sq_sum,
-    cloud_scores,
     f_score,
     nearest_distances,
     voxel_iou,
 )
+from datagen.evaluation.metrics import metrics_at, of_clouds, scores_of
 
 CLOUDS = st.integers(1, 20).flatmap(
     lambda n: arrays(np.float64, (n, 3), elements=st.floats(-2, 2, width=32))
@@ -58,17 +58,15 @@ def test_f_score_counts_a_distance_of_exactly_tau_as_no_hit():
 def test_metrics_equal_their_definition_by_brute_force(a, b):
     distances = distance_matrix(a, b)
     forward, backward = distances.min(1), distances.min(0)
-    scores = cloud_scores(a, b)
-    assert scores.cd_sq_sum == pytest.approx((forward**2).mean() + (backward**2).mean(), abs=1e-12)
-    assert scores.cd_l2_mean == pytest.approx((forward.mean() + backward.mean()) / 2, abs=1e-12)
-    assert scores.cd_sq_sum == cd_sq_sum(a, b)
-    assert scores.cd_l2_mean == cd_l2_mean(a, b)
-    for tau, value in (
-        (0.1, scores.f_score_0_1),
-        (0.05, scores.f_score_0_05),
-        (0.01, scores.f_score_0_01),
-    ):
-        assert value == f_score(a, b, tau)
+    scores = scores_of(metrics_at((0.1, 0.05, 0.01)), of_clouds(a, b))
+    expected = (forward**2).mean() + (backward**2).mean()
+    assert scores["cd_sq_sum"] == pytest.approx(expected, abs=1e-12)
+    expected = (forward.mean() + backward.mean()) / 2
+    assert scores["cd_l2_mean"] == pytest.approx(expected, abs=1e-12)
+    assert scores["cd_sq_sum"] == cd_sq_sum(a, b)
+    assert scores["cd_l2_mean"] == cd_l2_mean(a, b)
+    for tau, name in ((0.1, "f_score_0_1"), (0.05, "f_score_0_05"), (0.01, "f_score_0_01")):
+        assert scores[name] == f_score(a, b, tau)
 
 
 @given(CLOUDS, CLOUDS, st.floats(1e-3, 3))
