@@ -41,8 +41,10 @@ from held_out import (
 from numpy.typing import NDArray
 from torch import nn
 
+from datagen.core.fields import deciding_fields
 from datagen.engine.stage import RunOptions
 from datagen.evaluation.collision import TOLERANCE, collision_rates, scene_collisions
+from datagen.executors.job import WorkerSettings
 from datagen.executors.local import LocalExecutor
 from datagen.models import MODEL_ARGS
 from datagen.models.devices import denormals_flushed
@@ -53,7 +55,6 @@ from datagen.shards import Folder, open_dataset
 from datagen.stages.encode import EncodeLatents
 from datagen.training import SceneLoader, SceneSource, StreamConfig, TrainConfig, open_source
 from datagen.training.checkpoints import Checkpoints
-from datagen.training.config import deciding_fields
 from datagen.training.trainer import train_flow
 
 Frame = Literal["world", "yaw"]
@@ -115,7 +116,11 @@ def encode(config: Ablation, frame: Frame) -> SceneSource:
     workspace = config.out / frame
     link_inputs(config.root, workspace, ("assets", "layouts", "renders"))
     stage = EncodeLatents(view_frame=frame)
-    stage.run(Folder.at(workspace), LocalExecutor("cpu", threads=config.threads), RunOptions())
+    stage.run(
+        Folder.at(workspace),
+        LocalExecutor(WorkerSettings(device="cpu"), threads=config.threads),
+        RunOptions(),
+    )
     return open_source(open_dataset(workspace / "latents"), open_dataset(workspace / "renders"))
 
 

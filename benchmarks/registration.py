@@ -34,9 +34,10 @@ from scipy.spatial.transform import Rotation
 from datagen.assets.procedural.shapes import merge
 from datagen.assets.procedural.source import KINDS, sample_shape
 from datagen.core.frames import Floats, transform_points
+from datagen.core.meshes import Mesh
 from datagen.core.seeding import rng_for
 from datagen.evaluation import AlignOptions, MultistartOptions, align_clouds, f_score
-from datagen.evaluation.points import Mesh, sample_surface
+from datagen.evaluation.points import sample_surface
 from datagen.evaluation.registration.fine_icp import fine_icp, fine_surface
 from datagen.evaluation.registration.similarity import (
     own_box_to_unit,

@@ -23,13 +23,13 @@ import tyro
 
 from datagen.blender import BlenderProcess, render_views
 from datagen.core.frames import camera_to_world_gl
-from datagen.shards import open_dataset
-from datagen.shards.scenes import SceneMeshes, SceneReader
+from datagen.shards.scenes import SceneMeshes
+from datagen.shards.workspace import Workspace
 from datagen.stages.render import PRESETS, RenderViews, check_agreement
 from datagen.views.lights import trellis_light
 from datagen.views.passes import png
 from datagen.views.selection import drop_reason
-from datagen.views.visibility import SceneGeometry
+from datagen.views.visibility import RaycastingScene
 
 PUBLISHED_VIEWS = 150
 REPEATS = 3  # of what happens inside Blender, the best of which counts
@@ -145,7 +145,7 @@ def ours(
     size = stage.resolution_px
     for layout_id, scene in scenes:
         cameras = stage.cameras(layout_id, scene)
-        geometry = SceneGeometry(scene.meshes, scene.transparent)
+        geometry = RaycastingScene(scene.meshes, scene.transparent)
         clock.lap(spent.scene, "cameras, rays' tree")
         seen = [geometry.cast_view(*camera, size, size) for camera in cameras]
         reasons = [drop_reason(view.visible_px, view.amodal_px) for view in seen]
@@ -221,7 +221,7 @@ def baseline(
         spent.views["rendering"] = spent.views.get("rendering", 0.0) + rendering
         rest = spent.scene.get("process, import", 0.0)
         spent.scene["process, import"] = rest + seconds - rendering
-        geometry = SceneGeometry(scene.meshes)
+        geometry = RaycastingScene(scene.meshes)
         seen = [geometry.cast_view(*camera, 256, 256) for camera in cameras]
         kept_views += sum(drop_reason(view.visible_px, view.amodal_px) is None for view in seen)
     return spent, kept_views
@@ -252,9 +252,9 @@ def show(name: str, spent: Spent, num_scenes: int, num_views: int) -> None:
 
 def main(options: Compare) -> None:
     """Run both ways and print phases and ratio."""
-    reader = SceneReader(open_dataset(options.root / "assets"))
-    layouts = islice(open_dataset(options.root / "layouts"), options.num_scenes)
-    scenes = [(layout["layout_id"], reader.read(layout, prepared=True)) for layout in layouts]
+    workspace = Workspace.at(options.root)
+    layouts = islice(workspace.require("layouts", "benchmark"), options.num_scenes)
+    scenes = [(row["layout_id"], workspace.scene_meshes(row, prepared=True)) for row in layouts]
     stage = RenderViews(num_views=options.num_views, resolution_px=options.resolution_px)
     samples, denoise = PRESETS["standard"]
     print(f"{len(scenes)} scenes of {options.num_views} views at {options.resolution_px}²")

@@ -15,12 +15,11 @@ import numpy as np
 import tyro
 
 from datagen.blender import BlenderProcess, RenderJob, render_views
-from datagen.shards import open_dataset
-from datagen.shards.scenes import SceneReader
+from datagen.shards.workspace import Workspace
 from datagen.stages.render import PRESETS, RenderViews
 from datagen.views.passes import read_rgba
 from datagen.views.selection import drop_reason
-from datagen.views.visibility import SceneGeometry
+from datagen.views.visibility import RaycastingScene
 
 TRUTH_SEED = 1 << 20  # other noise than that of what is measured
 
@@ -41,14 +40,14 @@ class Measure:
 
 def kept_views(options: Measure) -> list[RenderJob]:
     """Return a job a scene with its first kept views."""
-    reader = SceneReader(open_dataset(options.root / "assets"))
+    workspace = Workspace.at(options.root)
     stage = RenderViews(num_views=16, resolution_px=options.resolution_px)
     size = options.resolution_px
     jobs = []
-    for layout in islice(open_dataset(options.root / "layouts"), options.num_scenes):
-        scene = reader.read(layout, prepared=True)
+    for layout in islice(workspace.require("layouts", "benchmark"), options.num_scenes):
+        scene = workspace.scene_meshes(layout, prepared=True)
         cameras = stage.cameras(layout["layout_id"], scene)
-        geometry = SceneGeometry(scene.meshes, scene.transparent)
+        geometry = RaycastingScene(scene.meshes, scene.transparent)
         seen = [geometry.cast_view(*camera, size, size) for camera in cameras]
         kept = [
             index

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import tyro
 from numba import njit
-from numpy.typing import NDArray
 
+from datagen.core.frames import Floats
 from datagen.core.seeding import rng_for
 from datagen.layouts import sample_layout
 
-Floats = NDArray[np.float64]
 GAP_SCALE, MAX_TRIES, GROWTH = 0.4, 30, 1.1
 BARE_DRAWS = 1024
 """More than any of the scenes takes; ours draws as many as it needs."""

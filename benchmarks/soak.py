@@ -11,6 +11,7 @@ import sys
 import tempfile
 
 from datagen.engine.stage import RunOptions
+from datagen.executors.job import WorkerSettings
 from datagen.executors.local import LocalExecutor
 from datagen.shards import Folder
 from datagen.stages.assets import PrepareAssets
@@ -41,7 +42,7 @@ def soak(root: Folder, recycle_scenes: int) -> float:
     log = root.path / "logs" / "render.jsonl"
     log.unlink(missing_ok=True)
     stage = RenderViews(num_views=4, resolution_px=64, samples=1)
-    executor = LocalExecutor(device="cpu", threads=1, recycle_scenes=recycle_scenes)
+    executor = LocalExecutor(WorkerSettings(device="cpu", recycle_scenes=recycle_scenes), threads=1)
     stage.run(root, executor, RunOptions(overwrite=True))
     events = [json.loads(line) for line in log.read_text().splitlines()]
     done = [event for event in events if event["event"] == "done"]

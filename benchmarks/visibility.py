@@ -18,10 +18,10 @@ from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
 from datagen.core.cameras import camera_position
-from datagen.shards import open_dataset
-from datagen.shards.scenes import SceneMeshes, SceneReader
+from datagen.shards.scenes import SceneMeshes
+from datagen.shards.workspace import Workspace
 from datagen.views.cameras import bounding_sphere, scene_views
-from datagen.views.visibility import SceneGeometry, VisibleView
+from datagen.views.visibility import RaycastingScene, VisibleView
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ def measure(scene: SceneMeshes, config: Measure) -> tuple[float, float]:
     )
 
     started = time.process_time()
-    geometry = SceneGeometry(scene.meshes, scene.transparent)
+    geometry = RaycastingScene(scene.meshes, scene.transparent)
     ours: list[VisibleView] = [geometry.cast_view(*camera, size, size) for camera in cameras]
     ours_s = time.process_time() - started
 
@@ -112,9 +112,9 @@ def main(config: Measure) -> None:
             (Path(scratch) / "assets").symlink_to(config.assets.absolute())
         objects = ["--min-objects", "12", "--max-objects", "12"]
         run_datagen("layouts", "--n", str(config.num_layouts), *objects, "--root", scratch)
-        reader = SceneReader(open_dataset(Path(scratch) / "assets"))
-        layouts = open_dataset(Path(scratch) / "layouts").rows()
-        seconds = np.array([measure(reader.read(layout), config) for layout in layouts])
+        workspace = Workspace.at(scratch)
+        scenes = map(workspace.scene_meshes, workspace.require("layouts", "benchmark"))
+        seconds = np.array([measure(scene, config) for scene in scenes])
     ours_s, theirs_s = seconds.mean(axis=0)
     print(
         f"a scene's views: {ours_s:.2f} s (slowest {seconds[:, 0].max():.2f} s), "

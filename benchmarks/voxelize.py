@@ -16,11 +16,10 @@ import trimesh
 import tyro
 from numpy.typing import NDArray
 
+from datagen.core.meshes import Mesh
 from datagen.training.embedded.random_voxels import find_geometry, read_geometry
 from datagen.voxels import voxelize_surface
 from datagen.voxels.view_centric import LONGEST_SIDE
-
-Mesh = tuple[NDArray[np.float64], NDArray[np.int32]]
 
 
 @dataclass(frozen=True, kw_only=True)

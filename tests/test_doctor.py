@@ -2,7 +2,7 @@
 
 import pytest
 
-from datagen import cli
+from datagen import cli, commands
 from datagen.doctor import CAPABILITIES, Capability, diagnose
 
 ABSENT = Capability("no_such_package", "tries", "import no_such_package", "pip install it", False)
@@ -49,7 +49,7 @@ def test_exit_code_is_one_only_if_something_is_wrong(monkeypatch, capsys):
     works = capability("print(1)")
     for capabilities, expected in (((works, ABSENT), 0), ((works, capability("1 / 0")), 1)):
         found = [diagnose(c) for c in capabilities]
-        monkeypatch.setattr(cli, "examine", lambda found=found: found)
+        monkeypatch.setattr(commands, "examine", lambda found=found: found)
         assert cli.main(["doctor"]) == expected
     assert "broken    thing" in capsys.readouterr().out
 

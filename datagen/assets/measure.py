@@ -2,7 +2,6 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import trimesh
@@ -12,6 +11,7 @@ from scipy.sparse.csgraph import connected_components
 
 from datagen.assets.objects import SourceObject
 from datagen.layouts.support import Support, find_support
+from datagen.shards import Row
 
 REASONS = (
     "license",
@@ -42,8 +42,6 @@ MEASURED = (
 
 REPORTED = ("num_source_faces", "has_texture", "textures_missing", "source_origin_m")
 """Columns that Blender reports."""
-
-Row = dict[str, Any]
 
 
 def measure(path: Path) -> Row:

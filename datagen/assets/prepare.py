@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from datagen.assets.formats import FORMATS
-from datagen.assets.measure import Row, asset_row, geometry_path, measure, prepared_path
+from datagen.assets.measure import asset_row, geometry_path, measure, prepared_path
 from datagen.assets.objects import SourceObject
 from datagen.assets.source import AssetSource
 from datagen.errors import RowError
+from datagen.shards import Row
 
 logger = logging.getLogger(__name__)
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from datagen.engine.stage import Stage, StageJob, open_inputs
+from datagen.engine.stage import Stage, open_inputs
+from datagen.engine.units import StageJob, UnitStage
 from datagen.errors import ConfigError
-from datagen.executors.job import Task, WorkerOptions
+from datagen.executors.job import Task, WorkerOptions, WorkerSettings
 from datagen.executors.local import available_cores
 from datagen.shards import Folder
 
@@ -53,8 +54,7 @@ def plan_stage(
     root: Folder,
     *,
     num_workers: int,
-    device: str,
-    blender: str | None = None,
+    settings: WorkerSettings,
     num_samples: int = 4,
 ) -> Plan:
     """Make a few units in a temporary folder, spread evenly over all, and extrapolate.
@@ -65,7 +65,7 @@ def plan_stage(
         ConfigError: the stage's work does not come in units (``train``).
         DatasetError: an input is missing.
     """
-    if not stage.keeps_parts or type(stage)._make is not Stage._make:
+    if not isinstance(stage, UnitStage) or not stage.keeps_parts:
         raise ConfigError(
             f"plan: {stage.name} cannot be measured by the unit. Expected a verb whose rows are "
             "made one unit at a time: assets, render, encode, infer or evaluate."
@@ -80,7 +80,7 @@ def plan_stage(
         output.begin()
         job = StageJob(stage, inputs, output)
         threads = max(1, available_cores() // num_workers)
-        options = WorkerOptions(threads, device, "plan", blender=blender)
+        options = WorkerOptions(settings, threads, "plan")
         started = time.monotonic()
         with job.open(options) as opened:
             job.perform(opened, Task(first // stage.shard_size, (first,)))

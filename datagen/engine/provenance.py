@@ -6,13 +6,13 @@ import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from datagen.blender.executable import blender_version
+from datagen.core.version import package_version
 
-PACKAGES = ("embreex", "numpy", "pyarrow", "ray", "shapely", "torch", "trimesh")
+PACKAGES = ("datagen", "embreex", "numpy", "pyarrow", "ray", "shapely", "torch", "trimesh")
 
 
 def provenance(seconds: float, executor: str, blender: str | None = None) -> dict[str, Any]:
@@ -23,18 +23,11 @@ def provenance(seconds: float, executor: str, blender: str | None = None) -> dic
         "executor": executor,
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "git_commit": _git_commit(),
-        "versions": {"datagen": _version("datagen"), **{n: _version(n) for n in PACKAGES}},
+        "versions": {name: package_version(name) for name in PACKAGES},
         "blender": blender_version(blender),
         "python": platform.python_version(),
         "hardware": {"machine": platform.machine(), "cores": os.cpu_count()},
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _git_commit() -> str | None:

@@ -26,9 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datagen.core.frames import Floats
+from datagen.core.meshes import Mesh
 from datagen.core.seeding import rng_for
 from datagen.errors import ConfigError, StageError
-from datagen.evaluation.points import Mesh, sample_surface, triangles_of
+from datagen.evaluation.points import sample_surface, triangles_of
 from datagen.evaluation.winding import winding_numbers
 
 TOLERANCE = 0.005

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from datagen.core.meshes import Mesh
 from datagen.errors import ConfigError, RowError
 from datagen.evaluation.collision import (
     TOLERANCE,
@@ -11,7 +12,6 @@ from datagen.evaluation.collision import (
     SceneCollisions,
     scene_collisions,
 )
-from datagen.evaluation.points import Mesh
 from datagen.evaluation.protocols import (
     DEFAULT_PROTOCOL,
     PROTOCOLS,

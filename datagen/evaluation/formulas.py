@@ -20,8 +20,9 @@ from scipy.ndimage import binary_fill_holes
 from scipy.spatial import cKDTree
 
 from datagen.core.frames import Floats
+from datagen.core.meshes import Mesh
 from datagen.errors import RowError
-from datagen.evaluation.points import Mesh, Points
+from datagen.evaluation.points import Points
 from datagen.voxels import voxelize_surface
 
 Chamfer = Literal["cd_sq_sum", "cd_l2_sum", "cd_l2_mean"]

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from datagen.core.frames import Floats
+from datagen.core.meshes import Mesh
 from datagen.errors import RowError
 from datagen.evaluation.formulas import box_iou
-from datagen.evaluation.points import Mesh
 from datagen.voxels import voxelize_surface
 
 RESOLUTION = 64

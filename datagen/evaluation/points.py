@@ -6,13 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datagen.core.frames import Floats
+from datagen.core.meshes import Mesh
 from datagen.errors import RowError
 
 Points = NDArray[np.floating[Any]]
 """(N, 3), any float dtype."""
-
-Mesh = tuple[Points, NDArray[np.integer[Any]]]
-"""vertices (V, 3) and faces (F, 3)."""
 
 POINTS_PER_OBJECT = 20_480
 """As MIDI-3D, SceneGen and 3D-Fixer sample: equally many an object, whatever its size."""

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from datagen.core.frames import Floats, transform_points
+from datagen.core.meshes import Mesh
 from datagen.core.seeding import rng_for
 from datagen.errors import ConfigError, RowError
 from datagen.evaluation.formulas import Chamfer
@@ -23,7 +24,7 @@ from datagen.evaluation.matching import (
     surface_voxels,
 )
 from datagen.evaluation.metrics import Given, floors_of, metrics_at, of_clouds, scores_of
-from datagen.evaluation.points import Mesh, sample_surface
+from datagen.evaluation.points import sample_surface
 from datagen.evaluation.registration.align import AlignOptions, align_clouds
 from datagen.evaluation.registration.published_icp import filterreg, midi_icp
 from datagen.evaluation.registration.similarity import own_box_to_unit, range_to_unit

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datagen.core.frames import Floats
+from datagen.core.meshes import Mesh
 from datagen.core.seeding import rng_for
 from datagen.errors import RowError
 from datagen.evaluation.metrics import (
@@ -34,7 +35,7 @@ from datagen.evaluation.metrics import (
     of_clouds,
     scores_of,
 )
-from datagen.evaluation.points import POINTS_PER_OBJECT, Mesh, sample_surface
+from datagen.evaluation.points import POINTS_PER_OBJECT, sample_surface
 
 WHOLE_SCENE = -1
 """``placement_index`` of the row that scores the scene as a whole."""

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from datagen.core.frames import transform_points
-from datagen.errors import DatasetError, RowError
+from datagen.errors import RowError
 from datagen.evaluation.readers import TRUE, Format, ReadScene, found_scenes
-from datagen.shards import Dataset, Folder, open_dataset
-from datagen.shards.scenes import SceneReader
+from datagen.shards.workspace import Workspace
 
 GtFormat = Literal["auto", "workspace", "3dfront", "glb"]
 
@@ -52,14 +50,15 @@ class Seen:
     """Of the pixels that it would have alone, those that nothing hides."""
 
 
-def seen_instances(renders: Dataset, layout_id: int, view_index: int) -> list[Seen] | None:
+def seen_instances(workspace: Workspace, layout_id: int, view_index: int) -> list[Seen] | None:
     """Return what a rendered view shows of each placement; None if there is no such view."""
     columns = ["width", "height", "visible_px", "amodal_px"]
-    for row in renders.rows_of(layout_id, columns, view_index=view_index):
-        pixels = row["width"] * row["height"]
-        both = zip(row["visible_px"], row["amodal_px"], strict=True)
-        return [Seen(visible / pixels, visible / max(alone, 1)) for visible, alone in both]
-    return None
+    view = workspace.view(layout_id, view_index, columns)
+    if view is None:
+        return None
+    pixels = view["width"] * view["height"]
+    both = zip(view["visible_px"], view["amodal_px"], strict=True)
+    return [Seen(visible / pixels, visible / max(alone, 1)) for visible, alone in both]
 
 
 def open_truth(path: Path, layout: GtFormat) -> Truth:
@@ -69,7 +68,7 @@ def open_truth(path: Path, layout: GtFormat) -> Truth:
         DatasetError: there is none, or a workspace lacks what it needs.
     """
     if layout == "workspace" or (
-        layout == "auto" and (path / "layouts" / "manifest.json").exists()
+        layout == "auto" and Workspace.at(path).dataset("layouts") is not None
     ):
         return WorkspaceTruth(path)
     if layout == "auto":
@@ -104,19 +103,10 @@ class WorkspaceTruth:
     whole = False
 
     def __init__(self, path: Path) -> None:
-        root = Folder.at(str(path))
-        self._inputs: dict[str, Dataset] = {}
-        for name in WORKSPACE_INPUTS:
-            if not (root / name).exists("manifest.json"):
-                verb = "encode" if name == "latents" else name
-                raise DatasetError(
-                    f"--gt {path}: {name} is missing or unfinished; true scenes are read from "
-                    f"{', '.join(WORKSPACE_INPUTS)}. Run `datagen {verb} --root {path}` first."
-                )
-            self._inputs[name] = open_dataset(root / name)
-        self._reader = SceneReader(self._inputs["assets"])
-        pictures = (root / "renders").exists("manifest.json")
-        self._renders = open_dataset(root / "renders") if pictures else None
+        self._workspace = Workspace.at(path)
+        self._inputs = {
+            name: self._workspace.require(name, f"--gt {path}") for name in WORKSPACE_INPUTS
+        }
         self.layout = Format(lambda path: {}, lambda path: ReadScene(()), (-0.5, 0.5))
 
     def ids(self) -> set[str]:
@@ -130,16 +120,15 @@ class WorkspaceTruth:
             RowError: the id is no view's, or the view is not there.
         """
         layout_id, view_index = _view_of(scene_id)
-        [layout] = self._inputs["layouts"].rows_of(layout_id)
-        [latent] = self._inputs["latents"].rows_of(
-            layout_id, ["world_to_canonical"], view_index=view_index
-        )
-        transform = latent["world_to_canonical"]
-        meshes = self._reader.read(layout).meshes
-        return ReadScene(tuple((transform_points(transform, v), f) for v, f in meshes))
+        layout = self._workspace.layout(layout_id)
+        latent = self._workspace.latent(layout_id, view_index, ["world_to_canonical"])
+        if layout is None or latent is None:
+            raise RowError(f"scene {scene_id}: the workspace has no such encoded view.")
+        scene = self._workspace.scene_meshes(layout)
+        return ReadScene(tuple(scene.transformed(latent["world_to_canonical"])))
 
     def seen(self, scene_id: str) -> list[Seen] | None:
-        return None if self._renders is None else seen_instances(self._renders, *_view_of(scene_id))
+        return seen_instances(self._workspace, *_view_of(scene_id))
 
     def fingerprint(self, scene_ids: Iterable[str]) -> str:
         return "-".join(dataset.fingerprint for dataset in self._inputs.values())

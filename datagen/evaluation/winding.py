@@ -3,7 +3,8 @@
 import numpy as np
 
 from datagen.core.frames import Floats
-from datagen.evaluation.points import Mesh, Points, triangles_of
+from datagen.core.meshes import Mesh
+from datagen.evaluation.points import Points, triangles_of
 
 CHUNK = 2_000_000
 """Point-triangle pairs held at once."""

@@ -2,35 +2,29 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from datagen.executors.job import Job, Report, Task, WorkerOptions
+from datagen.executors.job import Job, Report, Task, Training, WorkerOptions, WorkerSettings
 
 
 @dataclass(frozen=True)
 class LocalExecutor:
     """Serial and in-process: the one to debug with, and the fastest for small runs."""
 
-    device: str = "auto"
+    settings: WorkerSettings = field(default_factory=WorkerSettings)
     threads: int | None = None
-    recycle_scenes: int = 0
-    recycle_growth_mb: float = 0.0
-    blender: str | None = None
+    """Of the one worker; by default all cores that this process may use."""
 
     def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[tuple[Task, Report]]:
         if not tasks:
             return
-        options = WorkerOptions(
-            threads=self.threads or available_cores(),
-            device=self.device,
-            name="local",
-            recycle_scenes=self.recycle_scenes,
-            recycle_growth_mb=self.recycle_growth_mb,
-            blender=self.blender,
-        )
+        options = WorkerOptions(self.settings, self.threads or available_cores(), "local")
         with job.open(options) as opened:
             for task in tasks:
                 yield task, job.perform(opened, task)
+
+    def train(self, training: Training) -> None:
+        training(self.settings.device, self.threads or available_cores())
 
     def close(self) -> None:
         """Nothing is held between runs."""

@@ -15,7 +15,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from datagen.errors import ConfigError, StageError
-from datagen.executors.job import Job, Report, Task, WorkerOptions
+from datagen.executors.job import Job, Report, Task, Training, WorkerOptions, WorkerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -32,20 +32,22 @@ class RayExecutor:
     """One actor a worker; tasks go to whichever is free."""
 
     num_workers: int
+    settings: WorkerSettings = field(default_factory=WorkerSettings)
     address: str | None = None
-    device: str = "auto"
+    """Of a running cluster; None: this machine."""
     slots_per_gpu: int = 1
     """Workers that share a GPU."""
-    recycle_scenes: int = 0
-    recycle_growth_mb: float = 0.0
-    blender: str | None = None
-    """At the same place on every machine."""
     _started_here: list[bool] = field(default_factory=list, compare=False, repr=False)
 
     def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[tuple[Task, Report]]:
         if tasks:
             self.start()
-            yield from _Crew(self, job, tasks).work()
+            yield from _Workers(self, job, tasks).work()
+
+    def train(self, training: Training) -> None:
+        from datagen.executors.ray_train import run_together  # takes a second to import
+
+        run_together(self, training)
 
     def close(self) -> None:
         """Leave Ray, or end it if it was started here; stages in between share one start."""
@@ -63,14 +65,14 @@ class RayExecutor:
         Raises:
             StageError: a GPU is asked for and the cluster has none.
         """
-        if not job.uses_gpu or self.device == "cpu":
+        if not job.uses_gpu or self.settings.device == "cpu":
             return 0.0
         if ray.cluster_resources().get("GPU", 0) > 0:
             return 1.0 / self.slots_per_gpu
-        if self.device == "auto":
+        if self.settings.device == "auto":
             return 0.0
         raise StageError(
-            f"--device {self.device}: no machine of Ray's has a GPU. Expected one; "
+            f"--device {self.settings.device}: no machine of Ray's has a GPU. Expected one; "
             "use --device auto or cpu, or start a node with `ray start --num-gpus`."
         )
 
@@ -113,8 +115,8 @@ class RayExecutor:
             signal.signal(signal.SIGTERM, on_terminate)  # Ray puts one there that aborts
 
 
-class _Crew:
-    """The workers of one run. A worker gets a task when it is up: one that waits holds none."""
+class _Workers:
+    """The workers of one run. A worker gets its task when it has started, never before."""
 
     def __init__(self, executor: RayExecutor, job: Job, tasks: Sequence[Task]) -> None:
         self._executor, self._job = executor, job
@@ -125,12 +127,12 @@ class _Crew:
         self._job_ref = ray.put(job)
         self._waits: dict[Any, tuple[Any, Task | None]] = {}
         self._deaths: Counter[Task] = Counter()
-        self._hired = 0
+        self._num_started = 0
 
     def work(self) -> Iterator[tuple[Task, Report]]:
         try:
             for _ in range(self._size):
-                self._hire()
+                self._start_worker()
             while self._todo or any(task for _, task in self._waits.values()):
                 yield from self._next()
         finally:
@@ -141,25 +143,27 @@ class _Crew:
     def _next(self) -> Iterator[tuple[Task, Report]]:
         ready, _ = ray.wait(list(self._waits), num_returns=1, timeout=SILENCE_S)
         if not ready:
-            return self._check_pulse()
+            return self._check_ray()
         worker, task = self._waits.pop(ready[0])
         try:
             report = ray.get(ready[0])
         except RayTaskError as error:
             raise error.cause from None
         except RayActorError as error:
-            yield from self._mourn(task, error)
+            yield from self._handle_death(task, error)
             return
         self._assign(worker)
         if task is not None:
             yield task, replace(report, alive=max(1, self._busy()))
 
-    def _mourn(self, task: Task | None, error: RayActorError) -> Iterator[tuple[Task, Report]]:
+    def _handle_death(
+        self, task: Task | None, error: RayActorError
+    ) -> Iterator[tuple[Task, Report]]:
         """Replace a dead worker; its task is made again, or fails if it looks to be the reason."""
         what = "a worker died" if task is None else f"a worker died on {task.units[0]}"
         logger.warning(f"{self._job.name}: {what} ({first_line(error)})")
-        self._check_pulse()
-        self._hire()
+        self._check_ray()
+        self._start_worker()
         if task is None:
             return
         self._deaths[task] += NODE_DIED not in str(error)
@@ -169,22 +173,16 @@ class _Crew:
         reason = f"killed: its worker died {DEATHS_PER_TASK} times ({first_line(error)})"
         yield task, replace(self._job.fail(task, reason), alive=self._busy())
 
-    def _check_pulse(self) -> None:
+    def _check_ray(self) -> None:
         if not answers():
             raise StageError(gone("Ray has ended: its control service does not answer"))
         if not any(node["Alive"] for node in ray.nodes()):
             raise StageError(gone("Ray has ended: none of its machines is alive"))
 
-    def _hire(self) -> None:
-        options = WorkerOptions(
-            threads=1,
-            device=self._executor.device,
-            name=f"worker-{self._hired:02d}",
-            recycle_scenes=self._executor.recycle_scenes,
-            recycle_growth_mb=self._executor.recycle_growth_mb,
-            blender=self._executor.blender,
-        )
-        self._hired += 1
+    def _start_worker(self) -> None:
+        name = f"worker-{self._num_started:02d}"
+        options = WorkerOptions(self._executor.settings, threads=1, name=name)
+        self._num_started += 1
         worker = self._actor.remote(self._job_ref, options)
         self._waits[worker.ready.remote()] = (worker, None)
 
@@ -221,7 +219,7 @@ class _Worker:
 
 
 def answers() -> bool:
-    """Say whether Ray's control service lives; asking Ray itself would end this process."""
+    """Return whether Ray's control service lives; asking Ray itself would end this process."""
     host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=SILENCE_S).close()
@@ -231,7 +229,7 @@ def answers() -> bool:
 
 
 def gone(what: str) -> str:
-    """Say what is lost and what is not when Ray itself ends."""
+    """Return the message for the end of Ray itself: what is lost and what is not."""
     return (
         f"{what}. What is finished is safe; run the same command again, it makes only what is "
         "missing."

@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import ray
@@ -11,7 +11,8 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from datagen.errors import DatagenError, StageError
-from datagen.executors.job import Executor
+from datagen.executors.followed_log import followed
+from datagen.executors.job import Training
 from datagen.executors.local import available_cores
 from datagen.executors.ray import RayExecutor, first_line
 
@@ -20,42 +21,40 @@ logger = logging.getLogger(__name__)
 DEATHS = 3
 """A training whose processes died so often without an error of ours ends."""
 
-Training = Callable[[str, int], None]
-"""Called with a device and a number of threads in every process; goes on from its own state."""
 
+def run_together(executor: RayExecutor, training: Training) -> None:
+    """Run a training in several processes at once, among which ``torch.distributed`` is up.
 
-def run_together(executor: Executor, training: Training, *, divides: int) -> None:
-    """Run a function in several processes at once, among which ``torch.distributed`` is up.
-
-    When a process dies, all start again, and the function goes on from the state that it wrote.
+    When a process dies, all start again, and the training resumes from the state that it wrote.
 
     Args:
-        executor: a RayExecutor; says how many, and on what device.
-        training: picklable.
-        divides: the number of processes must divide this.
+        executor: says how many processes, and on what device.
+        training: called in every process with its device and its number of threads.
 
     Raises:
-        DatagenError: as the function raised it.
+        DatagenError: as the training raised it.
         StageError: the processes died ``DEATHS`` times.
     """
-    assert isinstance(executor, RayExecutor), executor
     executor.start()
-    use_gpu = executor.device != "cpu" and ray.cluster_resources().get("GPU", 0) >= 1
-    if executor.device == "cuda" and not use_gpu:
+    device = executor.settings.device
+    use_gpu = device != "cpu" and ray.cluster_resources().get("GPU", 0) >= 1
+    if device == "cuda" and not use_gpu:
         raise StageError(
             "--device cuda: no machine of Ray's has a GPU. Expected one; use --device auto or "
             "cpu, or start a node with `ray start --num-gpus`."
         )
     num_workers = processes_that_fit(
-        executor.num_workers, ray.cluster_resources(), divides, use_gpu=use_gpu
+        executor.num_workers, ray.cluster_resources(), training.divides, use_gpu=use_gpu
     )
-    for _ in range(DEATHS):
-        executor.start()
-        failure = _attempt(training, num_workers, use_gpu)
-        if failure is None:
-            return
-        logger.warning(f"train: a process died ({failure}); all start again from the last state")
-        executor.close()  # else what is left of the dead would keep the cores that the new need
+    logger.info(f"train: Ray trains; every process's lines are kept in {training.log.parent}/")
+    with followed(training.log):
+        for _ in range(DEATHS):
+            executor.start()
+            failure = _attempt(training, num_workers, use_gpu)
+            if failure is None:
+                return
+            logger.warning(f"train: a process died ({failure}); all resume from the last state")
+            executor.close()  # else what is left of the dead would keep the cores the new need
     raise StageError(
         f"train: its processes died {DEATHS} times (last: {failure}). The last state is safe; look "
         "for what killed them (often memory), and run the same command again."

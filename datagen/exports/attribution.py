@@ -3,7 +3,8 @@
 from collections import Counter, defaultdict
 
 from datagen.assets.sweethome3d import UNKNOWN_LICENSE
-from datagen.shards import Dataset, Folder, Row, open_dataset
+from datagen.shards import Dataset, Folder, Row
+from datagen.shards.workspace import Workspace
 
 FILE = "ATTRIBUTION.md"
 COLUMNS = ["asset_id", "source", "source_uid", "name", "license", "author"]
@@ -18,9 +19,11 @@ def write_attribution(root: Folder) -> str:
     Raises:
         DatasetError: assets or layouts are missing or unfinished.
     """
-    layouts = open_dataset(root / "layouts")
+    workspace = Workspace(root)
+    layouts = workspace.require("layouts", FILE)
+    assets = workspace.require("assets", FILE)
     used = count_scenes(layouts)
-    rows = [row for row in open_dataset(root / "assets").rows(COLUMNS) if row["asset_id"] in used]
+    rows = [row for row in assets.rows(COLUMNS) if row["asset_id"] in used]
     text = attribution(rows, used, len(layouts))
     root.write_bytes(FILE, text.encode())
     return f"{root}/{FILE}"

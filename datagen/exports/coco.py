@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from datagen.exports.views import PARTS, Views, part_name, read_parts, view_name, write_part
-from datagen.shards import Dataset, Folder, Row
+from datagen.exports.parts import PARTS, part_name, read_parts, view_name, write_part
+from datagen.shards import Folder, Row
+from datagen.shards.workspace import Workspace
 
 ANNOTATIONS = "annotations.json"
 NO_CATEGORY = "object"
@@ -33,15 +34,10 @@ class Coco:
 
     kind: ClassVar[str] = "coco"
     final: ClassVar[str | None] = ANNOTATIONS
+    reads: ClassVar[tuple[str, ...]] = ("renders", "layouts", "assets")
 
-    views: Views
+    workspace: Workspace
     out: Folder
-    assets: Dataset
-    layouts: Dataset
-
-    @property
-    def datasets(self) -> list[Dataset]:
-        return [self.views.renders, self.layouts, self.assets]
 
     def part(self, shard: int) -> str:
         return part_name(shard)
@@ -50,9 +46,10 @@ class Coco:
         """Write a shard's pictures, and what the annotations say of them without their numbers."""
         lines = []
         for layout_id in layout_ids:
-            [layout] = self.layouts.rows_of(layout_id, ["placements"])
+            layout = self.workspace.layout(layout_id)
+            assert layout is not None, layout_id
             ids = [placement["asset_id"] for placement in layout["placements"]]
-            for render, _ in self.views.of_layout(layout_id):
+            for render in self.workspace.kept_views(layout_id):
                 self.out.write_bytes(f"images/{view_name(render)}.png", render["rgb"])
                 found = [{"asset_id": ids[a["placement"]], **a} for a in annotations(render)]
                 lines.append({"image": _image(render), "annotations": found})
@@ -60,8 +57,8 @@ class Coco:
 
     def finish(self, shards: Sequence[int]) -> str:
         """Number images and annotations and write ``annotations.json``."""
-        rows = self.assets.rows(["asset_id", "category"])
-        names = {row["asset_id"]: row["category"] or NO_CATEGORY for row in rows}
+        assets = self.workspace.assets
+        names = {name: row["category"] or NO_CATEGORY for name, row in assets.items()}
         categories = {name: number for number, name in enumerate(sorted(set(names.values())), 1)}
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / ANNOTATIONS

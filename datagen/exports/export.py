@@ -9,12 +9,11 @@ from typing import ClassVar, Literal, Protocol
 from datagen.errors import ConfigError, StageError
 from datagen.executors.job import Executor, Report, Task, WorkerOptions
 from datagen.exports.coco import Coco
+from datagen.exports.parts import claim
 from datagen.exports.trellis import Trellis
-from datagen.exports.views import Views, claim
 from datagen.exports.webdataset import WebDataset
-from datagen.shards import Dataset, Folder
-from datagen.shards.dataset import MANIFEST
-from datagen.shards.workspace import open_needed
+from datagen.shards import Folder
+from datagen.shards.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -29,14 +28,11 @@ class Layout(Protocol):
     """The file that is written last; None if the parts are all."""
 
     @property
-    def views(self) -> Views: ...
-
-    @property
     def out(self) -> Folder: ...
 
     @property
-    def datasets(self) -> Sequence[Dataset]:
-        """What is exported."""
+    def reads(self) -> tuple[str, ...]:
+        """The datasets that are exported, by their folders; without them there is no export."""
         ...
 
     def part(self, shard: int) -> str:
@@ -105,11 +101,13 @@ def export(
             f"export {kind}: --instances was given. Only trellis has entries of their own for "
             "instances; leave it out, since the others hold every instance anyway."
         )
-    layout = open_layout(kind, root, out, instances=instances)
-    claim(out, f"{kind}, with instances" if instances else kind, layout.datasets)
+    workspace = Workspace(root)
+    layout = _open_layout(kind, workspace, out, instances=instances)
+    datasets = {name: workspace.require(name, "export") for name in layout.reads}
+    claim(out, f"{kind}, with instances" if instances else kind, list(datasets.values()))
     if layout.final is not None and out.exists(layout.final):
         return "complete, nothing to do"
-    shards = layout.views.shards()
+    shards = datasets["renders"].units_by_shard()
     todo = [
         Task(shard, tuple(layout_ids))
         for shard, layout_ids in shards.items()
@@ -120,16 +118,9 @@ def export(
     return layout.finish(list(shards))
 
 
-def open_layout(kind: Kind, root: Folder, out: Folder, *, instances: bool) -> Layout:
-    """Open the datasets that a kind of export needs."""
-    renders = open_needed(root, "renders", "render")
+def _open_layout(kind: Kind, workspace: Workspace, out: Folder, *, instances: bool) -> Layout:
     if kind == "trellis":
-        latents = open_needed(root, "latents", "encode")
-        return Trellis(Views(renders, latents), out, instances=instances)
+        return Trellis(workspace, out, instances=instances)
     if kind == "coco":
-        assets = open_needed(root, "assets", "assets")
-        layouts = open_needed(root, "layouts", "layouts")
-        return Coco(Views(renders, None), out, assets, layouts)
-    is_encoded = (root / "latents").exists(MANIFEST)
-    encoded = open_needed(root, "latents", "encode") if is_encoded else None
-    return WebDataset(Views(renders, encoded), out)
+        return Coco(workspace, out)
+    return WebDataset(workspace, out, with_latents=workspace.dataset("latents") is not None)

@@ -8,9 +8,10 @@ import pyarrow.compute as pc
 
 from datagen.errors import DatasetError
 from datagen.evaluation.tables import COMPARISON, SCORES
-from datagen.shards import Dataset, Folder, open_dataset
+from datagen.shards import Dataset, Folder
 from datagen.shards.columns import COLUMNS, ROWS
-from datagen.shards.dataset import MANIFEST, open_shard
+from datagen.shards.dataset import open_shard
+from datagen.shards.workspace import Workspace
 
 _EVALUATION = (SCORES, COMPARISON)
 ROW_WORDS = ROWS | {table.folder: table.row for table in _EVALUATION}
@@ -58,12 +59,10 @@ class Summary:
 def summarise(root: Folder) -> Summary | None:
     """Return what a workspace holds; None while no dataset with rows is sealed."""
     datasets = []
+    workspace = Workspace(root)
     for name in ROW_WORDS:
-        folder = root / name
-        if not folder.exists(MANIFEST):
-            continue
-        dataset = open_dataset(folder)
-        if dataset.manifest["shards"]:
+        dataset = workspace.dataset(name)
+        if dataset is not None and dataset.manifest["shards"]:
             datasets.append(DatasetSummary(name, dataset, dataset.schema, _sizes(dataset)))
     if not datasets:
         return None

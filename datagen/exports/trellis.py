@@ -21,8 +21,9 @@ from PIL import Image
 
 from datagen.core.frames import Floats, camera_to_world_gl, transform_points
 from datagen.errors import DatasetError
-from datagen.exports.views import PARTS, Views, part_name, read_parts, view_name, write_part
-from datagen.shards import Dataset, Folder, Row
+from datagen.exports.parts import PARTS, part_name, read_parts, view_name, write_part
+from datagen.shards import Folder, Row
+from datagen.shards.workspace import Workspace
 from datagen.voxels.drawing import png_bytes
 
 AESTHETIC_SCORE = 10.0
@@ -41,14 +42,11 @@ class Trellis:
 
     kind: ClassVar[str] = "trellis"
     final: ClassVar[str | None] = "metadata.csv"
+    reads: ClassVar[tuple[str, ...]] = ("renders", "latents")
 
-    views: Views
+    workspace: Workspace
     out: Folder
     instances: bool = False
-
-    @property
-    def datasets(self) -> list[Dataset]:
-        return [self.views.renders, self._latents]
 
     def part(self, shard: int) -> str:
         return part_name(shard)
@@ -61,8 +59,7 @@ class Trellis:
         """
         lines = []
         for layout_id in layout_ids:
-            for render, latent in self.views.of_layout(layout_id):
-                assert latent is not None, layout_id
+            for render, latent in self.workspace.encoded_views(layout_id):
                 for entry in entries(render, latent, instances=self.instances):
                     self._write_entry(entry, render, latent)
                     lines.append(_metadata(self._encoder, entry))
@@ -83,13 +80,9 @@ class Trellis:
         return f"{count} entries"
 
     @property
-    def _latents(self) -> Dataset:
-        assert self.views.latents is not None, "this export is one of latents"
-        return self.views.latents
-
-    @property
     def _encoder(self) -> str:
-        return Path(str(self._latents.fields["encoder"])).name
+        latents = self.workspace.require("latents", f"export {self.kind}")
+        return Path(str(latents.fields["encoder"])).name
 
     def _write_entry(self, entry: "Entry", render: Row, latent: Row) -> None:
         buffer = io.BytesIO()

@@ -11,8 +11,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from datagen.exports.views import Views, view_name
-from datagen.shards import Dataset, Folder, Row
+from datagen.exports.parts import view_name
+from datagen.shards import Folder, Row
+from datagen.shards.workspace import Workspace
 
 TENSORS = ("scene_latent", "instance_latents", "occupancy")
 
@@ -29,12 +30,13 @@ class WebDataset:
     kind: ClassVar[str] = "webdataset"
     final: ClassVar[str | None] = None
 
-    views: Views
+    workspace: Workspace
     out: Folder
+    with_latents: bool
 
     @property
-    def datasets(self) -> list[Dataset]:
-        return [d for d in (self.views.renders, self.views.latents) if d is not None]
+    def reads(self) -> tuple[str, ...]:
+        return ("renders", "latents") if self.with_latents else ("renders",)
 
     def part(self, shard: int) -> str:
         return f"shard-{shard:05d}.tar"
@@ -44,7 +46,7 @@ class WebDataset:
             made = Path(scratch) / self.part(shard)
             with tarfile.open(made, "w", format=tarfile.USTAR_FORMAT) as tar:
                 for layout_id in layout_ids:
-                    for render, latent in self.views.of_layout(layout_id):
+                    for render, latent in self._views(layout_id):
                         for part, data in sample(render, latent):
                             member = tarfile.TarInfo(f"{view_name(render)}.{part}")
                             member.size = len(data)
@@ -53,6 +55,12 @@ class WebDataset:
 
     def finish(self, shards: Sequence[int]) -> str:
         return f"{len(shards)} tars"
+
+    def _views(self, layout_id: int) -> Iterator[tuple[Row, Row | None]]:
+        if self.with_latents:
+            yield from self.workspace.encoded_views(layout_id)
+        else:
+            yield from ((view, None) for view in self.workspace.kept_views(layout_id))
 
 
 def sample(render: Row, latent: Row | None) -> Iterator[tuple[str, bytes]]:

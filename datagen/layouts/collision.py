@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 import fcl
 import numpy as np
-from numpy.typing import NDArray
 
-from datagen.core.frames import Floats
+from datagen.core.frames import AnyIntegers, Floats
 
 AXES: Floats = np.array(
     [[0, 0, 1], [0, 0, -1], [1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]], float
@@ -25,7 +24,7 @@ class Surface:
     vertices: Floats
     """(V, 3), metres."""
 
-    faces: NDArray[np.int32]
+    faces: AnyIntegers
     """(F, 3)."""
 
     def bounds(self) -> Floats:

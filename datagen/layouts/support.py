@@ -9,7 +9,6 @@ millimetres gives the same answer as in metres, but for the depth of the slice.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import shapely
@@ -18,8 +17,7 @@ from numpy.typing import NDArray
 from shapely import MultiPolygon, Point, Polygon
 from shapely.geometry.base import BaseGeometry
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.integer[Any]]
+from datagen.core.frames import AnyFloats, AnyIntegers, Floats
 
 SLICE_SHARE, SLICE_MAX_M = 0.02, 0.01
 """The slice lies below the level by this share of its height, but at most so deep."""
@@ -73,7 +71,7 @@ class Support:
 
 
 @dataclass(frozen=True)
-class Mesh:
+class MeasuredMesh:
     """Triangles and what is asked of them again and again."""
 
     triangles: Floats
@@ -96,7 +94,7 @@ class Mesh:
     """Ground area of the box."""
 
 
-def find_support(vertices: NDArray[np.floating[Any]], faces: Ints) -> Support | None:
+def find_support(vertices: AnyFloats, faces: AnyIntegers) -> Support | None:
     """Return the place for a cup, or None where nobody would put one.
 
     Args:
@@ -120,12 +118,12 @@ def find_support(vertices: NDArray[np.floating[Any]], faces: Ints) -> Support | 
     return max(wide, key=lambda support: support.height_m)
 
 
-def measure_mesh(triangles: Floats) -> Mesh:
+def measure_mesh(triangles: Floats) -> MeasuredMesh:
     """Return the triangles (F, 3, 3) with their measures."""
     normal = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
     length = np.linalg.norm(normal, axis=1)
     extent = np.ptp(triangles.reshape(-1, 3), axis=0)
-    return Mesh(
+    return MeasuredMesh(
         triangles=triangles,
         low=triangles[:, :, 2].min(axis=1),
         high=triangles[:, :, 2].max(axis=1),
@@ -136,7 +134,7 @@ def measure_mesh(triangles: Floats) -> Mesh:
     )
 
 
-def find_levels(mesh: Mesh) -> Iterator[tuple[float, NDArray[np.int64]]]:
+def find_levels(mesh: MeasuredMesh) -> Iterator[tuple[float, NDArray[np.int64]]]:
     """Yield height and faces of the levels with enough horizontal surface, the largest first."""
     width = LEVEL_SHARE * mesh.height
     left = np.flatnonzero(mesh.is_flat & (mesh.high - mesh.low <= width))
@@ -154,7 +152,7 @@ def find_levels(mesh: Mesh) -> Iterator[tuple[float, NDArray[np.int64]]]:
         left = np.delete(left, slice(start[end], end + 1))
 
 
-def fit_support(mesh: Mesh, level: float, members: NDArray[np.int64]) -> Support | None:
+def fit_support(mesh: MeasuredMesh, level: float, members: NDArray[np.int64]) -> Support | None:
     """Return what a level offers, or None if that is too little."""
     if level < LOWEST_SHARE * mesh.height:
         return None
@@ -176,7 +174,9 @@ def fit_support(mesh: Mesh, level: float, members: NDArray[np.int64]) -> Support
     return Support(level, free, anchor, clearance, headroom)
 
 
-def flat_surface(mesh: Mesh, level: float, surface: BaseGeometry, gap: float) -> BaseGeometry:
+def flat_surface(
+    mesh: MeasuredMesh, level: float, surface: BaseGeometry, gap: float
+) -> BaseGeometry:
     """Return a level's faces seen from above, cracks closed, within the slice just below them."""
     top = surface.buffer(gap, join_style="mitre").buffer(-gap, join_style="mitre")
     solid = slice_mesh(mesh, level - min(SLICE_SHARE * level, SLICE_MAX_M))
@@ -185,7 +185,7 @@ def flat_surface(mesh: Mesh, level: float, surface: BaseGeometry, gap: float) ->
     return inside if inside.area > 0.5 * top.area else top
 
 
-def slice_mesh(mesh: Mesh, height: float) -> BaseGeometry:
+def slice_mesh(mesh: MeasuredMesh, height: float) -> BaseGeometry:
     """Return the filled outline of the mesh at a height."""
     crossing = mesh.triangles[(mesh.low < height) & (mesh.high > height)]
     if len(crossing) == 0:
@@ -201,7 +201,7 @@ def slice_mesh(mesh: Mesh, height: float) -> BaseGeometry:
 
 
 def obstacles(
-    mesh: Mesh, level: float, reach: float, flat: BaseGeometry, gap: float
+    mesh: MeasuredMesh, level: float, reach: float, flat: BaseGeometry, gap: float
 ) -> BaseGeometry:
     """Return the ground area of all that stands on the level or hangs close above it."""
     bottom, top = level + 1e-4 * mesh.height, level + reach
@@ -228,7 +228,7 @@ def clip_heights(triangles: Floats, bottom: float, top: float) -> Floats:
 
 
 def space_above(
-    mesh: Mesh, level: float, reach: float, inner: BaseGeometry, gap: float
+    mesh: MeasuredMesh, level: float, reach: float, inner: BaseGeometry, gap: float
 ) -> tuple[float, float, float]:
     """Return the free height above an area, its share under level surfaces, and under anything."""
     above = np.flatnonzero(mesh.high > level + reach)

@@ -3,9 +3,9 @@
 from collections import Counter
 from html import escape
 
+from datagen.core.sequences import evenly_spaced
 from datagen.report.markup import figure, grid, image, paragraph
 from datagen.report.shading import portrait
-from datagen.report.workspace import spread
 from datagen.shards import Row
 from datagen.shards.workspace import Workspace
 from datagen.voxels.drawing import instance_color
@@ -16,10 +16,10 @@ THUMBNAIL_PX = 176
 
 def asset_sheet(workspace: Workspace) -> str:
     """Return a thumbnail an object, from its geometry, coloured by category."""
-    assets = list(workspace.assets().values())
+    assets = list(workspace.assets.values())
     categories = [name for name, _ in Counter(str(a["category"]) for a in assets).most_common()]
     licenses = Counter(str(asset["license"]) for asset in assets)
-    shown = list(spread(assets, MAX_ASSETS))
+    shown = evenly_spaced(assets, MAX_ASSETS)
     summary = (
         f"{len(assets)} objects in {len(categories)} categories; licenses: "
         + ", ".join(f"{name} ({count})" for name, count in licenses.most_common())
@@ -37,7 +37,8 @@ def _card(workspace: Workspace, asset: Row, category_index: int) -> str:
         reason = escape(str(asset["reason"]))
         return figure("", f"<b>{name}</b><br>{escape(str(asset['status']))}: {reason}")
     color = instance_color(category_index)
-    picture = portrait(workspace.triangles(asset), color, THUMBNAIL_PX)
+    vertices, faces = workspace.mesh(asset["asset_id"])
+    picture = portrait(vertices[faces], color, THUMBNAIL_PX)
     size = " × ".join(f"{side:.3g}" for side in asset["extent_m"])
     support = "<br>can carry things" if asset["support"] else ""
     caption = (

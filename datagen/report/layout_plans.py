@@ -7,10 +7,13 @@ import numpy as np
 from scipy.spatial import ConvexHull, QhullError
 from shapely import from_wkb
 
-from datagen.core.frames import Floats, placement_matrix, transform_points
+from datagen.core.frames import Floats, transform_points
+from datagen.core.meshes import transform_mesh
 from datagen.report.charts import histogram
 from datagen.report.markup import figure, grid, paragraph, swatch
+from datagen.report.scenes import placement_name
 from datagen.shards import Row
+from datagen.shards.scenes import asset_to_world
 from datagen.shards.workspace import Workspace
 from datagen.voxels.drawing import instance_color
 
@@ -20,7 +23,7 @@ _PX_PER_M = 100.0
 
 def layout_plans(workspace: Workspace) -> str:
     """Return plans of the first scenes and histograms over all of them."""
-    dataset = workspace.require("layouts")
+    dataset = workspace.require("layouts", "report")
     plans = [_plan_figure(workspace, row) for row in islice(dataset, NUM_PLANS)]
     explanation = paragraph(
         "Seen from above, X to the right, Y up. Filled: the outline of the object (its convex "
@@ -63,7 +66,7 @@ def draw_plan(workspace: Workspace, layout: Row) -> str:
 def _plan_figure(workspace: Workspace, layout: Row) -> str:
     names = ", ".join(
         f"{swatch(f'rgb{instance_color(index)}')}{index} "
-        + escape(workspace.placement_name(placement))
+        + escape(placement_name(workspace, placement))
         + (f" (on {placement['supported_by']})" if placement["supported_by"] >= 0 else "")
         for index, placement in enumerate(layout["placements"])
     )
@@ -82,7 +85,7 @@ def _draw_placement(
     x, y = placement["position_m"][0] * _PX_PER_M, -placement["position_m"][1] * _PX_PER_M
     stacked = placement["supported_by"] >= 0
     radius = placement["radius_m"] * _PX_PER_M
-    shapes = [f"<title>{index} {escape(workspace.placement_name(placement))}</title>"]
+    shapes = [f"<title>{index} {escape(placement_name(workspace, placement))}</title>"]
     outline = f'stroke="{color}" stroke-width="{unit:.2f}"'
     shapes.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="none" {outline}/>')
     if layout["gap_m"] is not None and not stacked:
@@ -91,7 +94,7 @@ def _draw_placement(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{ring:.1f}" fill="none" {outline} '
             f'stroke-dasharray="{unit:.2f} {3 * unit:.2f}" opacity="0.8"/>'
         )
-    if placement["asset_id"] in workspace.assets():
+    if placement["asset_id"] in workspace.assets:
         shapes += _draw_asset(workspace, placement, color, unit * (3 if stacked else 1))
     return f"<g>{''.join(shapes)}</g>"
 
@@ -107,17 +110,16 @@ def _draw_number(layout: Row, index: int, placement: Row, unit: float) -> str:
 
 
 def _draw_asset(workspace: Workspace, placement: Row, color: str, line_width: float) -> list[str]:
-    footprint = _hull(workspace.placed_triangles(placement).reshape(-1, 3)[:, :2])
+    matrix = asset_to_world(placement)
+    vertices, faces = transform_mesh(matrix, workspace.mesh(placement["asset_id"]))
+    footprint = _hull(vertices[faces].reshape(-1, 3)[:, :2])
     shapes = [
         f'<polygon points="{_svg_points(footprint)}" fill="{color}" fill-opacity="0.4" '
         f'stroke="{color}" stroke-width="{line_width:.2f}"/>'
     ]
-    support = workspace.assets()[placement["asset_id"]]["support"]
+    support = workspace.assets[placement["asset_id"]]["support"]
     if support is not None:
         polygon = np.array(from_wkb(support["polygon_wkb"]).exterior.coords)[:, :2]
-        matrix = placement_matrix(
-            np.array(placement["position_m"]), placement["yaw_rad"], placement["scale"]
-        )
         edge = transform_points(matrix, np.column_stack([polygon, np.zeros(len(polygon))]))
         shapes.append(
             f'<polygon points="{_svg_points(edge)}" fill="none" '
@@ -140,7 +142,7 @@ def _svg_points(points: Floats) -> str:
 
 def _histograms(workspace: Workspace) -> str:
     columns = ["placements", "gap_scale", "region_half_m", "expansions"]
-    rows = list(workspace.require("layouts").rows(columns))
+    rows = list(workspace.require("layouts", "report").rows(columns))
     counts = [len(row["placements"]) for row in rows]
     stacked = sum(p["supported_by"] >= 0 for row in rows for p in row["placements"])
     charts = [histogram(counts, "objects a scene", whole=True)]

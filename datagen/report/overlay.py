@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from datagen.core.cameras import distance_to_frame, intrinsics_from_fov, look_at
 from datagen.core.frames import Floats, transform_points
-from datagen.evaluation.points import Mesh
+from datagen.core.meshes import Mesh
 from datagen.report.markup import image
 from datagen.report.shading import Triangles, shade
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from datagen.errors import DatasetError
+from datagen.errors import DatasetError, RowError
 from datagen.report.asset_sheet import asset_sheet
 from datagen.report.header import funnel
 from datagen.report.layout_plans import layout_plans
@@ -69,7 +69,7 @@ def write_report(root: Path) -> Path:
         raise DatasetError(
             f"{root}: no such folder; expected a workspace. Run `datagen run demo` or give --root."
         )
-    workspace = Workspace(root)
+    workspace = Workspace.at(root)
     navigation = " ".join(f'<a href="#{c.anchor}">{escape(c.title)}</a>' for c in _CHAPTERS)
     chapters = [
         section(chapter.anchor, chapter.title, _chapter_body(chapter, workspace))
@@ -88,7 +88,10 @@ def write_report(root: Path) -> Path:
 
 def _chapter_body(chapter: _Chapter, workspace: Workspace) -> str:
     for needed in chapter.needs:
-        if not (workspace.root / needed).is_file():
+        if not workspace.root.exists(needed):
             text = f"Not made yet, or not finished: {needed} is not there. Run {chapter.command}."
             return paragraph(text, "note")
-    return chapter.body(workspace)
+    try:
+        return chapter.body(workspace)
+    except RowError as error:
+        raise DatasetError(f"report: {error}") from error

@@ -30,10 +30,11 @@ from datagen.evaluation.scene import WHOLE_SCENE
 from datagen.evaluation.summary import collision_curve
 from datagen.report.charts import line_chart
 from datagen.report.markup import figure, grid, image, paragraph, side_by_side, table
+from datagen.report.scenes import input_image
 from datagen.report.score_charts import collision_chart, workspace_score_charts
-from datagen.report.workspace import instance_grids
 from datagen.shards import Row
 from datagen.shards.workspace import Workspace
+from datagen.voxels import unpack_instances
 from datagen.voxels.drawing import draw_voxels
 
 TRAINING_LOG = Path("model", "log.jsonl")
@@ -83,7 +84,7 @@ def _aligned_floor(metric: Metric) -> str | None:
 
 def training_curve(workspace: Workspace) -> str:
     """Return the loss over the steps, as logged, its running mean, and the validation loss."""
-    records = _read_log(workspace.root / TRAINING_LOG)
+    records = _read_log(workspace.root.path / TRAINING_LOG)
     steps, losses = _column(records, "loss")
     if not len(steps):
         return paragraph("The log has no losses yet.", "note")
@@ -114,7 +115,7 @@ def training_curve(workspace: Workspace) -> str:
 
 def predictions(workspace: Workspace) -> str:
     """Return input picture, sampled scene and true voxels in one row a prediction."""
-    dataset = workspace.require("predictions")
+    dataset = workspace.require("predictions", "report")
     text = paragraph(
         f"Sampled scenes: {len(dataset)}. From left to right: the input, the sampled voxels, the "
         "true voxels; an instance has one colour in all of them, and in the plans."
@@ -125,7 +126,7 @@ def predictions(workspace: Workspace) -> str:
 
 def scores(workspace: Workspace) -> str:
     """Return mean scores by split and method, aligned ones, and what makes scenes hard."""
-    dataset = workspace.require("scores")
+    dataset = workspace.require("scores", "report")
     shown = {column.name for column in [*_view_columns(), *_aligned_columns()]}
     if not shown <= set(dataset.schema.names):
         text = "These scores are of an older datagen. Run datagen evaluate --overwrite."
@@ -192,7 +193,7 @@ def _aligned(
 
 
 def _link_to_comparison(workspace: Workspace) -> str:
-    if not (workspace.root / "comparison" / "report.html").is_file():
+    if not workspace.root.exists("comparison/report.html"):
         return ""
     return '<p><a href="comparison/report.html">Comparison of methods\' files</a></p>'
 
@@ -227,7 +228,7 @@ def _thinned(x: Floats, y: Floats, count: int) -> tuple[Floats, Floats]:
 
 def _prediction_card(workspace: Workspace, row: Row) -> str:
     layout_id, view_index = row["layout_id"], row["view_index"]
-    path = workspace.root / "predictions" / str(row["path"]) / "occupancy.npz"
+    path = workspace.root.path / "predictions" / str(row["path"]) / "occupancy.npz"
     if not path.is_file():
         raise DatasetError(
             f"{path}: no such file, although scene {layout_id}, view {view_index} names it; "
@@ -236,13 +237,13 @@ def _prediction_card(workspace: Workspace, row: Row) -> str:
     with np.load(path) as arrays:
         sampled = arrays["instances"].astype(bool)
     pictures = []
-    picture = workspace.input_picture(layout_id, view_index)
+    picture = input_image(workspace, layout_id, view_index)
     if picture is not None:
         pictures.append(image(picture, "input"))
     pictures.append(image(draw_voxels(sampled), "sampled voxels", max_px=480, exact=True))
     latent = workspace.latent(layout_id, view_index)
     if latent is not None:
-        true = draw_voxels(instance_grids(latent))
+        true = draw_voxels(unpack_instances(latent["occupancy"].tobytes()))
         pictures.append(image(true, "true voxels", max_px=480, exact=True))
     empty = [str(index) for index, grid in enumerate(sampled) if not grid.any()]
     caption = f"<b>scene {layout_id}, view {view_index}</b> · {escape(str(row['split']))}"

@@ -72,13 +72,12 @@ def workspace_score_charts(
         objects: rows of ``scores``, in any groups.
         scenes: the same of whole scenes.
     """
-    renders = workspace.dataset("renders")
     seen: dict[tuple[int, int], list[Seen] | None] = {}
     things = []
     for row in (row for rows in objects for row in rows):
         view = row["layout_id"], row["view_index"]
         if view not in seen:
-            seen[view] = None if renders is None else seen_instances(renders, *view)
+            seen[view] = seen_instances(workspace, *view)
         of_view = seen[view]
         shown = None if of_view is None else of_view[row["placement_index"]]
         things.append(ScoredObject(row["method"], row[HEADLINE.name], shown))

@@ -1,17 +1,21 @@
 """Rendered views with their instance maps, the views that were dropped, and voxels beside them."""
 
 from collections import Counter
+from collections.abc import Sequence
 from html import escape
 
 import numpy as np
 
+from datagen.core.meshes import Mesh
+from datagen.core.sequences import evenly_spaced
 from datagen.report.charts import direction_map
 from datagen.report.markup import figure, grid, image, paragraph, side_by_side, swatch
+from datagen.report.scenes import input_image, placement_name, scenes_with_views
 from datagen.report.shading import shade
-from datagen.report.workspace import instance_grids, spread
 from datagen.shards import Row
 from datagen.shards.workspace import Workspace
 from datagen.views.passes import read_instance_map, read_rgba
+from datagen.voxels import unpack_instances
 from datagen.voxels.drawing import color_instances, draw_voxels, instance_color
 
 VIEWS_A_SCENE = 6
@@ -28,7 +32,7 @@ def view_rows(workspace: Workspace) -> str:
         "Dropped views were never rendered; their pictures here are ray-cast with the same colours."
     )
     return text + "".join(
-        _scene_views(workspace, layout_id) for layout_id in workspace.scenes_with_views()
+        _scene_views(workspace, layout_id) for layout_id in scenes_with_views(workspace)
     )
 
 
@@ -40,29 +44,28 @@ def voxel_rows(workspace: Workspace) -> str:
         "and from above, whatever the camera's height."
     )
     cards = []
-    for layout_id in workspace.scenes_with_views():
-        latents = workspace.require("latents").rows_of(layout_id)
-        cards += [_voxel_card(workspace, latent) for latent in spread(latents, 2)]
+    for layout_id in scenes_with_views(workspace):
+        latents = workspace.require("latents", "report").rows_of(layout_id)
+        cards += [_voxel_card(workspace, latent) for latent in evenly_spaced(latents, 2)]
     return text + grid(cards, 380)
 
 
 def _scene_views(workspace: Workspace, layout_id: int) -> str:
-    views = workspace.require("renders").rows_of(layout_id)
+    views = workspace.require("renders", "report").rows_of(layout_id)
     layout = workspace.layout(layout_id)
     placements = [] if layout is None else layout["placements"]
-    names = [f"{i} {workspace.placement_name(p)}" for i, p in enumerate(placements)]
+    names = [f"{i} {placement_name(workspace, p)}" for i, p in enumerate(placements)]
     kept = [view for view in views if view["kept"]]
     dropped = [view for view in views if not view["kept"]]
     heading = f"scene {layout_id}: {len(kept)} views kept, {len(dropped)} dropped"
     others = [_direction_card(views)]
-    if placements and workspace.assets():
-        others += [
-            _dropped_card(workspace, placements, view, names)
-            for view in spread(dropped, DROPPED_A_SCENE)
-        ]
+    if layout is not None and workspace.assets and dropped:
+        meshes = workspace.scene_meshes(layout).meshes
+        shown = evenly_spaced(dropped, DROPPED_A_SCENE)
+        others += [_dropped_card(meshes, view, names) for view in shown]
     return (
         f"<h3>{escape(heading)}</h3>"
-        + grid([_kept_card(view, names) for view in spread(kept, VIEWS_A_SCENE)], 340)
+        + grid([_kept_card(view, names) for view in evenly_spaced(kept, VIEWS_A_SCENE)], 340)
         + grid(others, 260)
     )
 
@@ -78,8 +81,8 @@ def _kept_card(view: Row, names: list[str]) -> str:
     )
 
 
-def _dropped_card(workspace: Workspace, placements: list[Row], view: Row, names: list[str]) -> str:
-    triangles = [workspace.placed_triangles(placement) for placement in placements]
+def _dropped_card(meshes: Sequence[Mesh], view: Row, names: list[str]) -> str:
+    triangles = [vertices[faces] for vertices, faces in meshes]
     colors = [
         np.broadcast_to(np.array(instance_color(i), np.float64), (len(t), 3))
         for i, t in enumerate(triangles)
@@ -129,8 +132,8 @@ def _direction_card(views: list[Row]) -> str:
 
 
 def _voxel_card(workspace: Workspace, latent: Row) -> str:
-    grids = instance_grids(latent)
-    picture = workspace.input_picture(latent["layout_id"], latent["view_index"])
+    grids = unpack_instances(latent["occupancy"].tobytes())
+    picture = input_image(workspace, latent["layout_id"], latent["view_index"])
     voxels = image(draw_voxels(grids), "voxels", max_px=480, exact=True)
     pictures = [voxels] if picture is None else [image(picture, "input"), voxels]
     counts = ", ".join(str(int(grid.sum())) for grid in grids)

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from skimage.measure import marching_cubes
 
 from datagen.core.frames import Y_UP_TO_Z_UP, Z_UP_TO_Y_UP, transform_points
+from datagen.core.meshes import Mesh
 from datagen.errors import DatasetError
 from datagen.voxels.drawing import instance_color
-
-Mesh = tuple[NDArray[np.floating[Any]], NDArray[np.integer[Any]]]
 
 _LOGIT_LIMIT = 4.0
 """Beyond this a decoder is certain; the clip keeps the surface between voxel centres."""

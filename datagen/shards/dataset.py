@@ -83,6 +83,14 @@ class Dataset:
         found = dict.fromkeys(row[key] for row in self.rows([key]))
         return list(found)
 
+    def units_by_shard(self) -> dict[int, list[int]]:
+        """Return the units that have rows by the index of their shard, all in order."""
+        size = int(self.manifest["units_per_shard"])
+        members: dict[int, list[int]] = {}
+        for unit in self.units():
+            members.setdefault(unit // size, []).append(unit)
+        return members
+
     def _read(self, name: str, columns: Sequence[str] | None, **options: Any) -> pa.Table:
         wanted = None if columns is None else list(columns)
         with _readable(self.folder, name), self.folder.open_file(name) as file:

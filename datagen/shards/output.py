@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from datagen.core.version import package_version
 from datagen.errors import DatasetError
 from datagen.shards.dataset import MANIFEST, Dataset, Row, open_shard, shard_name
 from datagen.shards.schemas import SCHEMA_VERSION, VERSION_KEY, is_tensor, tensor_bytes
@@ -252,8 +253,9 @@ class Output:
             differences.insert(0, f"stage {other['name']} there, {self.identity.name} now")
         if differences:
             raise DatasetError(
-                f"{self.folder} was made with other settings: {'; '.join(differences)}. "
-                "Give the same values, make it again with --overwrite, or use another --root."
+                f"{self.folder} was made with other settings{_by_version(other)}: "
+                f"{'; '.join(differences)}. Give the same values, make it again with --overwrite, "
+                "or use another --root."
             )
 
     def _refuse_foreign(self, name: str) -> None:
@@ -328,6 +330,13 @@ def rows_table(rows: list[Row], schema: pa.Schema) -> pa.Table:
             values = [v if v is None else tensor_bytes(column, np.asarray(v)) for v in values]
         columns.append(pa.array(values, column.type))
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _by_version(manifest: dict[str, Any]) -> str:
+    """Return by which other version a dataset was made: its fields may have other names."""
+    made_by = manifest.get("provenance", {}).get("versions", {}).get("datagen")
+    here = package_version()
+    return "" if None in (made_by, here) or made_by == here else f" by datagen {made_by}"
 
 
 def _failures(schema: pa.Schema) -> list[Failure]:

@@ -1,6 +1,7 @@
-"""The meshes of a layout's scene, from the assets' geometry."""
+"""The geometry of scenes: assets' meshes, and where a layout's placements put them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -8,23 +9,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datagen.core.frames import Floats, placement_matrix, transform_points
+from datagen.core.frames import AnyIntegers, Floats, placement_matrix
+from datagen.core.meshes import Mesh, transform_mesh
 from datagen.errors import DatasetError, RowError
-from datagen.shards import Dataset, Row
+from datagen.shards.dataset import Dataset, Row
 from datagen.voxels import check_mesh
+
+CACHED_ASSETS = 512
+"""Assets whose geometry is kept in memory: the most recent ones."""
 
 
 @dataclass(frozen=True)
 class SceneMeshes:
     """A scene's placements, in their order."""
 
-    meshes: list[tuple[Floats, NDArray[np.int32]]]
+    meshes: list[tuple[Floats, AnyIntegers]] = field(default_factory=list)
     """Vertices (V, 3), metres, world, and faces (F, 3)."""
-    transparent: list[NDArray[np.bool_] | None]
+    transparent: list[NDArray[np.bool_] | None] = field(default_factory=list)
     """(F,): faces whose material has alpha below 1; None where all are opaque."""
-    prepared_paths: list[Path]
-    """What Blender loads."""
-    asset_to_world: list[Floats]
+    prepared_paths: list[Path] = field(default_factory=list)
+    """What Blender loads; empty unless it was asked for."""
+    asset_to_world: list[Floats] = field(default_factory=list)
     """(4, 4), metres."""
 
     @property
@@ -32,54 +37,94 @@ class SceneMeshes:
         """All vertices of the scene, (V, 3), metres, world."""
         return np.concatenate([vertices for vertices, _ in self.meshes])
 
+    def transformed(self, matrix: Floats) -> list[Mesh]:
+        """Return the placements' meshes in another frame.
+
+        Args:
+            matrix: (4, 4), world to that frame, for example a view's ``world_to_canonical``.
+        """
+        return [transform_mesh(matrix, mesh) for mesh in self.meshes]
+
+
+def asset_to_world(placement: Mapping[str, Any]) -> Floats:
+    """Return the (4, 4) matrix that puts an asset into the world, metres.
+
+    Args:
+        placement: as the column ``placements`` of ``layouts`` holds it.
+    """
+    position_m = np.array(placement["position_m"])
+    return placement_matrix(position_m, placement["yaw_rad"], placement["scale"])
+
 
 class SceneReader:
-    """Reads the scenes of layouts; keeps the geometry of recent assets."""
+    """Reads assets' geometry and the scenes that are made of it.
+
+    Args:
+        assets: a sealed dataset; its rows are read at once, its geometry when it is asked for.
+    """
 
     def __init__(self, assets: Dataset) -> None:
         columns = ["asset_id", "geometry_path", "prepared_path"]
         self._assets = assets
         self._rows = {row["asset_id"]: row for row in assets.rows(columns)}
-        self._geometry = lru_cache(maxsize=512)(self._read_geometry)
+        self._geometry = lru_cache(maxsize=CACHED_ASSETS)(self._read_geometry)
+
+    def mesh(self, asset_id: str) -> Mesh:
+        """Return an asset's vertices (V, 3) and faces (F, 3); metres, the asset's own frame.
+
+        Raises:
+            RowError: there is no such asset, or its geometry is missing or damaged.
+        """
+        geometry = self._geometry(asset_id)
+        return geometry["vertices"], geometry["faces"]
 
     def read(self, layout: Row, *, prepared: bool = False) -> SceneMeshes:
-        """Return the meshes of a layout's placements.
+        """Return the meshes of a layout's placements in the world.
 
         Args:
             layout: a row of ``layouts``.
-            prepared: whether the files for Blender are wanted too (copied here if far away).
+            prepared: whether the files for Blender are wanted too (copied here if they are in
+                remote storage).
 
         Raises:
-            RowError: the layout names an asset that is not there or has no geometry.
+            RowError: the layout names an asset that is not there, or whose geometry is missing
+                or damaged.
         """
-        scene = SceneMeshes([], [], [], [])
+        scene = SceneMeshes()
         for placement in layout["placements"]:
-            row = self._asset(placement["asset_id"], layout["layout_id"])
-            geometry = self._geometry(row["geometry_path"])
-            matrix = placement_matrix(
-                np.array(placement["position_m"]), placement["yaw_rad"], placement["scale"]
-            )
-            scene.meshes.append((transform_points(matrix, geometry["vertices"]), geometry["faces"]))
+            asset_id = placement["asset_id"]
+            geometry = self._geometry(asset_id)
+            matrix = asset_to_world(placement)
+            scene.meshes.append(transform_mesh(matrix, self.mesh(asset_id)))
             scene.transparent.append(geometry.get("transparent"))
             scene.asset_to_world.append(matrix)
             if prepared:
-                scene.prepared_paths.append(self._assets.folder.local_copy(row["prepared_path"]))
+                path = self._rows[asset_id]["prepared_path"]
+                scene.prepared_paths.append(self._assets.folder.local_copy(path))
         return scene
 
-    def _asset(self, asset_id: str, layout_id: int) -> dict[str, Any]:
-        row = self._rows.get(asset_id)
-        if row is None or row["geometry_path"] is None:
+    def _read_geometry(self, asset_id: str) -> dict[str, NDArray[Any]]:
+        path, folder = self._geometry_path(asset_id), self._assets.folder
+        try:
+            with np.load(folder.local_copy(path)) as file:
+                geometry = {name: file[name] for name in file.files}
+        except FileNotFoundError as error:
             raise RowError(
-                f"layout {layout_id} places asset {asset_id}, which {self._assets.folder} "
-                f"{'does not hold' if row is None else 'has quarantined'}"
-            )
-        return row
-
-    def _read_geometry(self, path: str) -> dict[str, NDArray[Any]]:
-        with np.load(self._assets.folder.local_copy(path)) as file:
-            geometry = {name: file[name] for name in file.files}
+                f"{folder}/{path}: no such file, although asset {asset_id[:12]} names it. Expected "
+                "its geometry; restore the file, or make the assets again with --overwrite."
+            ) from error
         try:
             check_mesh(geometry["vertices"], geometry["faces"])
         except DatasetError as error:  # one bad asset ends the scenes that use it, not the run
-            raise RowError(f"{self._assets.folder}/{path}: {error}") from error
+            raise RowError(f"{folder}/{path}: {error}") from error
         return geometry
+
+    def _geometry_path(self, asset_id: str) -> str:
+        row = self._rows.get(asset_id)
+        if row is None or row["geometry_path"] is None:
+            problem = "there is no such asset" if row is None else "it is quarantined"
+            raise RowError(
+                f"{self._assets.folder}: asset {asset_id} is placed, but {problem}. Expected a "
+                "usable asset; make the layouts again from these assets."
+            )
+        return str(row["geometry_path"])

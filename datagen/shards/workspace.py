@@ -1,116 +1,16 @@
-"""A workspace: the folders of all stages, and what joins their rows."""
+"""A workspace: the datasets of all stages, what joins their rows, and the meshes of its scenes."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from datagen.core.frames import Floats, placement_matrix, transform_points
+from datagen.core.meshes import Mesh
 from datagen.errors import DatasetError
-from datagen.shards import Dataset, Folder, Row, open_dataset
-from datagen.shards.dataset import MANIFEST
-from datagen.views.passes import read_rgba
+from datagen.shards.dataset import MANIFEST, Dataset, Row, open_dataset
+from datagen.shards.scenes import SceneMeshes, SceneReader
+from datagen.shards.storage import Folder
 
 STAGE_FOLDERS = ("assets", "layouts", "renders", "latents", "model", "predictions", "scores")
-
-
-NUM_SCENES = 5
-"""Scenes whose views are shown; the first ones, so that chapters show the same scenes."""
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """A workspace folder on this machine."""
-
-    root: Path
-    _triangles: dict[str, Floats] = field(default_factory=dict)
-    _datasets: dict[str, Dataset | None] = field(default_factory=dict)
-    _assets: dict[str, Row] = field(default_factory=dict)
-
-    def dataset(self, folder: str) -> Dataset | None:
-        """Return a stage's sealed dataset, or None while it is not made or not finished."""
-        if folder not in self._datasets:
-            sealed = (self.root / folder / MANIFEST).is_file()
-            self._datasets[folder] = open_dataset(self.root / folder) if sealed else None
-        return self._datasets[folder]
-
-    def require(self, folder: str) -> Dataset:
-        """Return a stage's sealed dataset, which the caller knows to be there."""
-        dataset = self.dataset(folder)
-        assert dataset is not None, folder
-        return dataset
-
-    def assets(self) -> dict[str, Row]:
-        """Return the rows of all assets by ``asset_id``; {} if there are none yet."""
-        dataset = self.dataset("assets")
-        if dataset is not None and not self._assets:
-            self._assets.update({row["asset_id"]: row for row in dataset})
-        return self._assets
-
-    def triangles(self, asset: Row) -> Floats:
-        """Return an asset's triangles (T, 3, 3), metres, its own frame."""
-        key = str(asset["asset_id"])
-        if key not in self._triangles:
-            path = self.root / "assets" / str(asset["geometry_path"])
-            if not path.is_file():
-                raise DatasetError(
-                    f"{path}: no such file, although asset {key[:12]} names it; expected its "
-                    "geometry. Restore it, or make the assets again with --overwrite."
-                )
-            with np.load(path) as arrays:
-                self._triangles[key] = arrays["vertices"].astype(np.float64)[arrays["faces"]]
-        return self._triangles[key]
-
-    def placed_triangles(self, placement: Row) -> Floats:
-        """Return a placement's triangles (T, 3, 3), metres, world."""
-        local = self.triangles(self.assets()[placement["asset_id"]])
-        matrix = placement_matrix(
-            np.array(placement["position_m"]), placement["yaw_rad"], placement["scale"]
-        )
-        return transform_points(matrix, local.reshape(-1, 3)).reshape(-1, 3, 3)
-
-    def placement_name(self, placement: Row) -> str:
-        """Return what stands there, in words."""
-        asset = self.assets().get(placement["asset_id"])
-        return str(asset["name"]) if asset else str(placement["asset_id"])[:8]
-
-    def layout(self, layout_id: int) -> Row | None:
-        """Return one layout's row."""
-        dataset = self.dataset("layouts")
-        rows = dataset.rows_of(layout_id) if dataset is not None else []
-        return rows[0] if rows else None
-
-    def scenes_with_views(self) -> list[int]:
-        """Return the first NUM_SCENES ``layout_id`` that have a kept view."""
-        found: dict[int, None] = {}
-        for row in self.require("renders").rows(["layout_id", "kept"]):
-            if row["kept"]:
-                found[row["layout_id"]] = None
-            if len(found) == NUM_SCENES:
-                break
-        return list(found)
-
-    def view(self, layout_id: int, view_index: int) -> Row | None:
-        """Return one view's row, images as stored."""
-        return _with_index(self.dataset("renders"), layout_id, view_index)
-
-    def latent(self, layout_id: int, view_index: int) -> Row | None:
-        """Return one view's latents and voxels."""
-        return _with_index(self.dataset("latents"), layout_id, view_index)
-
-    def input_picture(self, layout_id: int, view_index: int) -> NDArray[np.uint8] | None:
-        """Return a view's picture as RGBA (H, W, 4), None if it was not kept."""
-        view = self.view(layout_id, view_index)
-        return None if view is None or view["rgb"] is None else read_rgba(view["rgb"])
-
-
-def _with_index(dataset: Dataset | None, layout_id: int, view_index: int) -> Row | None:
-    for row in dataset.rows_of(layout_id) if dataset is not None else []:
-        if row["view_index"] == view_index:
-            return row
-    return None
-
 
 VERB_OF_FOLDER = {
     "assets": "assets",
@@ -123,15 +23,147 @@ VERB_OF_FOLDER = {
 }
 
 
-def open_needed(root: Folder, name: str, verb: str) -> Dataset:
-    """Open a dataset of a workspace that an export cannot do without.
+class Workspace:
+    """A folder, local or remote, that holds the datasets of all stages.
 
-    Raises:
-        DatasetError: it is not there; the message names the command that makes it.
+    Datasets are opened when they are first asked for, and kept. A workspace can be sent to another
+    process, which opens the datasets there itself.
+
+    Args:
+        root: the folder.
     """
-    if not (root / name).exists(MANIFEST):
-        raise DatasetError(
-            f"export: {root / name} is missing or unfinished, and it is needed here. "
-            f"Run `datagen {verb} --root {root}` first."
-        )
-    return open_dataset(root / name)
+
+    def __init__(self, root: Folder) -> None:
+        self.root = root
+        self._datasets: dict[str, Dataset] = {}
+
+    @classmethod
+    def at(cls, path_or_url: str | Path) -> "Workspace":
+        """Return the workspace at a local path or a URL; nothing is read yet."""
+        return cls(Folder.at(path_or_url))
+
+    def __reduce__(self) -> tuple[type["Workspace"], tuple[Folder]]:
+        return Workspace, (self.root,)
+
+    def dataset(self, folder: str) -> Dataset | None:
+        """Return a stage's sealed dataset, or None while it is missing or unfinished.
+
+        Args:
+            folder: of the dataset, in the workspace, for example ``renders``.
+
+        Raises:
+            DatasetError: it has a manifest that cannot be read, or that is of a newer version.
+        """
+        if folder not in self._datasets and (self.root / folder).exists(MANIFEST):
+            self._datasets[folder] = open_dataset(self.root / folder)
+        return self._datasets.get(folder)
+
+    def require(self, folder: str, for_whom: str, command: str | None = None) -> Dataset:
+        """Return a stage's sealed dataset.
+
+        Args:
+            folder: of the dataset, in the workspace.
+            for_whom: what needs it, for the message, for example ``export``.
+            command: what makes it; None: the verb that makes datasets of this name.
+
+        Raises:
+            DatasetError: it is missing or unfinished; the message names the command that makes it.
+        """
+        dataset = self.dataset(folder)
+        if dataset is None:
+            command = command or f"datagen {VERB_OF_FOLDER[folder]}"
+            raise DatasetError(
+                f"{for_whom}: {self.root / folder} is missing or unfinished, and it is needed "
+                f"here. Run `{command} --root {self.root}` first."
+            )
+        return dataset
+
+    @cached_property
+    def assets(self) -> dict[str, Row]:
+        """The rows of all assets by ``asset_id``; {} if there are none yet."""
+        dataset = self.dataset("assets")
+        return {} if dataset is None else {row["asset_id"]: row for row in dataset}
+
+    def layout(self, layout_id: int) -> Row | None:
+        """Return one layout's row; None if there is none."""
+        dataset = self.dataset("layouts")
+        return None if dataset is None else _only(dataset.rows_of(layout_id))
+
+    def view(
+        self, layout_id: int, view_index: int, columns: Sequence[str] | None = None
+    ) -> Row | None:
+        """Return one view's row of ``renders``, kept or dropped, images as stored; None if none.
+
+        Args:
+            layout_id: the scene.
+            view_index: the view of the scene.
+            columns: those that are read; None: all.
+        """
+        return self._row_of_view("renders", layout_id, view_index, columns)
+
+    def latent(
+        self, layout_id: int, view_index: int, columns: Sequence[str] | None = None
+    ) -> Row | None:
+        """Return one view's row of ``latents``; None if there is none. Arguments as of ``view``."""
+        return self._row_of_view("latents", layout_id, view_index, columns)
+
+    def kept_views(self, layout_id: int) -> Iterator[Row]:
+        """Iterate over the ``renders`` rows of a scene's kept views, in order.
+
+        Raises:
+            DatasetError: the renders are missing or unfinished.
+        """
+        rows = self.require("renders", "kept views").rows_of(layout_id)
+        return (row for row in rows if row["kept"])
+
+    def encoded_views(self, layout_id: int) -> Iterator[tuple[Row, Row]]:
+        """Iterate over a scene's encoded views in order: their rows of ``renders`` and ``latents``.
+
+        Kept views that were not chosen for encoding are left out.
+
+        Raises:
+            DatasetError: the renders or the latents are missing or unfinished.
+        """
+        rows = self.require("latents", "encoded views").rows_of(layout_id)
+        latents = {row["view_index"]: row for row in rows}
+        for view in self.kept_views(layout_id):
+            if view["view_index"] in latents:
+                yield view, latents[view["view_index"]]
+
+    def mesh(self, asset_id: str) -> Mesh:
+        """Return an asset's vertices (V, 3) and faces (F, 3); metres, the asset's own frame.
+
+        Raises:
+            DatasetError: the assets are missing or unfinished.
+            RowError: there is no such asset, or its geometry is missing or damaged.
+        """
+        return self._scenes.mesh(asset_id)
+
+    def scene_meshes(self, layout: Row, *, prepared: bool = False) -> SceneMeshes:
+        """Return the meshes of a layout's placements in the world; see ``SceneReader.read``.
+
+        Args:
+            layout: a row of ``layouts``.
+            prepared: whether the files for Blender are wanted too.
+
+        Raises:
+            DatasetError: the assets are missing or unfinished.
+            RowError: a placed asset is missing, or its geometry is missing or damaged.
+        """
+        return self._scenes.read(layout, prepared=prepared)
+
+    @cached_property
+    def _scenes(self) -> SceneReader:
+        return SceneReader(self.require("assets", "scenes' meshes"))
+
+    def _row_of_view(
+        self, folder: str, layout_id: int, view_index: int, columns: Sequence[str] | None
+    ) -> Row | None:
+        dataset = self.dataset(folder)
+        if dataset is None:
+            return None
+        return _only(dataset.rows_of(layout_id, columns, view_index=view_index))
+
+
+def _only(rows: Sequence[Row]) -> Row | None:
+    return rows[0] if rows else None

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -15,19 +15,20 @@ from datagen.assets.objects import SourceObject
 from datagen.assets.prepare import DEFAULT_MAX_FACES, prepare_asset
 from datagen.assets.selection import list_fingerprint, restrict_to_list, set_aside_unlicensed
 from datagen.assets.source import AssetSource, SourceOptions, open_source
-from datagen.blender.process import BlenderProcess
 from datagen.blender.scratch import scratch_folder
-from datagen.engine.logs import log_folder
-from datagen.engine.stage import Inputs, Process, Stage, WorkerContext
+from datagen.core.fields import content, how
+from datagen.engine.stage import Inputs
+from datagen.engine.units import Process, UnitStage, WorkerContext
 from datagen.errors import ConfigError, DatasetError
-from datagen.shards import Identity, Output, Row
+from datagen.shards import Output, Row
 from datagen.shards.schemas import ASSETS
+from datagen.stages.worker_blender import worker_blender
 
 MIN_MAX_FACES = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrepareAssets(Stage):
+class PrepareAssets(UnitStage):
     """Read single 3D objects and bring them into the form that all later stages use.
 
     The rows and the geometry are reproducible to the byte; the prepared ``.blend`` files hold the
@@ -43,12 +44,14 @@ class PrepareAssets(Stage):
 
     source: Literal["procedural", "sweethome3d", "folder", "objaverse", "front3d"] = "procedural"
     """Where the objects come from."""
-    source_path: Path | None = field(default=None, metadata={"identity": False})
+    source_path: Path | None = content(
+        lambda stage: stage.opened.fingerprint(), default=None, name="source"
+    )
     """The source's files: a folder with .sh3f packs, with models, or with 3D-FRONT."""
     packs: tuple[str, ...] = ()
     """sweethome3d: names of the packs to read, without .sh3f; none reads all."""
-    uids: Path | None = field(default=None, metadata={"identity": False})
-    """objaverse: a file with one uid a line."""
+    uids: Path | None = how(None)
+    """objaverse: a file with one uid a line (part of the source's content)."""
     lvis_categories: tuple[str, ...] = ()
     """objaverse: the LVIS categories to take."""
     num_objects: int | None = None
@@ -56,8 +59,10 @@ class PrepareAssets(Stage):
     first so many."""
     license_allow: tuple[str, ...] = ()
     """SPDX identifiers; objects of other licenses are quarantined unopened. None allows all."""
-    asset_list: Annotated[Path | None, tyro.conf.arg(name="list")] = field(
-        default=None, metadata={"identity": False}
+    asset_list: Annotated[Path | None, tyro.conf.arg(name="list")] = content(
+        lambda stage: stage.asset_list and list_fingerprint(stage.asset_list),
+        default=None,
+        name="list",
     )
     """A reviewed list (manifests/*.csv): only its objects, and only with its bytes."""
     max_faces: int = DEFAULT_MAX_FACES
@@ -107,13 +112,6 @@ class PrepareAssets(Stage):
             objects = restrict_to_list(objects, self.source, self.asset_list)
         return set_aside_unlicensed(objects, self.license_allow)[: self.num_objects]
 
-    def identity(self, inputs: Inputs) -> Identity:
-        """The source is known by its content, wherever it lies."""
-        contents = {"source": self.opened.fingerprint()}
-        if self.asset_list is not None:
-            contents["list"] = list_fingerprint(self.asset_list)
-        return replace(super().identity(inputs), inputs=contents)
-
     def units(self, inputs: Inputs) -> Sequence[int]:
         if not self.objects:
             raise DatasetError(
@@ -127,9 +125,7 @@ class PrepareAssets(Stage):
         source, objects = self.opened, self.objects
         with (
             scratch_folder() as scratch,
-            BlenderProcess(
-                log_path(context), blender=context.blender, threads=context.threads
-            ) as blender,
+            worker_blender(context, renders=False) as blender,
         ):
 
             def process(index: int) -> list[Row]:
@@ -152,8 +148,3 @@ class PrepareAssets(Stage):
             reason = row["reason"]
             counts[row["status"] if reason is None else f"{row['status']}_{reason}"] += 1
         return {"counts": dict(sorted(counts.items()))}
-
-
-def log_path(context: WorkerContext) -> Path:
-    """Return where a worker's Blender writes its output."""
-    return log_folder(context.folder) / f"blender-{context.name}.log"

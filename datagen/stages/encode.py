@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Literal, get_args
 
@@ -12,14 +12,16 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from datagen.core.fields import ABSENT, content, resolved
 from datagen.core.frames import Floats
 from datagen.core.seeding import rng_for
-from datagen.engine.stage import Inputs, Process, Stage, WorkerContext, stable_fields
+from datagen.engine.stage import Inputs
+from datagen.engine.units import Process, UnitStage, WorkerContext
 from datagen.errors import ConfigError, DatasetError, RowError, StageError
 from datagen.models.devices import torch_device, torch_threads
 from datagen.models.dinov2 import PUBLISHED, load_dinov2
 from datagen.models.named_checkpoints import checkpoint_fingerprint, load_autoencoder
-from datagen.shards import Dataset, Folder, Identity, Output, Row
+from datagen.shards import Dataset, Folder, Output, Row
 from datagen.shards.scenes import SceneMeshes, SceneReader
 from datagen.shards.schemas import GRID_BYTES, LATENT_SHAPE, LATENTS, SLAT
 from datagen.stages.slat_features import SLAT_FEATURES, SlatConfig, SlatFeatures
@@ -34,7 +36,7 @@ BATCHES_AHEAD = 4  # batches of voxels made while others are encoded: 32 MiB at 
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodeLatents(Stage):
+class EncodeLatents(UnitStage):
     """Turn each kept view's scene into 64³ voxels in its view-centric frame, and encode them.
 
     Voxels are reproducible to the byte; latents are rounded to float16, whose last bit may differ
@@ -48,7 +50,9 @@ class EncodeLatents(Stage):
     reads: ClassVar[tuple[str, ...]] = ("assets", "layouts", "renders")
     uses_gpu: ClassVar[bool] = True
 
-    encoder: str = "small"
+    encoder: str = content(
+        lambda stage: stage._fingerprint_of_encoder(), default="small", with_value=True
+    )
     """``small`` (embedded), a checkpoint NAME (NAME.json + NAME.safetensors), or a hub id."""
     view_frame: Literal["yaw", "camera", "world"] = "yaw"
     """How a view turns its scene: about the up axis only, with the whole camera, or not at all
@@ -58,10 +62,15 @@ class EncodeLatents(Stage):
     voxels as bits, 32 kB before compression; previews and evaluation), image_tokens (what
     --image-encoder makes of its pictures, 2.8 MB each; training need not run the encoder),
     slat_features (features of the occupied voxels; training of the structured-latent model)."""
-    image_encoder: str = field(default=PUBLISHED, metadata={"identity": False})
+    image_encoder: str = content(
+        lambda stage: stage._fingerprint_of_image_encoder(), PUBLISHED, name=image_tokens.INPUT
+    )
     """Of image_tokens: dinov2_vitl14_reg, a folder, a hub id or torch.hub's .pth file. Known by its
     weights."""
-    slat: SlatConfig = field(default_factory=SlatConfig, metadata={"identity": False})
+    slat: SlatConfig = resolved(
+        lambda stage: stage.slat if SLAT_FEATURES in stage.store else ABSENT,
+        default_factory=SlatConfig,
+    )
     """Of slat_features."""
     views_per_scene: int | None = None
     """Encode this many of a scene's kept views, drawn at random; all by default."""
@@ -84,18 +93,15 @@ class EncodeLatents(Stage):
                 f"store is {self.store!r}. Expected one or more of {' '.join(get_args(Storable))}."
             )
 
-    def identity(self, inputs: Inputs) -> Identity:
-        """Encoders are known by their weights."""
-        identity = super().identity(inputs)
-        fields, encoders = dict(identity.fields), dict[str, str]()
-        if "latents" in self.store:
-            encoders["encoder"] = checkpoint_fingerprint(self.encoder, "encoder")
-        if "image_tokens" in self.store:
-            encoders[image_tokens.INPUT] = load_dinov2(self.image_encoder, "cpu").fingerprint()
-        if SLAT_FEATURES in self.store:
-            fields |= stable_fields(self.slat)
-            encoders |= self.slat.fingerprints()
-        return replace(identity, fields=fields, inputs={**identity.inputs, **encoders})
+    def _fingerprint_of_encoder(self) -> str | None:
+        if "latents" not in self.store:
+            return None
+        return checkpoint_fingerprint(self.encoder, "encoder")
+
+    def _fingerprint_of_image_encoder(self) -> str | None:
+        if "image_tokens" not in self.store:
+            return None
+        return load_dinov2(self.image_encoder, "cpu").fingerprint()
 
     def output(self, root: Folder, inputs: Inputs) -> Output:
         """Columns of features are there where they are asked for."""
@@ -110,7 +116,7 @@ class EncodeLatents(Stage):
     @contextmanager
     def open(self, inputs: Inputs, context: WorkerContext) -> Iterator[Process]:
         reader = SceneReader(inputs["assets"])
-        device = torch_device(context.device)
+        device = torch_device(context.settings.device)
         encoder = None
         if "latents" in self.store:
             encoder = load_autoencoder(self.encoder, "encoder", device)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from datagen.core.frames import transform_points
-from datagen.engine.stage import Inputs, Process, Stage, WorkerContext
+from datagen.engine.stage import Inputs
+from datagen.engine.units import Process, UnitStage, WorkerContext
 from datagen.errors import ConfigError, StageError
 from datagen.evaluation.collision import require_fcl
 from datagen.evaluation.compare import Comparison, comparison_rows
@@ -39,7 +39,7 @@ from datagen.shards.scenes import SceneReader
 from datagen.shards.splits import validation_layouts
 from datagen.stages.encode import check_stored
 from datagen.stages.infer import InferScenes
-from datagen.voxels import unpack_occupancy
+from datagen.voxels import unpack_instances
 
 MEAN_TAUS = VIEW_TAUS[:2]
 """Thresholds whose F-scores have means in the manifest."""
@@ -50,7 +50,7 @@ MAX_CONSTANT_VIEWS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateScenes(Stage):
+class EvaluateScenes(UnitStage):
     """Score every sampled scene, whole and object by object, in the view's canonical frame.
 
     The ``aligned_`` scores are those of ``evaluate --pred --gt``, after the whole scene is aligned
@@ -104,7 +104,7 @@ class EvaluateScenes(Stage):
         if self.collision_faces:
             _require(require_fcl, "Or leave the collisions out: --collision-faces 0.")
         reader = SceneReader(inputs["assets"])
-        untrained = _UntrainedModel(inputs, torch_device(context.device))
+        untrained = _UntrainedModel(inputs, torch_device(context.settings.device))
         constant = fit_constant(_training_grids(inputs)).grid
         constant_surface = surface_from_occupancy(constant)
 
@@ -117,11 +117,8 @@ class EvaluateScenes(Stage):
                 latent = latents[prediction["view_index"]]
                 num = latent["num_instances"]
                 truth = SceneGeometry(
-                    [
-                        (transform_points(latent["world_to_canonical"], v), f)
-                        for v, f in scene.meshes
-                    ],
-                    unpack_occupancy(latent["occupancy"].tobytes())[1:],
+                    scene.transformed(latent["world_to_canonical"]),
+                    unpack_instances(latent["occupancy"].tobytes()),
                 )
                 methods = {
                     "model": read_prediction(inputs["predictions"], prediction),
@@ -249,7 +246,7 @@ def _training_grids(inputs: Inputs) -> Iterator[NDArray[np.bool_]]:
     for row in latents.rows(["layout_id", "occupancy"]):
         if row["layout_id"] in held_out:
             continue
-        yield from unpack_occupancy(row["occupancy"].tobytes())[1:]
+        yield from unpack_instances(row["occupancy"].tobytes())
         views += 1
         if views == MAX_CONSTANT_VIEWS:
             return

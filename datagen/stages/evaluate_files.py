@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from datagen.engine.stage import Inputs, Process, RunOptions, Stage, WorkerContext
+from datagen.core.fields import content, how, resolved
+from datagen.engine.stage import Inputs, RunOptions
+from datagen.engine.units import Process, UnitStage, WorkerContext
 from datagen.errors import ConfigError, DatasetError
 from datagen.evaluation.compare import Comparison, comparison_rows
 from datagen.evaluation.protocols import DEFAULT_PROTOCOL
@@ -22,8 +24,7 @@ from datagen.evaluation.summary import (
 )
 from datagen.evaluation.tables import COMPARISON
 from datagen.evaluation.truth import GtFormat, Truth, digest_of, open_truth
-from datagen.executors.job import Executor
-from datagen.shards import Dataset, Folder, Identity, Output, Row
+from datagen.shards import Dataset, Folder, Output, Row
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateFiles(Stage):
+class EvaluateFiles(UnitStage):
     """Score any methods' scenes, read as they lie on disk, against the truth, side by side."""
 
     name: ClassVar[str] = "evaluate"
@@ -52,37 +53,40 @@ class EvaluateFiles(Stage):
     unit_column: ClassVar[str] = "pair_index"
     unit_noun: ClassVar[str] = "predicted scenes"
 
-    pred: tuple[str, ...] = ()
+    pred: tuple[str, ...] = content(lambda stage: stage.prediction_digests(), ())
     """NAME=PATH, one or more: what the method is called, and its files (docs/evaluation.md)."""
-    gt: Path = Path()
+    gt: Path = content(lambda stage: stage.truth_digest(), Path())
     """The truth: a workspace, MIDI's 3D-FRONT, or a folder of GLBs."""
-    method: tuple[str, ...] = ()
-    """Layout of each --pred, or one for all: datagen, iscene, midi, scenegen, partcrafter, gen3dsr
-    or glb. By default NAME if it is one of these, else datagen for a workspace, else glb."""
+    format: tuple[str, ...] = resolved(lambda stage: stage.formats(), (), name="methods")
+    """File format of each --pred, or one for all: datagen, iscene, midi, scenegen, partcrafter,
+    gen3dsr or glb. By default NAME if it is one of these, else datagen for a workspace, else
+    glb."""
     gt_format: GtFormat = "auto"
-    """Layout of --gt."""
+    """File format of --gt."""
     comparison: Comparison = field(default_factory=Comparison)
     scenes_per_shard: int = 64
     """Predicted scenes a shard."""
-    out: Path | None = field(default=None, metadata={"identity": False})
+    out: Path | None = how(None)
     """Where the result goes. Default: ROOT/comparison."""
-    allow_absent: bool = field(default=False, metadata={"identity": False})
+    allow_absent: bool = how(False)
     """Exit code 0 although true scenes have no prediction."""
 
-    def identity(self, inputs: Inputs) -> Identity:
-        """Files are known by their names and bytes, wherever they lie."""
-        identity = super().identity(inputs)
-        fields = {k: v for k, v in identity.fields.items() if k not in ("pred", "gt", "method")}
+    def formats(self) -> list[str]:
+        """Return each method with the format of its files."""
+        named = {pair.method: pair.format for pair in self.pairs()}
+        return [f"{name}: {file_format}" for name, file_format in named.items()]
+
+    def prediction_digests(self) -> dict[str, str]:
+        """Return the sha256 over the names and bytes of each method's files."""
         pairs = self.pairs()
-        named = {pair.method: pair.format for pair in pairs}
-        fields["methods"] = [f"{name}: {layout}" for name, layout in named.items()]
-        scene_ids = sorted({pair.scene_id for pair in pairs})
-        digests = {
+        return {
             f"pred {name}": digest_of(pair.place for pair in pairs if pair.method == name)
-            for name in named
+            for name in dict.fromkeys(pair.method for pair in pairs)
         }
-        digests["gt"] = self.truth().fingerprint(scene_ids)
-        return replace(identity, fields=fields, inputs=digests)
+
+    def truth_digest(self) -> str:
+        """Return the fingerprint of the true scenes that are scored against."""
+        return self.truth().fingerprint(sorted({pair.scene_id for pair in self.pairs()}))
 
     def output(self, root: Folder, inputs: Inputs) -> Output:
         folder = root / self.folder if self.out is None else Folder.at(str(self.out))
@@ -97,18 +101,18 @@ class EvaluateFiles(Stage):
         return open_truth(self.gt, self.gt_format)
 
     def predictions(self) -> dict[str, tuple[str, dict[str, Path]]]:
-        """Return each method's layout and its scenes.
+        """Return each method's file format and its scenes.
 
         Raises:
-            ConfigError: a --pred or --method is not understood.
+            ConfigError: a --pred or --format is not understood.
             DatasetError: a path holds no scene.
         """
-        if not self.pred or len(self.method) not in (0, 1, len(self.pred)):
+        if not self.pred or len(self.format) not in (0, 1, len(self.pred)):
             raise ConfigError(
-                f"{len(self.pred)} --pred and {len(self.method)} --method; expected at least one "
-                "--pred NAME=PATH, and as many --method, one, or none."
+                f"{len(self.pred)} --pred and {len(self.format)} --format; expected at least one "
+                "--pred NAME=PATH, and as many --format, one, or none."
             )
-        layouts = self.method * len(self.pred) if len(self.method) == 1 else self.method
+        formats = self.format * len(self.pred) if len(self.format) == 1 else self.format
         found: dict[str, tuple[str, dict[str, Path]]] = {}
         for index, words in enumerate(self.pred):
             name, equals, path = words.partition("=")
@@ -117,12 +121,12 @@ class EvaluateFiles(Stage):
                     f"--pred {words}: expected NAME=PATH, every NAME once; for example "
                     "--pred midi=results/midi ours=dataset."
                 )
-            layout = layouts[index] if layouts else _layout_of(name, Path(path))
-            if layout not in PREDICTED:
+            chosen = formats[index] if formats else _format_of(name, Path(path))
+            if chosen not in PREDICTED:
                 raise ConfigError(
-                    f"--method {layout}: unknown. Expected one of {', '.join(PREDICTED)}."
+                    f"--format {chosen}: unknown. Expected one of {', '.join(PREDICTED)}."
                 )
-            found[name] = layout, found_scenes(Path(path), PREDICTED[layout], f"--pred {name}=")
+            found[name] = chosen, found_scenes(Path(path), PREDICTED[chosen], f"--pred {name}=")
         return found
 
     def pairs(self) -> list[Pair]:
@@ -133,7 +137,7 @@ class EvaluateFiles(Stage):
         """
         true_ids = self.truth().ids()
         pairs = []
-        for name, (layout, scenes) in self.predictions().items():
+        for name, (file_format, scenes) in self.predictions().items():
             if len(scenes) == len(true_ids) == 1:  # one scene on both sides, whatever their names
                 scenes = dict(zip(true_ids, scenes.values(), strict=True))
             common = sorted(set(scenes) & true_ids)
@@ -143,7 +147,7 @@ class EvaluateFiles(Stage):
                     f"{len(true_ids)}. Predicted ids begin {sorted(scenes)[:3]}, true ones "
                     f"{sorted(true_ids)[:3]}. Rename the files so that the ids agree."
                 )
-            pairs += [Pair(name, layout, scene_id, scenes[scene_id]) for scene_id in common]
+            pairs += [Pair(name, file_format, one, scenes[one]) for one in common]
         return pairs
 
     @contextmanager
@@ -165,14 +169,12 @@ class EvaluateFiles(Stage):
 
         yield process
 
-    def run(self, root: Folder, executor: Executor, options: RunOptions) -> Dataset:
-        """Score what can be scored, however many scenes fail, and write the summary."""
-        dataset = super().run(root, executor, replace(options, max_failed_fraction=1.0))
-        self._write_summary(dataset)
-        return dataset
+    def check_result(self, dataset: Dataset, inputs: Inputs, options: RunOptions) -> None:
+        """Report failed scenes; any number may fail, the summary counts them."""
+        super().check_result(dataset, inputs, replace(options, max_failed_fraction=1.0))
 
-    def complete(self, dataset: Dataset) -> bool:
-        """Say whether every true scene was scored for every method; the exit code."""
+    def is_complete(self, dataset: Dataset) -> bool:
+        """Return whether every true scene was scored for every method."""
         absent = sum(self._absent().values())
         return not dataset.manifest["failed"] and (self.allow_absent or not absent)
 
@@ -181,7 +183,8 @@ class EvaluateFiles(Stage):
         scored = Counter(pair.method for pair in self.pairs())
         return {name: len(truth.ids()) - n if truth.whole else 0 for name, n in scored.items()}
 
-    def _write_summary(self, dataset: Dataset) -> None:
+    def write_summary(self, dataset: Dataset) -> None:
+        """Write ``summary.md``, ``summary.tex`` and ``summary.csv`` beside the scores."""
         pairs = self.pairs()
         failed = Counter(pairs[item["unit"]].method for item in dataset.manifest["failed"])
         methods = list(dict.fromkeys(pair.method for pair in pairs))
@@ -197,12 +200,12 @@ class EvaluateFiles(Stage):
         ]
         text = markdown(summaries, published, settings)
         text += "\n".join(["", *lines, ""]) if lines else ""
-        for name, content in (
+        for name, text_of_file in (
             ("summary.md", text),
             ("summary.tex", latex(summaries, published, settings)),
             ("summary.csv", as_csv(summaries, published)),
         ):
-            dataset.folder.write_bytes(name, content.encode())
+            dataset.folder.write_bytes(name, text_of_file.encode())
 
     def _settings(self, rows: Sequence[dict[str, Any]]) -> str:
         used = sorted({(row["align"], row["matched_by"], row["chamfer"]) for row in rows})
@@ -224,7 +227,7 @@ def manifests_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "manifests"
 
 
-def _layout_of(name: str, path: Path) -> str:
+def _format_of(name: str, path: Path) -> str:
     if name.lower() in PREDICTED:
         return name.lower()
     ours = (path / "predictions").is_dir() or (path / "manifest.json").is_file()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -10,14 +10,16 @@ from typing import Annotated, Any, ClassVar, Literal
 import tyro
 
 from datagen.assets.front3d import Front3DSource, Room, Split, read_rooms, rooms_fingerprint
-from datagen.engine.stage import Inputs, Process, Stage, WorkerContext
+from datagen.core.fields import content
+from datagen.engine.stage import Inputs
+from datagen.engine.units import Process, UnitStage, WorkerContext
 from datagen.errors import ConfigError, RowError, StageError
-from datagen.shards import Identity, Row
+from datagen.shards import Row
 from datagen.shards.schemas import LAYOUTS
 
 
 @dataclass(frozen=True, kw_only=True)
-class TakeLayouts(Stage):
+class TakeLayouts(UnitStage):
     """Take the rooms of 3D-FRONT (as processed by MIDI) as layouts, every object where it stood.
 
     ``layout_id`` is a room's place in ``midi_room_ids.json``; placements are in the order of its
@@ -33,7 +35,9 @@ class TakeLayouts(Stage):
 
     source: Literal["front3d"] = "front3d"
     """Where the rooms come from; the assets must come from there too."""
-    source_path: Path | None = field(default=None, metadata={"identity": False})
+    source_path: Path | None = content(
+        lambda stage: rooms_fingerprint(stage.rooms), default=None, name="source"
+    )
     """The folder with midi_room_ids.json and midi_furniture_ids.json."""
     split: Split = "all"
     """MIDI's: the last 1000 rooms are test, all before them train."""
@@ -55,12 +59,6 @@ class TakeLayouts(Stage):
                 "Give it with --source-path FOLDER."
             )
         return read_rooms(self.source_path, self.split)[: self.num_layouts]
-
-    def identity(self, inputs: Inputs) -> Identity:
-        """The lists are known by what they say, wherever they lie."""
-        identity = super().identity(inputs)
-        contents = identity.inputs | {"source": rooms_fingerprint(self.rooms)}
-        return replace(identity, inputs=contents)
 
     def command_for(self, input_name: str) -> str:
         """Other assets than the rooms' own are of no use."""

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datagen.core.seeding import rng_for, seed_for
-from datagen.engine.stage import Inputs, Process, WorkerContext
+from datagen.engine.stage import Inputs
+from datagen.engine.units import Process, WorkerContext
 from datagen.errors import ConfigError, StageError
 from datagen.sampling.networks import Networks
 from datagen.sampling.predictions import write_prediction

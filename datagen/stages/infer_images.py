@@ -4,19 +4,21 @@ import hashlib
 import logging
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 import pyarrow as pa
 from PIL import Image
 
-from datagen.engine.stage import Inputs, Process, WorkerContext
+from datagen.core.fields import content, how
+from datagen.engine.stage import Inputs
+from datagen.engine.units import Process, WorkerContext
 from datagen.errors import ConfigError, DatasetError, RowError
 from datagen.sampling.predictions import write_prediction
-from datagen.shards import Folder, Identity, Output, Row
+from datagen.shards import Folder, Output, Row
 from datagen.stages.sampling import SamplingStage
 from datagen.views.masks import MaskedPicture, read_masked_picture
 
@@ -53,12 +55,16 @@ class InferImages(SamplingStage):
     unit_column: ClassVar[str] = "image_index"
     unit_noun: ClassVar[str] = "images"
 
-    image: Path = Path()
+    image: Path = content(
+        lambda stage: names_and_bytes(image for image, _ in stage.pairs()), Path(), name="images"
+    )
     """A picture, or a folder of them."""
-    masks: Path | None = None
+    masks: Path | None = content(
+        lambda stage: names_and_bytes(masks for _, masks in stage.pairs()), default=None
+    )
     """Its segmentation (ids in one channel, palette or colours; 0 is background), or a folder:
     NAME.png, NAME_seg.png or NAME_masks.png goes with NAME.jpg or NAME_rgb.jpg."""
-    out: Path | None = field(default=None, metadata={"identity": False})
+    out: Path | None = how(None)
     """Where the scenes go, a sub-folder an image. Default: ROOT/scenes/NAME of the image."""
 
     def __post_init__(self) -> None:
@@ -68,19 +74,6 @@ class InferImages(SamplingStage):
                 f"--image {self.image}: no masks given. Expected --masks, an image with one label "
                 "an object, or a folder of them."
             )
-
-    def identity(self, inputs: Inputs) -> Identity:
-        """Images are known by their names and bytes, wherever they lie."""
-        identity = super().identity(inputs)
-        fields = {k: v for k, v in identity.fields.items() if k not in ("image", "masks")}
-        digest = hashlib.sha256()
-        for picture, masks in self.pairs():
-            for path in (picture, masks):
-                digest.update(f"{path.name}\0".encode())
-                digest.update(hashlib.sha256(path.read_bytes()).digest())
-        return replace(
-            identity, fields=fields, inputs={**identity.inputs, "images": digest.hexdigest()}
-        )
 
     def output(self, root: Folder, inputs: Inputs) -> Output:
         name = scene_name(self.image)
@@ -156,6 +149,15 @@ class InferImages(SamplingStage):
             if alone:  # nothing else to go on with: the message itself is the result
                 raise DatasetError(str(error)) from error
             raise
+
+
+def names_and_bytes(paths: Iterable[Path]) -> str:
+    """Return the sha256 over the names and bytes of files, wherever they lie."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(f"{path.name}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def scene_name(picture: Path) -> str:

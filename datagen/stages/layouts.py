@@ -2,26 +2,27 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import shapely
 import tyro
 
+from datagen.core.fields import how
 from datagen.core.seeding import rng_for
-from datagen.engine.stage import Inputs, Process, RunOptions, Stage, WorkerContext
+from datagen.engine.stage import Inputs
+from datagen.engine.units import Process, UnitStage, WorkerContext
 from datagen.errors import ConfigError, StageError
-from datagen.executors.job import Executor
 from datagen.layouts.compose import CompositionRules, category_groups, compose_scene
 from datagen.layouts.stacking import Placeable, PlaceableSupport
-from datagen.shards import Dataset, Folder, Row, open_dataset
+from datagen.shards import Dataset, Row
 from datagen.shards.schemas import LAYOUTS
 from datagen.shards.splits import asset_split
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleLayouts(Stage):
+class SampleLayouts(UnitStage):
     """Place 2 to 12 random objects a scene without collision, some on table-tops."""
 
     name: ClassVar[str] = "layouts"
@@ -60,7 +61,7 @@ class SampleLayouts(Stage):
     """Area of the first region over the area of the disks."""
     seed: int = 0
     """Of everything random."""
-    verify: bool = field(default=False, metadata={"identity": False})
+    verify: bool = how(False)
     """Afterwards, check every layout mesh against mesh, also those made earlier."""
 
     def __post_init__(self) -> None:
@@ -94,12 +95,6 @@ class SampleLayouts(Stage):
 
     def units(self, inputs: Inputs) -> Sequence[int]:
         return range(self.num_layouts)
-
-    def run(self, root: Folder, executor: Executor, options: RunOptions) -> Dataset:
-        layouts = super().run(root, executor, options)
-        if self.verify:
-            _verify(open_dataset(root / "assets"), layouts)
-        return layouts
 
     @contextmanager
     def open(self, inputs: Inputs, context: WorkerContext) -> Iterator[Process]:
@@ -137,17 +132,6 @@ class SampleLayouts(Stage):
             ]
 
         yield process
-
-
-def _verify(assets: Dataset, layouts: Dataset) -> None:
-    try:
-        from datagen.verify.layouts import verify_and_record
-    except ModuleNotFoundError as error:
-        raise StageError(
-            f"layouts: --verify needs {error.name}, which is not installed. "
-            "Expected the extra `evaluate`; run `pip install 'datagen[evaluate]'`."
-        ) from error
-    verify_and_record(assets, layouts)
 
 
 def read_placeables(assets: Dataset, split: str = "all") -> list[Placeable]:

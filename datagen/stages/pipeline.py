@@ -42,14 +42,18 @@ def pipelines_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "pipelines"
 
 
+def pipeline_names() -> list[str]:
+    """Return the names of all pipelines, sorted."""
+    return sorted(path.stem for path in pipelines_folder().glob("*.py"))
+
+
 def load_pipeline(name: str) -> Pipeline:
     """Return the pipeline of that name.
 
     Raises:
         ConfigError: no pipeline has it; the message lists those that there are.
     """
-    folder = pipelines_folder()
-    known = sorted(path.stem for path in folder.glob("*.py"))
+    folder, known = pipelines_folder(), pipeline_names()
     if name not in known:
         raise ConfigError(
             f"unknown pipeline {name!r}; {folder} holds {', '.join(known)}. Choose one of them."

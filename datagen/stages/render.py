@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -16,21 +16,23 @@ from datagen.blender.failures import Disagreement
 from datagen.blender.ladder import climb
 from datagen.blender.process import BlenderProcess
 from datagen.blender.rendering import PreparedPlacement, RenderJob, RenderView, render_views
+from datagen.core.fields import content, how, resolved
 from datagen.core.frames import Floats
 from datagen.core.seeding import rng_for, seed_for
 from datagen.engine.logs import workspace_of
-from datagen.engine.stage import Inputs, Process, Stage, WorkerContext
+from datagen.engine.stage import Inputs
+from datagen.engine.units import Process, UnitStage, WorkerContext
 from datagen.errors import ConfigError
-from datagen.shards import Identity, Output, Row
+from datagen.shards import Output, Row
 from datagen.shards.scenes import SceneMeshes, SceneReader
 from datagen.shards.schemas import RENDERS
-from datagen.stages.assets import log_path
+from datagen.stages.worker_blender import worker_blender
 from datagen.views.agreement import MAX_DISAGREEMENT, disagreement, shadow_map
 from datagen.views.cameras import bounding_sphere, scene_views
 from datagen.views.lights import LightName, build_light, ground_under, list_hdris
 from datagen.views.passes import NO_PASSES, Pass, pass_columns, png, read_rgba
 from datagen.views.selection import drop_reason
-from datagen.views.visibility import SceneGeometry, VisibleView
+from datagen.views.visibility import RaycastingScene, VisibleView
 
 FEWER = 4
 """A scene that cannot be rendered as asked is tried at last with so many times fewer samples."""
@@ -48,7 +50,7 @@ PRESETS: dict[Quality, tuple[int, bool]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class RenderViews(Stage):
+class RenderViews(UnitStage):
     """Render every scene from all directions; what cannot be kept is never traced.
 
     Cameras, masks and visibility are reproducible to the byte; Cycles' pixels may differ in the
@@ -80,15 +82,15 @@ class RenderViews(Stage):
     """What is stored beside picture and instance map: depth, normal, amodal."""
     light: LightName = "studio"
     """Soft fixed suns, TRELLIS's lamps, suns drawn a scene, or a sky drawn a scene."""
-    hdri_folder: Path | None = field(default=None, metadata={"identity": False})
+    hdri_folder: Path | None = content(lambda stage: stage.skies(), default=None, name="hdris")
     """The .hdr and .exr pictures of the light hdri; known by their content."""
     ground: bool = False
     """A plane under the scene that catches shadows: never in the masks, unseen from below."""
-    quality: Quality = "standard"
+    quality: Quality = how("standard")  # decides through samples and denoise
     """Samples and denoising: 4 denoised, 8 denoised, or 128 denoised as TRELLIS."""
-    samples: int | None = None
+    samples: int | None = resolved(lambda stage: stage.cycles[0], default=None)
     """Cycles samples a pixel, before denoising; the quality's own by default."""
-    denoise: bool | None = None
+    denoise: bool | None = resolved(lambda stage: stage.cycles[1], default=None)
     """Open Image Denoise, fast; the quality's own by default."""
     scenes_per_shard: int = 8
     """Scenes a shard."""
@@ -133,20 +135,14 @@ class RenderViews(Stage):
         """The pictures of the skies to draw from, by name."""
         return [] if self.hdri_folder is None else list_hdris(self.hdri_folder)
 
-    def identity(self, inputs: Inputs) -> Identity:
-        """The quality is known by its numbers, and skies by their content."""
-        identity = super().identity(inputs)
-        samples, denoise = self.cycles
-        fields = identity.fields | {"samples": samples, "denoise": denoise}
-        del fields["quality"]
+    def skies(self) -> str | None:
+        """Return the sha256 over the skies' files; None without any."""
         if not self.hdris:
-            return replace(identity, fields=fields)
+            return None
         skies = hashlib.sha256()
         for path in self.hdris:
             skies.update(hashlib.sha256(path.read_bytes()).digest())
-        return replace(
-            identity, fields=fields, inputs={**identity.inputs, "hdris": skies.hexdigest()}
-        )
+        return skies.hexdigest()
 
     def units(self, inputs: Inputs) -> Sequence[int]:
         return inputs["layouts"].units()
@@ -154,7 +150,7 @@ class RenderViews(Stage):
     @contextmanager
     def open(self, inputs: Inputs, context: WorkerContext) -> Iterator[Process]:
         reader = SceneReader(inputs["assets"])
-        with self.blender(context) as blender:
+        with worker_blender(context) as blender:
 
             def process(layout_id: int) -> list[Row]:
                 [layout] = inputs["layouts"].rows_of(layout_id)
@@ -173,17 +169,6 @@ class RenderViews(Stage):
 
             folder = context.folder
             yield process
-
-    def blender(self, context: WorkerContext) -> BlenderProcess:
-        """Return a worker's Blender."""
-        return BlenderProcess(
-            log_path(context),
-            blender=context.blender,
-            threads=context.threads,
-            device=context.device,
-            recycle_scenes=context.recycle_scenes,
-            recycle_growth_mb=context.recycle_growth_mb,
-        )
 
     def tally(self, rows: Sequence[Row]) -> dict[str, int]:
         """Count kept and dropped views, and scenes made with less than was asked for."""
@@ -214,7 +199,7 @@ class RenderViews(Stage):
         """Return the rows of one scene: decide by rays, then trace what is kept."""
         size = self.resolution_px
         cameras = self.cameras(layout_id, scene)
-        geometry = SceneGeometry(scene.meshes, scene.transparent)
+        geometry = RaycastingScene(scene.meshes, scene.transparent)
         seen = [
             geometry.cast_view(
                 *camera,

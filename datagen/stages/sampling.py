@@ -4,16 +4,16 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datagen.blender import BlenderProcess
-from datagen.engine.logs import log_folder
-from datagen.engine.stage import Inputs, Stage, WorkerContext
+from datagen.core.fields import content, how
+from datagen.engine.stage import Inputs
+from datagen.engine.units import UnitStage, WorkerContext
 from datagen.errors import ConfigError
 from datagen.models import (
     find_scene_model,
@@ -33,7 +33,7 @@ from datagen.sampling.appearance import (
 from datagen.sampling.networks import Networks, load_latent_networks, read_scene_model
 from datagen.sampling.predictions import Prediction
 from datagen.sampling.scenes import SamplerConfig, SceneImages, image_tokens, sample_scene
-from datagen.shards import Identity
+from datagen.stages.worker_blender import worker_blender
 
 logger = logging.getLogger(__name__)
 
@@ -41,24 +41,32 @@ TRELLIS = "microsoft/TRELLIS-image-large/ckpts"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplingStage(Stage):
+class SamplingStage(UnitStage):
     """Fields and networks of a stage that samples scenes."""
 
     reads: ClassVar[tuple[str, ...]] = ("model",)
     uses_gpu: ClassVar[bool] = True
 
-    model: str | None = None
+    model: str | None = content(
+        lambda stage: stage._model_fingerprint(), default=None, with_value=True
+    )
     """A model instead of the workspace's: ``small``, the embedded one; NAME of NAME.json and
     NAME.safetensors (ours, or TRELLIS's flow), or I-Scene's package; a path or a hub id."""
     image_encoder: str | None = None
     """Its frozen encoder: dinov2_vitl14_reg, a folder, a hub id or torch.hub's .pth file. Default:
     the one that belongs to the model."""
-    decoder: str = "small"
+    decoder: str = content(
+        lambda stage: checkpoint_fingerprint(stage.decoder, "decoder"), "small", with_value=True
+    )
     """The decoder that belongs to the encoder of the latents."""
     models: tuple[Literal["structure", "latent"], ...] = ("structure",)
     """structure: grey surfaces from the sampled voxels. structure latent: textured meshes instead,
     by TRELLIS's structured-latent model, whose networks the next three fields name."""
-    slat_flow: str = f"{TRELLIS}/slat_flow_img_dit_L_64l8p2_fp16"
+    slat_flow: str = content(
+        lambda stage: stage._latent_fingerprints(),
+        f"{TRELLIS}/slat_flow_img_dit_L_64l8p2_fp16",
+        with_value=True,
+    )
     """Flow model of structured latents: NAME, a path without suffix or a hub id."""
     slat_mesh_decoder: str = f"{TRELLIS}/slat_dec_mesh_swin8_B_64l8m256c_fp16"
     """Its mesh decoder."""
@@ -67,11 +75,11 @@ class SamplingStage(Stage):
     slat_dec_gs_swin8_B_64l8gs32_fp16 beside the others."""
     appearance: AppearanceConfig = field(default_factory=AppearanceConfig)
     """Meshes and textures of the latent model."""
-    textured_preview: bool = field(default=True, metadata={"identity": False})
+    textured_preview: bool = how(True)
     """With the latent model: let Blender render the textured scene into preview.png."""
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     """The sampler, of both models."""
-    max_batch: int | None = field(default=None, metadata={"identity": False})
+    max_batch: int | None = how(None)
     """Most instances in the network at once; by default as many as the memory holds."""
     scenes_per_shard: int = 8
     """Scenes a shard."""
@@ -101,14 +109,9 @@ class SamplingStage(Stage):
         """A published model takes the place of the workspace's."""
         return tuple(name for name in self.reads if name != "model" or self.model is None)
 
-    def identity(self, inputs: Inputs) -> Identity:
-        """Networks are known by their weights."""
-        identity = super().identity(inputs)
-        weights = {"decoder": checkpoint_fingerprint(self.decoder, "decoder")}
-        weights |= {name: weights_sha256(path) for name, path in self._latent_checkpoints().items()}
-        if self.model is not None:
-            weights["model"] = self._model_fingerprint(self.model)
-        return replace(identity, inputs={**identity.inputs, **weights})
+    def _latent_fingerprints(self) -> dict[str, str]:
+        """Return the fingerprint of each network of the latent model, where it is asked for."""
+        return {name: weights_sha256(path) for name, path in self._latent_checkpoints().items()}
 
     def _latent_checkpoints(self) -> dict[str, str]:
         """Return the checkpoints of the latent model by role; none where it is not asked for."""
@@ -119,13 +122,15 @@ class SamplingStage(Stage):
             named["slat_gaussian_decoder"] = self.slat_gaussian_decoder
         return named
 
-    def _model_fingerprint(self, model: str) -> str:
-        files = find_scene_model(resolve_checkpoint(model, "model"))
+    def _model_fingerprint(self) -> str | None:
+        if self.model is None:
+            return None
+        files = find_scene_model(resolve_checkpoint(self.model, "model"))
         if files.kind != "trained" and self.decoder == "small":
             raise ConfigError(
-                f"--decoder small: {model} samples TRELLIS's latents, which another decoder reads. "
-                "Expected --decoder microsoft/TRELLIS-image-large/ckpts/ss_dec_conv3d_16l8_fp16, "
-                "or the path of that file without suffix."
+                f"--decoder small: {self.model} samples TRELLIS's latents, which another decoder "
+                f"reads. Expected --decoder {TRELLIS}/ss_dec_conv3d_16l8_fp16, or the path of that "
+                "file without suffix."
             )
         digest = hashlib.sha256()
         for path in (files.config, *files.weights):
@@ -136,7 +141,7 @@ class SamplingStage(Stage):
     @contextmanager
     def networks(self, inputs: Inputs, context: WorkerContext) -> Iterator[Networks]:
         """Load the networks for a worker; torch keeps to its share of the cores."""
-        device = torch_device(context.device)
+        device = torch_device(context.settings.device)
         model = (
             read_scene_model(inputs["model"], device)
             if self.model is None
@@ -151,9 +156,7 @@ class SamplingStage(Stage):
         with ExitStack() as stack:
             blender = None
             if second is not None and self.textured_preview:
-                log = log_folder(context.folder) / f"blender-{context.name}.log"
-                process = BlenderProcess(log, blender=context.blender, threads=context.threads)
-                blender = stack.enter_context(process)
+                blender = stack.enter_context(worker_blender(context))
             stack.enter_context(torch_threads(context.threads))
             yield Networks(model, decoder, second, blender)
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from datagen.core.fields import content
 from datagen.core.frames import Floats
 from datagen.core.seeding import rng_for
 from datagen.errors import ConfigError, DatasetError
@@ -40,19 +41,17 @@ class SlatConfig:
     tokens are taken: dinov2_vitl14_reg as TRELLIS, a folder, a hub id, torch.hub's .pth file."""
     feature_views: int | None = None
     """Average over this many of a scene's kept views, drawn at random; all by default."""
-    slat_encoder: str | None = None
+    slat_encoder: str | None = content(
+        lambda config: config.slat_encoder and weights_sha256(config.slat_encoder),
+        default=None,
+        with_value=True,
+    )
     """TRELLIS's encoder of structured latents (slat_enc_swin8_B_64l8_fp16: NAME, a path without
     suffix or a hub id). With it the 8 channels of its latents are stored instead of features."""
 
     def __post_init__(self) -> None:
         if self.feature_views is not None and self.feature_views < 1:
             raise ConfigError(f"feature_views must be at least 1, got {self.feature_views}.")
-
-    def fingerprints(self) -> dict[str, str]:
-        """Return the checksum of the encoder's weights, if there is one."""
-        if self.slat_encoder is None:
-            return {}
-        return {"slat_encoder": weights_sha256(self.slat_encoder)}
 
 
 class SlatFeatures:

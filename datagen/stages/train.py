@@ -12,17 +12,17 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from datagen.core.fields import content, how
 from datagen.engine.provenance import provenance
 from datagen.engine.stage import Inputs, Stage
 from datagen.errors import ConfigError, DatasetError
 from datagen.executors.job import Executor
-from datagen.executors.local import available_cores
 from datagen.models.devices import torch_device, torch_threads
 from datagen.models.dinov2 import DinoV2, load_dinov2
 from datagen.models.initial_weights import initial_files
 from datagen.models.named_checkpoints import load_autoencoder, resolve_checkpoint
 from datagen.models.structured_latent_model import SLAT_ARGS
-from datagen.shards import Dataset, Folder, Identity, Output, open_dataset
+from datagen.shards import Dataset, Folder, Output, open_dataset
 from datagen.shards.splits import validation_layouts
 from datagen.stages.encode import check_stored
 from datagen.stages.slat_features import SLAT_FEATURES
@@ -34,7 +34,7 @@ from datagen.training.data.sources import SceneSource, open_source
 from datagen.training.distributed import Ranks, is_distributed
 from datagen.training.objectives.objective import image_size_px
 from datagen.training.objectives.structured_latent_samples import SlatSource
-from datagen.training.process_logs import followed, log_file, logged_to
+from datagen.training.process_logs import log_file, logged_to
 from datagen.training.trainer import train_flow
 
 logger = logging.getLogger(__name__)
@@ -63,19 +63,19 @@ class TrainFlow(Stage):
     """The network and how it is trained."""
     val_fraction: float = 0.05
     """Share of the scenes held out for validation; at least one scene if above 0."""
-    also: tuple[str, ...] = field(default=(), metadata={"identity": False})
+    also: tuple[str, ...] = content(lambda stage: stage._fingerprints_of_others(), ())
     """Workspaces whose latents are mixed in: known by their content, wherever they lie."""
     mix_weights: tuple[float, ...] = ()
     """How often the own workspace, then each of ``also``, is met; none: all alike."""
-    loader_workers: int = field(default=0, metadata={"identity": False})
+    loader_workers: int = how(0)
     """Processes that read and decode samples ahead; 0: none, as suits data that the cache holds."""
-    init: str | None = field(default=None, metadata={"identity": False})
+    init: str | None = content(lambda stage: stage._fingerprint_of_init(), None)
     """Weights to start from: ``small``, the embedded ones; NAME of NAME.json and NAME.safetensors
     (a trained model's, TRELLIS's flow model's; a path or a hub id), a .pt file, or I-Scene's
     package. Known by their content."""
-    decoder: str | None = field(default=None, metadata={"identity": False})
+    decoder: str | None = how(None)
     """Shows sampled scenes while training. Default: the small one, if the latents are its own."""
-    cache_gib: float = field(default=2.0, metadata={"identity": False})
+    cache_gib: float = how(2.0)
     """Memory for decoded samples, in all; what does not fit is decoded every time."""
 
     def __post_init__(self) -> None:
@@ -97,16 +97,23 @@ class TrainFlow(Stage):
         """Path or hub id of the weights to start from."""
         return None if self.init is None else resolve_checkpoint(self.init, "model")
 
-    def identity(self, inputs: Inputs) -> Identity:
-        """The workspaces mixed in are known by their latents, first weights by their bytes."""
-        identity = super().identity(inputs)
-        self._check_first_weights(inputs["latents"])
-        more = {f"also_{i}": pair[0].fingerprint for i, pair in enumerate(self._others(inputs))}
-        if self.first_weights is not None:
-            more["init"] = sha256_of(initial_files(self.first_weights)[0])
-        return replace(identity, inputs={**identity.inputs, **more})
+    def _fingerprint_of_init(self) -> str | None:
+        first = self.first_weights
+        return None if first is None else sha256_of(initial_files(first)[0])
 
-    def _check_first_weights(self, latents: Dataset) -> None:
+    def _fingerprints_of_others(self) -> dict[str, str]:
+        pairs = [self._open_pair(root) for root in self.also]
+        return {f"also_{i}": latents.fingerprint for i, (latents, _) in enumerate(pairs)}
+
+    def check(self, inputs: Inputs) -> None:
+        """Check that the first weights and the workspaces mixed in fit the latents.
+
+        Raises:
+            ConfigError: the embedded weights are of another encoder.
+            DatasetError: latents of another workspace are missing, or of another kind.
+        """
+        latents = inputs["latents"]
+        self._others(inputs)
         encoder = latents.fields.get("encoder")
         if self.init == "small" and (self.config.model, encoder) != ("small", "small"):
             raise ConfigError(
@@ -115,23 +122,12 @@ class TrainFlow(Stage):
                 "which the embedded weights are of; leave --init out, or encode again."
             )
 
-    def units(self, inputs: Inputs) -> list[int]:
-        """One model is one unit; it is made by ``_make``."""
-        return [0]
-
-    def _make(self, output: Output, inputs: Inputs, executor: Executor) -> Dataset:
+    def make(self, inputs: Inputs, output: Output, executor: Executor) -> Dataset:
+        """Train to the end, or from the last state on, and seal the model's folder."""
         started = time.monotonic()
         folder = output.folder.path
         output.begin()
-        job = TrainJob(self, inputs, folder)
-        if hasattr(executor, "num_workers"):
-            from datagen.executors.ray_train import run_together  # takes a second to import
-
-            logger.info(f"train: Ray trains; every process's lines are kept in {folder / LOGS}/")
-            with followed(log_file(folder / LOGS, 0)):
-                run_together(executor, job, divides=self.config.batch_size)
-        else:
-            job(str(torch_device(getattr(executor, "device", "auto"))), available_cores())
+        executor.train(TrainJob(self, inputs, folder))
         Checkpoints(folder, 1).delete()
         seconds = time.monotonic() - started
         files = {
@@ -179,9 +175,9 @@ class TrainFlow(Stage):
         return self.config.model in SLAT_ARGS
 
     def output(self, root: Folder, inputs: Inputs) -> Output:
-        """The structured-latent model has a folder of its own, beside the structure model's."""
-        output = super().output(root, inputs)
-        return replace(output, folder=root / SLAT_FOLDER) if self.is_slat else output
+        """Return the model's folder; the latent model has one of its own, beside the other's."""
+        folder = SLAT_FOLDER if self.is_slat else self.folder
+        return Output(root / folder, self.identity(inputs), self.schema, units_per_shard=1000)
 
     def load_decoder(self, latents: Dataset, device: str) -> torch.nn.Module | None:
         """Return the network that shows what is sampled; None if it is not known."""
@@ -201,6 +197,11 @@ class TrainFlow(Stage):
         is_held_out = np.isin(source.layout_id, sorted(layouts))
         return source.select(~is_held_out), source.select(is_held_out)
 
+    def _open_pair(self, root: str) -> tuple[Dataset, Dataset]:
+        """Open latents and renders of a workspace."""
+        folder = Folder.at(root)
+        return open_dataset(folder / "latents"), open_dataset(folder / "renders")
+
     def _others(self, inputs: Inputs) -> list[tuple[Dataset, Dataset]]:
         """Open latents and renders of the workspaces mixed in.
 
@@ -210,7 +211,7 @@ class TrainFlow(Stage):
         own = inputs["latents"]
         pairs = []
         for root in self.also:
-            latents, renders = (open_dataset(Folder.at(root) / name) for name in self.reads[::-1])
+            latents, renders = self._open_pair(root)
             for what, ours, theirs in (
                 ("encoder", own.manifest["inputs"], latents.manifest["inputs"]),
                 ("view_frame", own.fields, latents.fields),
@@ -235,11 +236,21 @@ class TrainJob:
     folder: Path
     """Where all processes write and find the state: on a disk that they share."""
 
+    @property
+    def divides(self) -> int:
+        """The views of a step are shared out evenly over the processes."""
+        return self.stage.config.batch_size
+
+    @property
+    def log(self) -> Path:
+        """Where the first of several processes writes its lines."""
+        return log_file(self.folder / LOGS, 0)
+
     def __call__(self, device: str, threads: int) -> None:
         """Train, as one of the processes of ``torch.distributed`` or as the only one."""
         ranks = Ranks.current()
         with logged_to(self.folder / LOGS, ranks) if is_distributed() else nullcontext():
-            self._train(ranks, device, threads)
+            self._train(ranks, str(torch_device(device)), threads)
 
     def _train(self, ranks: Ranks, device: str, threads: int) -> None:
         stage = self.stage

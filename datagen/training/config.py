@@ -1,18 +1,15 @@
 """The settings of a training, and the published ones."""
 
-import dataclasses
 import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from datagen.core.fields import how
 from datagen.errors import ConfigError
 from datagen.models import ModelSize, SceneModel, build_model
 from datagen.models.dinov2 import PUBLISHED
 from datagen.models.scene_model import model_args
 from datagen.models.structured_latent_model import SLAT_ARGS, SlatSize
-
-HOW = {"identity": False}
-"""Marks what says how a training is run or watched, and not what it computes."""
 
 AT_LEAST_ONE = (
     "max_steps",
@@ -71,7 +68,7 @@ class TrainConfig:
     batch_size: int = 4
     """Views a step, over all processes together: their number does not change the training."""
 
-    micro_batch_size: int | None = field(default=None, metadata=HOW)
+    micro_batch_size: int | None = how(None)
     """Views that a process has in the network at once; gradients of the rest of its share are
     added. None: the whole share."""
 
@@ -112,19 +109,19 @@ class TrainConfig:
     """The objective. Default: wide times, since a short training meets t near 1 too seldom, where
     sampling starts; and the plain error of x_0, which the small model predicts."""
 
-    activation_checkpointing: bool = field(default=False, metadata=HOW)
+    activation_checkpointing: bool = how(False)
     """Compute the blocks a second time in the backward pass instead of keeping what is in them."""
 
-    compile_blocks: bool = field(default=False, metadata=HOW)
+    compile_blocks: bool = how(False)
     """Compile the transformer blocks (torch.compile): faster on a GPU, other last bits."""
 
-    fsdp: bool = field(default=False, metadata=HOW)
+    fsdp: bool = how(False)
     """Several processes: share out weights, gradients and optimizer (FSDP); else each has all."""
 
-    checkpoint_every: int = field(default=200, metadata=HOW)
+    checkpoint_every: int = how(200)
     """Steps between states to resume from."""
 
-    keep_last: int = field(default=2, metadata=HOW)
+    keep_last: int = how(2)
     """States to keep."""
 
     validate_every: int = 200
@@ -133,10 +130,10 @@ class TrainConfig:
     val_views: int = 16
     """Held-out views that the validation loss is measured on."""
 
-    sample_every: int = field(default=500, metadata=HOW)
+    sample_every: int = how(500)
     """Steps between sampled scenes: voxel IoU and pictures of held-out views; 0: never."""
 
-    sampled_views: int = field(default=2, metadata=HOW)
+    sampled_views: int = how(2)
     """Held-out views that are sampled."""
 
     seed: int = 0
@@ -210,19 +207,14 @@ ISCENE_L = TrainConfig(
 training is the same one); where it is silent, TRELLIS's."""
 
 
+def config_of(model: str) -> TrainConfig | None:
+    """Return the settings that a model was published with; None for a model of our own."""
+    return ISCENE_L if model == ISCENE_L.model else None
+
+
 def learning_rate(config: TrainConfig, step: int) -> float:
     """Return the rate of a step counted from 0: the whole scheduler, without a state."""
     warmup = min(1.0, (step + 1) / max(config.warmup_steps, 1))
     if config.lr_schedule == "constant":
         return config.lr * warmup
     return config.lr * warmup * 0.5 * (1 + math.cos(math.pi * step / config.max_steps))
-
-
-def deciding_fields(config: Any) -> dict[str, Any]:
-    """Return the fields that decide what a training computes, as plain values."""
-    found = {}
-    for f in dataclasses.fields(config):
-        if f.metadata.get("identity", True):
-            value = getattr(config, f.name)
-            found[f.name] = deciding_fields(value) if dataclasses.is_dataclass(value) else value
-    return found

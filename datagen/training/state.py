@@ -21,13 +21,14 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from datagen.core.fields import deciding_fields
 from datagen.errors import ConfigError, DatasetError, StageError
 from datagen.models import SceneModel
 from datagen.models.dinov2 import PUBLISHED, DinoV2
 from datagen.models.initial_weights import load_initial
 from datagen.models.structured_latent_model import StructuredLatentModel
 from datagen.training.clipping import GradClipper
-from datagen.training.config import FlowMatching, TrainConfig, deciding_fields, learning_rate
+from datagen.training.config import FlowMatching, TrainConfig, learning_rate
 from datagen.training.distributed import Ranks, Shared
 from datagen.training.objectives.batches import Batch
 from datagen.training.objectives.objective import Network, build_network, network_args

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import shapely
 
-from datagen.errors import ConfigError, StageError
+from datagen.errors import DatasetError, RowError, StageError
 from datagen.shards import Dataset
+from datagen.shards.scenes import SceneReader
 from datagen.verify.proof import LayoutProof, Solid, Violation
 
 logger = logging.getLogger(__name__)
@@ -92,21 +93,20 @@ def verify_and_record(assets: Dataset, layouts: Dataset) -> Verification:
 
 
 def read_solids(assets: Dataset) -> Callable[[str], Solid]:
-    """Return a function from ``asset_id`` to its solid; the recent ones are kept."""
-    columns = ["asset_id", "geometry_path", "support"]
-    rows = {row["asset_id"]: row for row in assets.rows(columns)}
+    """Return a function from ``asset_id`` to its solid; the recent ones are kept.
+
+    The function raises a DatasetError for an asset that is not there or has no geometry.
+    """
+    reader = SceneReader(assets)
+    supports = {row["asset_id"]: row["support"] for row in assets.rows(["asset_id", "support"])}
 
     @lru_cache(maxsize=CACHED_SOLIDS)
     def solid_of(asset_id: str) -> Solid:
-        row = rows.get(asset_id)
-        if row is None or row["geometry_path"] is None:
-            raise ConfigError(
-                f"{assets.folder} has no usable asset {asset_id}, which a layout places. "
-                "Verify layouts with the assets that they were made of."
-            )
-        with np.load(assets.folder.local_copy(row["geometry_path"])) as file:
-            vertices, faces = file["vertices"].astype(np.float64), file["faces"]
-        support = row["support"]
+        try:
+            vertices, faces = reader.mesh(asset_id)
+        except RowError as error:
+            raise DatasetError(f"layouts --verify: {error}") from error
+        vertices, support = vertices.astype(np.float64), supports[asset_id]
         if support is None:
             return Solid(vertices, faces)
         return Solid(vertices, faces, support["height_m"], shapely.from_wkb(support["polygon_wkb"]))

@@ -5,11 +5,10 @@ apart, and so are an object and its table when a plane lies between them. The re
 triangle by triangle. An exhaustive check looks at every pair that way.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import shapely
@@ -18,16 +17,16 @@ from embreex.rtcore_scene import EmbreeScene
 from numpy.typing import NDArray
 from shapely import MultiPoint, Point, Polygon
 
-from datagen.core.frames import Floats, placement_matrix, transform_points, yaw_rotation
+from datagen.core.frames import AnyIntegers, Floats, transform_points, yaw_rotation
+from datagen.core.meshes import transform_mesh
 from datagen.layouts.collision import Surface, penetrates
+from datagen.shards import Row
+from datagen.shards.scenes import asset_to_world
 
 MAX_PENETRATION_M = 1e-3
 MAX_GAP_M = 2e-3
 SLACK_M = 1e-6
 """Rounding: geometry is stored in float32."""
-
-Placement = Mapping[str, Any]
-"""A placement as the columns of ``layouts`` hold it."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Solid:
     vertices: Floats
     """(V, 3)."""
 
-    faces: NDArray[np.int32]
+    faces: AnyIntegers
     """(F, 3)."""
 
     support_height_m: float | None = None
@@ -107,7 +106,7 @@ class LayoutProof:
         """Of these, pairs checked triangle by triangle."""
         self.num_stacked = 0
 
-    def check(self, layout: Mapping[str, Any], *, exhaustive: bool = False) -> list[Violation]:
+    def check(self, layout: Row, *, exhaustive: bool = False) -> list[Violation]:
         """Return what is wrong with a layout, a row of ``layouts``; nothing if all is well.
 
         Args:
@@ -138,7 +137,7 @@ class LayoutProof:
 
 
 def disk_faults(
-    placements: Sequence[Placement], solids: Sequence[Solid], gap_m: float
+    placements: Sequence[Row], solids: Sequence[Solid], gap_m: float
 ) -> Iterator[tuple[str, int, int, float]]:
     """Yield placements that leave their disks, and disks on the ground that are too near."""
     for index, (placement, solid) in enumerate(zip(placements, solids, strict=True)):
@@ -154,7 +153,7 @@ def disk_faults(
 
 
 def stacking_faults(
-    placement: Placement, below: Placement, solid: Solid, table: Solid
+    placement: Row, below: Row, solid: Solid, table: Solid
 ) -> Iterator[tuple[str, float]]:
     """Yield what is wrong with how a placement stands on another one."""
     if table.support_polygon is None or table.support_height_m is None:
@@ -168,7 +167,7 @@ def stacking_faults(
         yield "gap", gap
 
 
-def outside_polygon(placement: Placement, below: Placement, solid: Solid, table: Solid) -> float:
+def outside_polygon(placement: Row, below: Row, solid: Solid, table: Solid) -> float:
     """Return how far, metres, the placement's outline from above leaves the support polygon."""
     assert table.support_polygon is not None
     offset = np.asarray(placement["position_m"]) - np.asarray(below["position_m"])
@@ -186,7 +185,7 @@ def outside_polygon(placement: Placement, below: Placement, solid: Solid, table:
     return float(shapely.distance(table.support_polygon, points).max() * below["scale"])
 
 
-def resting_gap(placement: Placement, below: Placement, solid: Solid, table: Solid) -> float:
+def resting_gap(placement: Row, below: Row, solid: Solid, table: Solid) -> float:
     """Return the distance, metres, from the placement down to the mesh it stands on.
 
     Rays go straight down from all vertices that could touch it; the least distance counts, as an
@@ -198,17 +197,10 @@ def resting_gap(placement: Placement, below: Placement, solid: Solid, table: Sol
     return float(gaps_below(placement, below, points, table).min())
 
 
-def gaps_below(
-    placement: Placement, below: Placement, points: Floats, table: Solid
-) -> NDArray[np.float64]:
+def gaps_below(placement: Row, below: Row, points: Floats, table: Solid) -> NDArray[np.float64]:
     """Return how far, metres, each of a placement's (N, 3) points is above the mesh below it."""
-    matrix = placement_matrix(
-        np.asarray(placement["position_m"]), placement["yaw_rad"], placement["scale"]
-    )
-    to_table = np.linalg.inv(
-        placement_matrix(np.asarray(below["position_m"]), below["yaw_rad"], below["scale"])
-    )
-    starts = transform_points(to_table @ matrix, points)
+    to_table = np.linalg.inv(asset_to_world(below))
+    starts = transform_points(to_table @ asset_to_world(placement), points)
     lift = 2 * MAX_GAP_M / below["scale"]  # from above the surface, should it be sunk in
     starts[:, 2] += lift
     down = np.broadcast_to([0.0, 0.0, -1.0], starts.shape)
@@ -219,7 +211,7 @@ def gaps_below(
     return np.asarray((distance - lift) * below["scale"])
 
 
-def are_apart(placements: Sequence[Placement], solids: Sequence[Solid]) -> bool:
+def are_apart(placements: Sequence[Row], solids: Sequence[Solid]) -> bool:
     """Say whether two placements' upright cylinders are apart; a plane may lie between them."""
     (one, other), (first, second) = placements, solids
     distance = np.hypot(*np.subtract(one["position_m"][:2], other["position_m"][:2]))
@@ -234,9 +226,6 @@ def are_apart(placements: Sequence[Placement], solids: Sequence[Solid]) -> bool:
     return bool(bottoms.max() >= tops.min() - MAX_PENETRATION_M)
 
 
-def placed(placement: Placement, solid: Solid) -> Surface:
+def placed(placement: Row, solid: Solid) -> Surface:
     """Return a placement's triangles in the world."""
-    matrix = placement_matrix(
-        np.asarray(placement["position_m"]), placement["yaw_rad"], placement["scale"]
-    )
-    return Surface(transform_points(matrix, solid.vertices), solid.faces)
+    return Surface(*transform_mesh(asset_to_world(placement), (solid.vertices, solid.faces)))

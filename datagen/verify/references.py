@@ -5,8 +5,8 @@ from functools import cache, cached_property
 from typing import TypeVar
 
 from datagen.errors import DatasetError
-from datagen.shards import Dataset, Folder, Row, open_dataset
-from datagen.shards.dataset import MANIFEST
+from datagen.shards import Dataset, Folder, Row
+from datagen.shards.workspace import Workspace
 from datagen.verify.shards import MANIFEST_KEYS
 
 Ids = TypeVar("Ids")
@@ -22,6 +22,7 @@ class References:
 
     def __init__(self, root: Folder) -> None:
         self.root = root
+        self._workspace = Workspace(root)
         self.notes: list[str] = []
         """Why references to a dataset are not followed."""
         self.dataset = cache(self._open)
@@ -76,15 +77,13 @@ class References:
         return self._collect("predictions", VIEW, lambda rows: {_key(row) for row in rows})
 
     def _open(self, name: str) -> Dataset | None:
-        folder = self.root / name
-        if not folder.exists(MANIFEST):
-            return None
         try:
-            dataset = open_dataset(folder)
+            dataset = self._workspace.dataset(name)
         except DatasetError as error:
             self.notes.append(f"references to {name} were not followed: {error}")
             return None
-        return dataset if set(MANIFEST_KEYS) <= dataset.manifest.keys() else None
+        is_whole = dataset is not None and set(MANIFEST_KEYS) <= dataset.manifest.keys()
+        return dataset if is_whole else None
 
     def _collect(
         self, name: str, columns: list[str], ids: Callable[[Iterator[Row]], Ids]

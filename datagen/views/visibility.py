@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 
 from datagen.core.cameras import camera_position, project
 from datagen.core.frames import Floats
-
-Mesh = tuple[NDArray[np.floating[Any]], NDArray[np.integer[Any]]]
-"""Vertices (V, 3), metres, world, and faces (F, 3)."""
+from datagen.core.meshes import Mesh
 
 Rectangle = tuple[slice, slice]
 """Rows and columns of an image."""
 InstanceMap = NDArray[np.unsignedinteger[Any]]
-Pixels = NDArray[np.intp]
+PixelIndices = NDArray[np.intp]
+"""(N,), row-major: x + W·y."""
 
 WINDOW_MARGIN_PX = 6
 BOX_CORNERS = np.indices((2, 2, 2)).reshape(3, 8).T
@@ -75,11 +74,11 @@ class VisibleView:
         )
 
 
-class SceneGeometry:
+class RaycastingScene:
     """The triangles of a scene, ready for rays.
 
     Args:
-        placements: a mesh each, in world space; the order gives the instance map's numbers.
+        placements: a mesh each, metres, world; the order gives the instance map's numbers.
         transparent: (F,) bool a placement, the faces whose material has alpha below 1; None, as a
             whole or for a placement, where all faces are opaque.
     """
@@ -164,7 +163,7 @@ class SceneGeometry:
         rectangle: Rectangle,
         instance_map: InstanceMap,
         rays: "_Rays",
-    ) -> Pixels:
+    ) -> PixelIndices:
         """Return the pixels where a placement lies behind another, row-major.
 
         Only there can its visible and amodal pixels differ: where the whole scene is missed, so
@@ -172,7 +171,7 @@ class SceneGeometry:
         """
         part = instance_map[rectangle]
         rows, columns = np.nonzero((part != 0) & (part != index + 1))
-        pixels: Pixels = (
+        pixels: PixelIndices = (
             (rows + rectangle[0].start) * instance_map.shape[1] + columns + rectangle[1].start
         )
         if not len(pixels):
@@ -200,7 +199,7 @@ class _Rays:
         self._of_column = np.arange(width)[:, None] / fx * right
         self._of_row = np.arange(height)[:, None] / fy * down + corner
 
-    def through(self, pixels: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def through(self, pixels: PixelIndices) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return origins and directions (N, 3) of the rays through some pixels, row-major."""
         origins = np.empty((len(pixels), 3), np.float32)
         origins[:] = self._origin
@@ -221,7 +220,7 @@ class _Rays:
         rows, columns = map(slice, top, bottom), map(slice, left, right)
         return list(zip(rows, columns, strict=True))
 
-    def normal_map(self, pixels: Pixels, normals: NDArray[np.float32]) -> NDArray[np.float32]:
+    def normal_map(self, pixels: PixelIndices, normals: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return (H, W, 3), camera frame, from world normals (N, 3) of any length and side."""
         width, height = self._size
         away = (normals * self.through(pixels)[1]).sum(axis=1) > 0
@@ -233,8 +232,8 @@ class _Rays:
 
 
 def _first_hits(
-    scene: EmbreeScene, rays: _Rays, pixels: Pixels
-) -> tuple[Pixels, dict[str, NDArray[Any]]]:
+    scene: EmbreeScene, rays: _Rays, pixels: PixelIndices
+) -> tuple[PixelIndices, dict[str, NDArray[Any]]]:
     """Return the pixels whose rays meet something, and Embree's answers for them."""
     hits = scene.run(*rays.through(pixels), query="INTERSECT", output=True)
     hit = np.flatnonzero(hits["geomID"] >= 0)
@@ -242,7 +241,7 @@ def _first_hits(
     return pixels[hit], {name: hits[name][hit] for name in wanted}
 
 
-def _pixels_of(rectangles: list[Rectangle], width: int, height: int) -> Pixels:
+def _pixels_of(rectangles: list[Rectangle], width: int, height: int) -> PixelIndices:
     """Return the pixels of all rectangles, each once, row-major."""
     inside = np.zeros((height, width), bool)
     for rectangle in rectangles:
@@ -250,7 +249,7 @@ def _pixels_of(rectangles: list[Rectangle], width: int, height: int) -> Pixels:
     return np.flatnonzero(inside)
 
 
-def _amodal_masks(instance_map: InstanceMap, hidden: list[Pixels]) -> NDArray[np.uint8]:
+def _amodal_masks(instance_map: InstanceMap, hidden: list[PixelIndices]) -> NDArray[np.uint8]:
     """Return ``VisibleView.amodal_masks``: what is seen of each placement and what is hidden."""
     masks = instance_map.ravel() == np.arange(1, len(hidden) + 1)[:, None]
     for mask, pixels in zip(masks, hidden, strict=True):

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-Grids = NDArray[np.bool_]
-"""(N, R, R, R), an instance each, index order x, y, z, canonical frame."""
+from datagen.voxels.view_centric import Grids
 
 Pixels = NDArray[np.uint8]
+"""(H, W, 3) or (H, W, 4): sRGB, straight alpha."""
 
 _PALETTE = (
     (228, 87, 86),  # first colours: far apart in hue, readable on white and on black

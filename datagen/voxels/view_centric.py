@@ -1,23 +1,27 @@
 """The view-centric frame: the scene as the camera sees it, upright, inside [-0.5, 0.5]³."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_fill_holes
 
-from datagen.core.frames import Floats
+from datagen.core.frames import AnyFloats, Floats
+from datagen.core.meshes import Mesh
 from datagen.errors import ConfigError, DatasetError
 from datagen.voxels.surface import mark_views
+
+Grids = NDArray[np.bool_]
+"""(N, R, R, R): voxel grids, index order x, y, z, canonical frame."""
 
 LONGEST_SIDE = 1 - 2e-6
 """Longest side of a normalised scene: its border faces fall into voxels 0 and R - 1."""
 
 
 def view_centric_transform(
-    world_to_camera: NDArray[np.floating[Any]],
-    scene_vertices: NDArray[np.floating[Any]],
+    world_to_camera: AnyFloats,
+    scene_vertices: AnyFloats,
     *,
     frame: Literal["yaw", "camera", "world"] = "yaw",
 ) -> Floats:
@@ -74,7 +78,7 @@ def _rotation(camera_axes: Floats, frame: str) -> Floats:
 
 
 def voxelize_views(
-    instance_meshes: Sequence[tuple[NDArray[np.floating[Any]], NDArray[np.integer[Any]]]],
+    instance_meshes: Sequence[Mesh],
     world_to_canonical: Floats,
     resolution: int = 64,
     *,
@@ -110,7 +114,7 @@ def pack_occupancy(occupancy: NDArray[np.bool_]) -> bytes:
     return np.packbits(occupancy.ravel(order="C"), bitorder="little").tobytes()
 
 
-def unpack_occupancy(packed: bytes, resolution: int = 64) -> NDArray[np.bool_]:
+def unpack_occupancy(packed: bytes, resolution: int = 64) -> Grids:
     """Return the grids (N, R, R, R) bool of ``pack_occupancy``.
 
     Raises:
@@ -124,3 +128,16 @@ def unpack_occupancy(packed: bytes, resolution: int = 64) -> NDArray[np.bool_]:
         )
     bits = np.unpackbits(np.frombuffer(packed, np.uint8), bitorder="little")
     return bits.reshape(-1, *[resolution] * 3).view(np.bool_)
+
+
+def unpack_instances(packed: bytes, resolution: int = 64) -> Grids:
+    """Return the grids (N, R, R, R) bool of a view's instances, without the scene's own grid.
+
+    Args:
+        packed: a view's ``occupancy``: N + 1 grids of ``pack_occupancy``, the scene's first.
+        resolution: voxels along a side, R.
+
+    Raises:
+        DatasetError: The bytes are no whole number of grids.
+    """
+    return unpack_occupancy(packed, resolution)[1:]

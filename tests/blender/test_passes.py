@@ -32,7 +32,7 @@ from datagen.views.passes import (
     read_normal,
     read_rgba,
 )
-from datagen.views.visibility import SceneGeometry
+from datagen.views.visibility import RaycastingScene
 
 pytestmark = pytest.mark.blender
 
@@ -143,7 +143,7 @@ def test_depth_and_normals_are_those_that_cycles_meets(scene, tmp_path: Path):
     subprocess.run([sys.executable, "-c", ORACLE, str(tmp_path / "job.json")], check=True)
     oracle = np.load(tmp_path / "found.npz")
 
-    geometry = SceneGeometry(world)
+    geometry = RaycastingScene(world)
     for index, (camera, intrinsics) in enumerate(views):
         seen = geometry.cast_view(camera, intrinsics, SIZE, SIZE, normals=True)
         depth_z = read_depth(*depth_png(seen.depth_z))
@@ -231,7 +231,7 @@ def test_ground_adds_shadows_outside_the_masks_and_hides_nothing_from_below(scen
         (look_at(np.array(eye), np.array([0.0, 0.0, 0.3])), intrinsics)
         for eye in [(0.5, -2.5, 1.5), (0.5, -2.5, -1.5), (0.01, 0.0, 3.0)]
     ]
-    geometry = SceneGeometry(world)
+    geometry = RaycastingScene(world)
     plain = job_of(placements, views)
     with_ground = replace(plain, ground=ground_under(vertices))
 
@@ -266,7 +266,9 @@ def test_transparent_faces_are_solid_in_the_masks_and_excused_in_the_check(
     rgba = read_rgba(render_views(blender, job_of([(path, np.eye(4))], views))[0])
 
     world = [(pane.vertices, pane.faces)]
-    marked = SceneGeometry(world, [np.ones(len(pane.faces), bool)]).cast_view(*views[0], SIZE, SIZE)
+    marked = RaycastingScene(world, [np.ones(len(pane.faces), bool)]).cast_view(
+        *views[0], SIZE, SIZE
+    )
 
     assert marked.visible_px[0] > 1000
     assert disagreement(rgba[..., 3], marked.instance_map) > MAX_DISAGREEMENT * SIZE**2
@@ -304,7 +306,7 @@ def test_leaf_cut_out_by_its_picture_is_excused_where_the_picture_is_clear(tmp_p
     )
 
     rgba = read_rgba(render_views(blender, job_of([(blend, np.eye(4))], [view]))[0])
-    rays = SceneGeometry([(geometry["vertices"], geometry["faces"])], [geometry["transparent"]])
+    rays = RaycastingScene([(geometry["vertices"], geometry["faces"])], [geometry["transparent"]])
     seen = rays.cast_view(*view, SIZE, SIZE)
 
     leaf_share = (rgba[..., 3] >= 128).sum() / seen.visible_px[0]

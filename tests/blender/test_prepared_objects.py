@@ -14,7 +14,7 @@ from datagen.blender import PreparedPlacement, RenderJob, RenderView, render_vie
 from datagen.core.frames import placement_matrix, transform_points
 from datagen.views.agreement import MAX_DISAGREEMENT, disagreement
 from datagen.views.cameras import bounding_sphere, scene_views
-from datagen.views.visibility import SceneGeometry
+from datagen.views.visibility import RaycastingScene
 
 pytestmark = pytest.mark.blender
 
@@ -75,7 +75,7 @@ def test_prepared_object_agrees_with_its_geometry_file_even_after_other_preparat
     prepare("second")  # empties Blender, the studio included
     again = render_views(blender, job)
 
-    rays = SceneGeometry([(vertices, geometry["faces"])], [geometry["transparent"]])
+    rays = RaycastingScene([(vertices, geometry["faces"])], [geometry["transparent"]])
     seen = [rays.cast_view(*view, SIZE, SIZE) for view in views]
     wrong = [
         disagreement(pixels(png)[..., 3], view.instance_map, view.transparent_map)

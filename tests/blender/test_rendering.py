@@ -21,7 +21,7 @@ from datagen.core.cameras import intrinsics_from_fov, look_at, project
 from datagen.core.frames import placement_matrix, transform_points
 from datagen.views.agreement import MAX_DISAGREEMENT, disagreement
 from datagen.views.cameras import bounding_sphere, scene_views
-from datagen.views.visibility import SceneGeometry
+from datagen.views.visibility import RaycastingScene
 
 pytestmark = pytest.mark.blender
 
@@ -102,7 +102,7 @@ def test_alpha_of_the_picture_agrees_with_the_rays(size, shapes, blender):
     world, placements = scene_of(shapes)
     center, radius = bounding_sphere(np.concatenate([vertices for vertices, _ in world]))
     views = scene_views(center, radius, 8, fov_rad=np.radians(40), width=size[0], height=size[1])
-    geometry = SceneGeometry(world)
+    geometry = RaycastingScene(world)
 
     pictures = render_views(blender, job_of(placements, views, *size))
 
@@ -122,7 +122,7 @@ def test_window_around_what_is_seen_changes_nothing_but_the_time(shapes, blender
     world, placements = scene_of(shapes)
     center, radius = bounding_sphere(np.concatenate([vertices for vertices, _ in world]))
     views = scene_views(center, radius, 6, fov_rad=0.7, width=size[0], height=size[1])
-    geometry = SceneGeometry(world)
+    geometry = RaycastingScene(world)
     windows = [geometry.cast_view(*view, *size).window_px for view in views]
     whole = job_of(placements, views, *size, denoise=False, samples=64)
     cut = replace(

@@ -175,16 +175,18 @@ class Greedy(Toy):
 DRIVER = """
 import sys
 from pathlib import Path
+from contextlib import closing
 from datagen import cli
-from datagen.engine.stage import RunOptions
+from datagen.arguments import RunFlags
+from datagen.commands import make
+from datagen.shards import Folder
 from tests.stages.toy import Toy
-cli.STAGE_VERBS = ("toy",)
-def run_verb(verb, words):
-    flags = cli.RunFlags(root=sys.argv[1], workers=int(sys.argv[3]))
-    with cli.closing(flags.executor()) as executor:
+def dispatch(words):
+    flags = RunFlags(root=sys.argv[1], workers=int(sys.argv[3]))
+    with closing(flags.executor()) as executor:
         toy = Toy(slow_s=0.2, count=200, journal=Path(sys.argv[2]))
-        cli.make(verb, toy, cli.Folder.at(flags.root), executor, RunOptions())
-cli.run_verb = run_verb
+        return make(toy, Folder.at(flags.root), executor, flags.options)
+cli.dispatch = dispatch
 sys.exit(cli.main(["toy"]))
 """
 

@@ -6,6 +6,7 @@ from datagen.cli import main
 from datagen.engine.plan import plan_stage
 from datagen.engine.stage import RunOptions
 from datagen.errors import ConfigError
+from datagen.executors.job import WorkerSettings
 from datagen.executors.local import LocalExecutor
 from datagen.shards import Folder
 from datagen.stages.layouts import SampleLayouts
@@ -14,7 +15,9 @@ from tests.stages.toy import Toy
 
 
 def plan(stage, root, **options):
-    return plan_stage(stage, Folder.at(root), num_workers=1, device="cpu", **options)
+    return plan_stage(
+        stage, Folder.at(root), num_workers=1, settings=WorkerSettings(device="cpu"), **options
+    )
 
 
 def test_plan_foretells_rows_and_bytes_and_writes_nothing_into_the_workspace(tmp_path):

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datagen.blender import BlenderProcess
-from datagen.engine.stage import Inputs, Process, RunOptions, WorkerContext
+from datagen.engine.stage import Inputs, RunOptions
+from datagen.engine.units import Process, WorkerContext
 from datagen.errors import DatagenError
 from datagen.executors.ray import RayExecutor
 from datagen.log import configure_logging

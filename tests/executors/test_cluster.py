@@ -10,8 +10,10 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from datagen.engine.stage import Inputs, Process, RunOptions, WorkerContext
+from datagen.engine.stage import Inputs, RunOptions
+from datagen.engine.units import Process, WorkerContext
 from datagen.errors import StageError
+from datagen.executors.job import WorkerSettings
 from datagen.executors.local import LocalExecutor
 from datagen.executors.ray import RayExecutor
 from datagen.shards import Folder
@@ -43,7 +45,7 @@ def test_machine_lost_in_the_middle_costs_no_row(tmp_path, cluster):
 
     loser = threading.Thread(target=lose_one)
     loser.start()
-    with closing(RayExecutor(3, cluster.address)) as executor:
+    with closing(RayExecutor(3, address=cluster.address)) as executor:
         toy = Toy(count=30, slow_s=0.5, journal=journal)
         dataset = toy.run(Folder.at(stormy), executor, RunOptions())
     loser.join()
@@ -67,7 +69,7 @@ class GpuToy(Toy):
 
 def test_workers_share_gpus_by_slots_and_none_runs_without_one(tmp_path, cluster):
     with (
-        closing(RayExecutor(4, cluster.address, "cuda")) as executor,
+        closing(RayExecutor(4, WorkerSettings(device="cuda"), cluster.address)) as executor,
         pytest.raises(StageError, match=r"--device cuda: no machine of Ray's has a GPU"),
     ):
         GpuToy(journal=tmp_path).run(Folder.at(tmp_path), executor, RunOptions())
@@ -75,7 +77,9 @@ def test_workers_share_gpus_by_slots_and_none_runs_without_one(tmp_path, cluster
     journal = tmp_path / "gpus"
     journal.mkdir()
     toy = GpuToy(journal=journal)
-    with closing(RayExecutor(4, cluster.address, "cuda", slots_per_gpu=2)) as executor:
+    with closing(
+        RayExecutor(4, WorkerSettings(device="cuda"), cluster.address, slots_per_gpu=2)
+    ) as executor:
         toy.run(Folder.at(tmp_path), executor, RunOptions())
     given = sorted(path.name for path in journal.iterdir())
     assert given == ["worker-00-0", "worker-01-0"]

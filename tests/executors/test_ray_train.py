@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from datagen.errors import ConfigError, StageError
+from datagen.executors.job import WorkerSettings
 from datagen.executors.ray import RayExecutor
-from datagen.executors.ray_train import processes_that_fit, run_together
+from datagen.executors.ray_train import processes_that_fit
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,11 @@ class Sum:
 
     folder: Path
     how: str = ""
+    divides: int = 4
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "logs" / "train-0.log"
 
     def __call__(self, device: str, threads: int) -> None:
         import torch
@@ -56,25 +62,25 @@ def results(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def executor():
-    executor = RayExecutor(2, device="cpu")
+    executor = RayExecutor(2, WorkerSettings(device="cpu"))
     yield executor
     executor.close()
 
 
 @pytest.mark.ray
 def test_processes_see_each_other_through_torch_distributed(tmp_path, executor):
-    run_together(executor, Sum(tmp_path), divides=4)
+    executor.train(Sum(tmp_path))
     assert results(tmp_path) == ["3 cpu True", "3 cpu True"]
 
 
 @pytest.mark.ray
 def test_killed_process_makes_all_start_again(tmp_path, executor):
-    run_together(executor, Sum(tmp_path, "kill"), divides=4)
+    executor.train(Sum(tmp_path, "kill"))
     assert results(tmp_path) == ["3 cpu True", "3 cpu True"]
 
 
 @pytest.mark.ray
 def test_error_of_ours_in_one_process_ends_all_with_its_words(tmp_path, executor):
     with pytest.raises(ConfigError, match=r"^one process found a wrong field\.$"):
-        run_together(executor, Sum(tmp_path, "raise"), divides=4)
+        executor.train(Sum(tmp_path, "raise"))
     assert results(tmp_path) == []

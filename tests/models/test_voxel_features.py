@@ -14,7 +14,7 @@ from datagen.models.voxel_features import (
     on_black,
     read_map,
 )
-from datagen.views.visibility import SceneGeometry
+from datagen.views.visibility import RaycastingScene
 from datagen.views.voxel_visibility import VoxelTable, surface_points
 from datagen.voxels import view_centric_transform, voxelize_views
 
@@ -36,7 +36,7 @@ TOUCHING = [box((-0.7, -0.3, 0.0), (0.013, 0.3, 0.5)), box((0.013, -0.3, 0.0), (
 def view_from(azimuth, elevation, boxes=BOXES):
     turned = [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation)]
     camera = look_at(4 * np.array([*turned, np.sin(elevation)]), np.array([0, 0, 0.25]))
-    seen = SceneGeometry(boxes).cast_view(camera, INTRINSICS, SIZE, SIZE)
+    seen = RaycastingScene(boxes).cast_view(camera, INTRINSICS, SIZE, SIZE)
     surface = surface_points(seen.depth_z, seen.instance_map, camera, INTRINSICS)
     return FeatureView(ColorFeatures()(COLORS[seen.instance_map]), surface)
 

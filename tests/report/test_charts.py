@@ -54,7 +54,7 @@ def test_direction_map_puts_above_up_and_the_left_at_minus_ninety():
 
 
 def test_plan_draws_each_placement_at_its_place_with_y_up(whole_workspace):
-    workspace = Workspace(whole_workspace)
+    workspace = Workspace.at(whole_workspace)
     layout = workspace.layout(0)
     root = ElementTree.fromstring(draw_plan(workspace, layout).replace("var(--ink)", "black"))
     circles = [
@@ -71,7 +71,7 @@ def test_plan_draws_each_placement_at_its_place_with_y_up(whole_workspace):
 
 
 def test_plan_outlines_stay_inside_their_disks_and_the_table_shows_its_support(whole_workspace):
-    workspace = Workspace(whole_workspace)
+    workspace = Workspace.at(whole_workspace)
     layout = workspace.layout(1)
     root = ElementTree.fromstring(draw_plan(workspace, layout))
     groups = list(root.iter("g"))
@@ -87,9 +87,9 @@ def test_plan_outlines_stay_inside_their_disks_and_the_table_shows_its_support(w
 
 
 def test_layouts_chapter_shows_how_counts_yaws_gaps_and_places_are_spread(whole_workspace):
-    html = layout_plans(Workspace(whole_workspace))
+    html = layout_plans(Workspace.at(whole_workspace))
     charts = dict(re.findall(r'aria-label="([^"]*), n = (\d+)"', html))
-    num_layouts = len(Workspace(whole_workspace).require("layouts"))
+    num_layouts = len(Workspace.at(whole_workspace).require("layouts", "test"))
     sides = [f"{axis} on the ground, 1 = the region&#x27;s edge" for axis in "xy"]
     assert charts == {
         "objects a scene": str(num_layouts),

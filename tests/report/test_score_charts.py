@@ -8,7 +8,7 @@ from datagen.evaluation.summary import Collisions
 from datagen.evaluation.truth import Seen, WorkspaceTruth, open_truth, seen_instances
 from datagen.report.charts import scatter
 from datagen.report.score_charts import ScoredObject, ScoredScene, collision_chart, score_charts
-from datagen.shards import open_dataset
+from datagen.shards.workspace import Workspace
 from tests.evaluation.readers.files import box, write
 
 SCENES = [ScoredScene("ours", 0.5, 3), ScoredScene("ours", 0.7, 3), ScoredScene("ours", 0.2, 8)]
@@ -75,13 +75,13 @@ def test_what_cannot_be_drawn_is_said(objects, words):
 
 
 def test_what_a_view_shows_of_each_instance_is_read_from_its_pixels(whole_workspace):
-    renders = open_dataset(whole_workspace / "renders")
-    table, *_, carried = seen_instances(renders, 1, 5)
+    workspace = Workspace.at(whole_workspace)
+    table, *_, carried = seen_instances(workspace, 1, 5)
     assert table == Seen(900 / 96**2, 0.9)
     assert carried == Seen(150 / 96**2, 150 / 160)
-    assert seen_instances(renders, 1, 99) is None
+    assert seen_instances(workspace, 1, 99) is None
     truth = WorkspaceTruth(whole_workspace)
-    assert truth.seen("1_5") == seen_instances(renders, 1, 5)
+    assert truth.seen("1_5") == seen_instances(workspace, 1, 5)
 
 
 def test_truth_in_files_shows_nothing(tmp_path):

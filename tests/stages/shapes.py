@@ -6,6 +6,7 @@ import numpy as np
 import trimesh
 
 from datagen.assets.measure import measure
+from datagen.engine.provenance import provenance
 from datagen.shards import Folder, Identity, Output
 from datagen.shards.schemas import ASSETS
 
@@ -38,7 +39,8 @@ def write_assets(root: Path, copies: int = 1) -> None:
         measures = {key: value for key, value in measure(path).items() if key in ASSETS.names}
         rows += [
             dict.fromkeys(ASSETS.names)
-            | {"asset_id": f"{name}{copy or ''}", "status": "ok", "category": name}
+            | dict.fromkeys(("source", "source_uid", "name", "category", "author"), name)
+            | {"asset_id": f"{name}{copy or ''}", "status": "ok", "license": "CC0-1.0"}
             | measures
             | {"geometry_path": f"geometry/{name}.npz"}
             for copy in range(copies)
@@ -48,4 +50,4 @@ def write_assets(root: Path, copies: int = 1) -> None:
     output = Output(Folder.at(root / "assets"), identity, ASSETS, 256, "object_index")
     output.begin()
     output.write_shard(0, rows, [])
-    output.seal({"counts": {}})
+    output.seal({"counts": {}, "provenance": provenance(0.0, "a test")})

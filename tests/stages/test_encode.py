@@ -13,6 +13,7 @@ from datagen.core.cameras import intrinsics_from_fov, look_at
 from datagen.engine.plan import plan_stage
 from datagen.engine.stage import RunOptions
 from datagen.errors import ConfigError, DatasetError, StageError
+from datagen.executors.job import WorkerSettings
 from datagen.executors.local import LocalExecutor
 from datagen.models import SparseStructureEncoder, save_model
 from datagen.models.dinov2 import load_dinov2
@@ -83,7 +84,9 @@ def encode(root: Path, **fields):
 
 def run(root: Path, **fields):
     options = RunOptions(overwrite=True)
-    return EncodeLatents(**fields).run(Folder.at(root), LocalExecutor("cpu"), options)
+    return EncodeLatents(**fields).run(
+        Folder.at(root), LocalExecutor(WorkerSettings(device="cpu")), options
+    )
 
 
 def test_every_kept_view_has_its_scenes_voxels_in_its_own_frame(root):
@@ -261,7 +264,9 @@ def test_image_tokens_are_stored_a_file_a_kept_view_and_known_by_the_encoders_we
         assert (tokens[0] != tokens[2]).any()
 
     stage = EncodeLatents(**fields)
-    planned = plan_stage(stage, Folder.at(root), num_workers=1, device="cpu", num_samples=1)
+    planned = plan_stage(
+        stage, Folder.at(root), num_workers=1, settings=WorkerSettings(device="cpu"), num_samples=1
+    )
     of_last = (root / "latents" / "image_tokens").glob("1_*.npy")
     assert planned.bytes_per_unit > sum(path.stat().st_size for path in of_last)
 
@@ -269,4 +274,6 @@ def test_image_tokens_are_stored_a_file_a_kept_view_and_known_by_the_encoders_we
     tensors["cls_token"][0, 0, 0] += 1
     torch.save(tensors, weights)
     with pytest.raises(DatasetError, match="other image_encoder"):
-        EncodeLatents(**fields).run(Folder.at(root), LocalExecutor("cpu"), RunOptions())
+        EncodeLatents(**fields).run(
+            Folder.at(root), LocalExecutor(WorkerSettings(device="cpu")), RunOptions()
+        )

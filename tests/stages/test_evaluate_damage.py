@@ -70,7 +70,7 @@ def scores(tmp_path_factory):
         write(folder / name / "a.glb", *(thing.apply_transform(POSE) for thing in things))
     words = ["evaluate", "--gt", str(folder / "gt"), "--align", "multistart", "--points", "5000"]
     words += ["--pred", *(f"{name}={folder / name}" for name in damages), "--collision-faces", "0"]
-    words += ["--method", *["scenegen"] * len(damages), "--out", str(folder / "out")]
+    words += ["--format", *["scenegen"] * len(damages), "--out", str(folder / "out")]
     assert main(words) == 0
     rows: dict[str, list[dict]] = {}
     for row in open_dataset(str(folder / "out")):

@@ -48,7 +48,7 @@ def test_turned_and_scaled_copy_is_aligned_to_the_floor(tmp_path, capsys):
     write(tmp_path / "gt" / "a.glb", *things())
     scale = np.diag([0.8, 0.8, 0.8, 1.0])
     write(tmp_path / "pred" / "a.glb", *things(scale @ TURN))
-    assert evaluate("--pred", "copy=pred", "--method", "scenegen", "--gt", "gt") == 0
+    assert evaluate("--pred", "copy=pred", "--format", "scenegen", "--gt", "gt") == 0
     scene, *objects = rows("copy")
     assert scene["align"] == "robust" and scene["f_score_0_1"] == 1.0
     assert scene["cd"] < 3 * scene["cd_floor"] and scene["box_iou"] > 0.95
@@ -66,7 +66,7 @@ def test_methods_stand_side_by_side_with_the_scores_that_their_damage_implies(tm
         moved = things(IN_MIDI_RANGE, move_last=(-0.05, 0.0, -0.65))  # into the second
         write(tmp_path / "moved" / f"{scene_id}.glb", *moved)
     words = ["--pred", "same=same", "lost=lost", "moved=moved", "--gt", "gt", "--align", "none"]
-    words += ["--method", "iscene", "iscene", "midi"]
+    words += ["--format", "iscene", "iscene", "midi"]
     assert evaluate(*words) == 0
 
     scene, *objects = rows("same")
@@ -175,7 +175,7 @@ def test_no_common_scene_shows_both_lists(tmp_path, capsys):
         (["--pred", "pred", "--gt", "pred"], "expected NAME=PATH"),
         (["--pred", "a=pred", "--gt", "nowhere"], "--gt nowhere: no such"),
         (["--pred", "a=nowhere", "--gt", "pred"], "nowhere: no such"),
-        (["--pred", "a=pred", "--gt", "pred", "--method", "x"], "--method x: unknown"),
+        (["--pred", "a=pred", "--gt", "pred", "--format", "x"], "--format x: unknown"),
         (["--pred", "a=pred", "--gt", "pred", "--protocol", "x"], "--protocol 'x': unknown"),
     ],
 )

@@ -36,7 +36,7 @@ def test_field_that_cannot_work_is_refused(fields, message):
 def test_help_says_that_image_files_can_be_given(capsys):
     with pytest.raises(SystemExit):
         main(["infer", "--help"])
-    assert "With --image and --masks, from image files instead." in capsys.readouterr().out
+    assert "with --image and --masks, from image files." in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["infer", "--image", "a.png", "--masks", "b.png", "--help"])
     assert "--out" in capsys.readouterr().out

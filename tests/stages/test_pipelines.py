@@ -2,7 +2,7 @@
 
 import pytest
 
-from datagen.engine.stage import stable_fields
+from datagen.core.fields import deciding_fields
 from datagen.errors import ConfigError
 from datagen.stages.pipeline import Pipeline, load_pipeline, pipelines_folder
 
@@ -11,12 +11,12 @@ FOLDERS = ["assets", "layouts", "renders", "latents", "model", "predictions", "s
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_pipeline_gives_every_stage_of_the_pipeline_with_stable_fields(name):
+def test_pipeline_gives_every_stage_of_the_pipeline_with_deciding_fields(name):
     pipeline = load_pipeline(name)
     assert isinstance(pipeline, Pipeline)
     stages = [stage for _, stage in pipeline.stages()]
     assert [stage.folder for stage in stages] == FOLDERS
-    assert all(isinstance(stable_fields(stage), dict) for stage in stages)
+    assert all(isinstance(deciding_fields(stage), dict) for stage in stages)
 
 
 @pytest.mark.parametrize("name, scenes", [("iscene_15k", 15_000), ("iscene_25k", 25_000)])
@@ -35,8 +35,8 @@ def test_larger_pipeline_differs_in_the_number_of_scenes_alone():
     differing = {
         (verb, key)
         for (verb, one), (_, other) in zip(small.stages(), large.stages(), strict=True)
-        for key, value in stable_fields(one).items()
-        if stable_fields(other)[key] != value
+        for key, value in deciding_fields(one).items()
+        if deciding_fields(other)[key] != value
     }
     assert differing == {("layouts", "num_layouts")}
 

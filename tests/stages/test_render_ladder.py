@@ -8,6 +8,7 @@ import pytest
 from datagen.blender.failures import RenderFailure
 from datagen.cli import main
 from datagen.engine.stage import RunOptions
+from datagen.executors.job import WorkerSettings
 from datagen.executors.local import LocalExecutor
 from datagen.shards import Folder, open_dataset
 from datagen.stages.assets import PrepareAssets
@@ -38,8 +39,10 @@ def workspace(tmp_path, scenes) -> Path:
     return tmp_path
 
 
-def render(root: Path, **executor: int):
-    return STAGE.run(Folder.at(root), LocalExecutor("cpu", threads=1, **executor), LENIENT)
+def render(root: Path, **settings: int):
+    return STAGE.run(
+        Folder.at(root), LocalExecutor(WorkerSettings(device="cpu", **settings), threads=1), LENIENT
+    )
 
 
 def fail_on(monkeypatch, layout_id: int, *samples: int) -> list[int]:
@@ -63,7 +66,7 @@ def test_recycled_blender_gives_the_same_bytes(workspace):
     hashes = shard_hashes(workspace / "renders")
     again = STAGE.run(
         Folder.at(workspace),
-        LocalExecutor("cpu", threads=1, recycle_scenes=1),
+        LocalExecutor(WorkerSettings(device="cpu", recycle_scenes=1), threads=1),
         replace(LENIENT, overwrite=True),
     )
     assert again.manifest["provenance"]["events"]["recycled"] == 3

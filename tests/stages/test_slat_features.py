@@ -9,6 +9,7 @@ import torch
 from datagen.core.cameras import intrinsics_from_fov, look_at
 from datagen.engine.stage import RunOptions
 from datagen.errors import ConfigError, DatasetError
+from datagen.executors.job import WorkerSettings
 from datagen.executors.local import LocalExecutor
 from datagen.models import SLatEncoder, SLatFlowModel, save_model
 from datagen.models.sparse import Sites
@@ -19,7 +20,7 @@ from datagen.stages.encode import EncodeLatents
 from datagen.stages.layouts import SampleLayouts
 from datagen.stages.slat_features import SlatConfig
 from datagen.views.passes import depth_png, png
-from datagen.views.visibility import SceneGeometry
+from datagen.views.visibility import RaycastingScene
 from datagen.voxels import unpack_occupancy
 from tests.published import CHANNELS, dinov2_weights
 from tests.stages.shapes import write_assets
@@ -54,7 +55,7 @@ def write_colored_renders(root: Path, *, depth: bool = True) -> None:
             angle = 2 * np.pi * index / (NUM_VIEWS - 1)
             eye = center + distance * np.array([np.cos(angle), np.sin(angle), 0.7])
             camera = look_at(eye, center)
-            view = SceneGeometry(scene.meshes).cast_view(camera, intrinsics, SIZE, SIZE)
+            view = RaycastingScene(scene.meshes).cast_view(camera, intrinsics, SIZE, SIZE)
             palette = np.array([(0, 0, 0, 0)] + [color_of(i) for i in range(len(scene.meshes))])
             steps, unit_m = depth_png(view.depth_z)
             row = dict.fromkeys(RENDERS.names) | {
@@ -91,7 +92,9 @@ def write_workspace(root: Path, *, depth: bool = True, num_layouts: int = 1) -> 
 def encode(root: Path, store: tuple[str, ...] = ("occupancy", "slat_features"), **fields):
     slat = SlatConfig(**fields)
     stage = EncodeLatents(store=store, slat=slat, views_per_scene=2)
-    return stage.run(Folder.at(root), LocalExecutor("cpu"), RunOptions(overwrite=True))
+    return stage.run(
+        Folder.at(root), LocalExecutor(WorkerSettings(device="cpu")), RunOptions(overwrite=True)
+    )
 
 
 def test_row_holds_the_voxels_of_scene_and_instances_with_their_colours(root):

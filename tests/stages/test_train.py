@@ -8,6 +8,7 @@ import pytest
 
 from datagen.engine.stage import RunOptions, open_inputs
 from datagen.errors import ConfigError, DatasetError
+from datagen.executors.job import WorkerSettings
 from datagen.executors.local import LocalExecutor
 from datagen.models import MODEL_ARGS, SLatFlowModel, load_model
 from datagen.models.structured_latent_model import SLAT_ARGS
@@ -38,7 +39,9 @@ def objects(tmp_path) -> Path:
 
 
 def run(stage: TrainFlow, root: Path) -> dict:
-    return stage.run(Folder.at(root), LocalExecutor("cpu"), RunOptions()).manifest
+    return stage.run(
+        Folder.at(root), LocalExecutor(WorkerSettings(device="cpu")), RunOptions()
+    ).manifest
 
 
 def losses(root: Path) -> list[float]:
@@ -68,7 +71,9 @@ def test_mixing_changes_what_is_trained_on(root, objects, tmp_path):
     run(TrainFlow(config=CONFIG), root)
     alone = losses(root)
     mixed = TrainFlow(config=CONFIG, also=(str(objects),))
-    mixed.run(Folder.at(root), LocalExecutor("cpu"), RunOptions(overwrite=True))
+    mixed.run(
+        Folder.at(root), LocalExecutor(WorkerSettings(device="cpu")), RunOptions(overwrite=True)
+    )
     assert losses(root) != alone
 
 
@@ -79,7 +84,9 @@ def test_workers_and_cache_are_no_part_of_the_identity_and_change_no_loss(root):
     inputs = open_inputs(stage, Folder.at(root))
     other = TrainFlow(config=CONFIG, cache_gib=0.0, loader_workers=1)
     assert stage.identity(inputs) == other.identity(inputs)
-    stage.run(Folder.at(root), LocalExecutor("cpu"), RunOptions(overwrite=True))
+    stage.run(
+        Folder.at(root), LocalExecutor(WorkerSettings(device="cpu")), RunOptions(overwrite=True)
+    )
     assert losses(root) == first
 
 
@@ -139,7 +146,7 @@ def test_two_workers_train_what_one_does(root, tmp_path, monkeypatch, caplog):
     run(TinyFlow(config=config), root)
     other = tmp_path / "other"
     shutil.copytree(root, other, ignore=shutil.ignore_patterns("model"))
-    executor = RayExecutor(2, device="cpu")
+    executor = RayExecutor(2, WorkerSettings(device="cpu"))
     caplog.set_level(logging.INFO, "datagen")
     shown = len(caplog.messages)
     try:
@@ -179,7 +186,7 @@ def test_latent_model_is_trained_beside_the_structure_model_on_stored_features(
     root = slats.write_slats(tmp_path / "slats", 6)
     fields = {**vars(CONFIG), "model": "slat-small", "sample_every": 3, "sampled_views": 1}
     stage = TrainFlow(config=TrainConfig(**fields), val_fraction=0.3)  # in bfloat16, the default
-    made = stage.run(Folder.at(root), LocalExecutor("cpu"), RunOptions())
+    made = stage.run(Folder.at(root), LocalExecutor(WorkerSettings(device="cpu")), RunOptions())
     assert made.folder.path == root / "slat_model"
     assert {"model.json", "model.safetensors"} <= made.manifest["files"].keys()
     assert isinstance(load_model(root / "slat_model" / "model", device="cpu").flow, SLatFlowModel)

@@ -4,21 +4,23 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 
+from datagen.core.fields import how
 from datagen.core.seeding import rng_for
-from datagen.engine.stage import Inputs, Process, Stage, WorkerContext
+from datagen.engine.stage import Inputs
+from datagen.engine.units import Process, UnitStage, WorkerContext
 from datagen.shards import Row
 from datagen.shards.schemas import tensor_field
 
 
 @dataclass(frozen=True, kw_only=True)
-class Toy(Stage):
+class Toy(UnitStage):
     """Random vectors, with units that can be made to fail, to hang or to kill their worker."""
 
     name: ClassVar[str] = "toy"
@@ -30,10 +32,10 @@ class Toy(Stage):
     length: int = 4
     seed: int = 0
     scenes_per_shard: int = 3
-    fail_on: tuple[int, ...] = field(default=(), metadata={"identity": False})
-    die_on: tuple[int, ...] = field(default=(), metadata={"identity": False})
-    slow_s: float = field(default=0.0, metadata={"identity": False})
-    journal: Path | None = field(default=None, metadata={"identity": False})
+    fail_on: tuple[int, ...] = how(())
+    die_on: tuple[int, ...] = how(())
+    slow_s: float = how(0.0)
+    journal: Path | None = how(None)
 
     def units(self, inputs: Inputs) -> Sequence[int]:
         return range(self.count)
@@ -56,7 +58,7 @@ class Toy(Stage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToySum(Stage):
+class ToySum(UnitStage):
     """Reads the toy's rows."""
 
     name: ClassVar[str] = "toysum"

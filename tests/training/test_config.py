@@ -2,9 +2,9 @@ import dataclasses
 
 import pytest
 
+from datagen.core.fields import deciding_fields
 from datagen.errors import ConfigError
 from datagen.training import ISCENE_L, FlowMatching, TrainConfig
-from datagen.training.config import deciding_fields
 
 
 def test_published_training_has_the_papers_numbers():

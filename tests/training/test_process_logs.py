@@ -1,7 +1,8 @@
 import logging
 
+from datagen.executors.followed_log import followed
 from datagen.training.distributed import Ranks
-from datagen.training.process_logs import followed, log_file, logged_to
+from datagen.training.process_logs import log_file, logged_to
 
 
 def test_lines_appended_to_a_followed_file_are_logged_without_their_time(tmp_path, caplog):

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from datagen.engine.stage import RunOptions
 from datagen.errors import StageError
-from datagen.executors.local import LocalExecutor
+from datagen.run import run_stage
 from datagen.shards import Folder, Identity, Output, open_dataset
 from datagen.shards.schemas import LAYOUTS
 from datagen.stages.layouts import SampleLayouts
@@ -18,7 +17,7 @@ pytest.importorskip("fcl", reason="the extra `evaluate` is not installed")
 
 
 def sample(root: Path, **fields):
-    return SampleLayouts(**fields).run(Folder.at(root), LocalExecutor(), RunOptions())
+    return run_stage(SampleLayouts(**fields), str(root))[0]
 
 
 def rewrite(root: Path, change) -> None:

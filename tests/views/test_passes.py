@@ -16,7 +16,7 @@ from datagen.views.passes import (
     read_mask,
     read_normal,
 )
-from datagen.views.visibility import SceneGeometry
+from datagen.views.visibility import RaycastingScene
 
 
 def view_of_two_boxes():
@@ -24,7 +24,7 @@ def view_of_two_boxes():
     boxes = [trimesh.creation.box((1, 1, 1)), trimesh.creation.box((2, 1, 0.5))]
     boxes[1].apply_translation((0, 3, 0))
     camera = look_at(np.array([0.0, -5.0, 0.0]), np.zeros(3))
-    geometry = SceneGeometry([(box.vertices, box.faces) for box in boxes])
+    geometry = RaycastingScene([(box.vertices, box.faces) for box in boxes])
     intrinsics = intrinsics_from_fov(0.7, 64, 48)
     return geometry.cast_view(camera, intrinsics, 64, 48, amodal_masks=True, normals=True)
 

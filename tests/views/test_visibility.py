@@ -10,7 +10,7 @@ from datagen.core.cameras import look_at, pixel_rays
 from datagen.core.frames import transform_points
 from datagen.core.seeding import rng_for
 from datagen.views.cameras import bounding_sphere, scene_views
-from datagen.views.visibility import SceneGeometry
+from datagen.views.visibility import RaycastingScene
 
 SIZE = 100
 INTRINSICS = np.array([[100.0, 0, 50], [0, 100.0, 50], [0, 0, 1]])
@@ -25,7 +25,7 @@ def cube(edge_m, front_face_center):
 
 
 def cast(placements, transparent=None, **wanted):
-    return SceneGeometry(placements, transparent).cast_view(
+    return RaycastingScene(placements, transparent).cast_view(
         CAMERA, INTRINSICS, SIZE, SIZE, **wanted
     )
 
@@ -121,7 +121,7 @@ def test_scene_far_from_the_origin_gives_the_same_map():
     moved = [(vertices + away, faces) for vertices, faces in placements]
     camera = look_at(np.array([0.0, -10, 0]) + away, away)
 
-    view = SceneGeometry(moved).cast_view(camera, INTRINSICS, SIZE, SIZE)
+    view = RaycastingScene(moved).cast_view(camera, INTRINSICS, SIZE, SIZE)
 
     np.testing.assert_array_equal(view.instance_map, cast(placements).instance_map)
 
@@ -174,7 +174,7 @@ def test_views_equal_brute_force_over_all_triangles(seed):
         offset=tuple(rng_for(seed, "offset").uniform(size=2)),
     )
 
-    geometry = SceneGeometry(placements)
+    geometry = RaycastingScene(placements)
     view = geometry.cast_view(camera, intrinsics, 40, 28, amodal_masks=True)
 
     depths = np.stack([brute_depth(mesh, camera, intrinsics, 40, 28) for mesh in placements])

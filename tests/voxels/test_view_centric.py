@@ -10,7 +10,7 @@ from datagen.core.cameras import look_at
 from datagen.core.frames import transform_points, yaw_rotation
 from datagen.core.seeding import rng_for
 from datagen.errors import ConfigError, DatasetError
-from datagen.views.visibility import SceneGeometry
+from datagen.views.visibility import RaycastingScene
 from datagen.voxels import (
     pack_occupancy,
     unpack_occupancy,
@@ -202,7 +202,7 @@ def test_what_a_pixel_shows_lies_in_an_occupied_voxel_of_its_instance(seed, fram
     intrinsics = np.array([[90.0, 0, 32], [0, 90, 32], [0, 0, 1]])
     to_canonical = view_centric_transform(world_to_camera, everything, frame=frame)
     grids = voxelize_views(meshes, to_canonical[None])[0]
-    seen = SceneGeometry(meshes).cast_view(world_to_camera, intrinsics, 64, 64)
+    seen = RaycastingScene(meshes).cast_view(world_to_camera, intrinsics, 64, 64)
     row, column = np.nonzero(seen.instance_map)
     depth_z = seen.depth_z[row, column][:, None]
     assert len(depth_z) > 20

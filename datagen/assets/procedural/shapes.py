@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from datagen.assets.procedural.materials import Material
+from datagen.core.frames import Floats
 
-Floats = NDArray[np.float64]
 SHARP_RAD = np.radians(35.0)
 
 

@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from datagen.core.frames import Y_UP_TO_Z_UP, Floats, transform_points
+from datagen.core.meshes import Mesh
 from datagen.errors import DatasetError, RowError
-from datagen.evaluation.points import Mesh
 from datagen.evaluation.readers.scenes import Format, ReadScene, one_mesh
 
 TEST_ROOMS = 1000

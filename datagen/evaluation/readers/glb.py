@@ -9,8 +9,8 @@ import numpy as np
 import trimesh
 
 from datagen.core.frames import Y_UP_TO_Z_UP, Floats, transform_points
+from datagen.core.meshes import Mesh
 from datagen.errors import RowError
-from datagen.evaluation.points import Mesh
 
 _MAGIC = b"glTF"
 

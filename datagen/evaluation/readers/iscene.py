@@ -7,8 +7,8 @@ nodes of ``scene_pred.glb`` are named ``instance_XX_<sub>``.
 import re
 from pathlib import Path
 
+from datagen.core.meshes import Mesh
 from datagen.errors import RowError
-from datagen.evaluation.points import Mesh
 from datagen.evaluation.readers.glb import merged, read_glb
 from datagen.evaluation.readers.scenes import Format, ReadScene, by_label, folders_with, one_mesh
 
@@ -38,7 +38,7 @@ def labelled_nodes(path: Path, *, may_be_empty: bool = False) -> dict[int, Mesh 
         if matched is None:
             raise RowError(
                 f"{path}: holds a node {name!r}; expected instance_XX with XX the number of the "
-                "instance. Name its format with --method (glb takes nodes in their order)."
+                "instance. Name its format with --format (glb takes nodes in their order)."
             )
         parts.setdefault(int(matched[1]), []).append(mesh)
     return {label: merged(meshes) for label, meshes in parts.items()}

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 
 from datagen.core.frames import Y_UP_TO_Z_UP, Floats
+from datagen.core.meshes import Mesh
 from datagen.errors import DatasetError, RowError
-from datagen.evaluation.points import Mesh
 from datagen.evaluation.readers.glb import merged, read_glb
 
 MAX_LABEL = 1000
@@ -75,7 +75,7 @@ def found_scenes(path: Path, layout: Format, what: str) -> dict[str, Path]:
         names = [child.name for child in sorted(path.iterdir())[:3]] if path.is_dir() else []
         raise DatasetError(
             f"{what} {path}: holds no scene of that layout (it begins with {names}). Expected one; "
-            "see docs/evaluation.md for each method's files, and name another with --method."
+            "see docs/evaluation.md for each method's files, and name another with --format."
         )
     return scenes
 

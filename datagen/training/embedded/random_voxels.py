@@ -14,12 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datagen.core.cameras import look_at
-from datagen.core.frames import placement_matrix, transform_points
+from datagen.core.frames import placement_matrix
+from datagen.core.meshes import Mesh, transform_mesh
 from datagen.errors import DatasetError
-from datagen.voxels import view_centric_transform, voxelize_views
-
-Mesh = tuple[NDArray[np.float32], NDArray[np.int32]]
-Grids = NDArray[np.bool_]
+from datagen.voxels import Grids, view_centric_transform, voxelize_views
 
 
 def find_geometry(asset_folders: Sequence[Path]) -> list[Path]:
@@ -68,11 +66,9 @@ def sample_scene(paths: Sequence[Path], rng: np.random.Generator) -> Grids:
         for scale, (vertices, _) in zip(scales, chosen, strict=True)
     ]
     meshes = []
-    for (vertices, faces), scale, centre in zip(
-        chosen, scales, _sample_centres(radii, rng), strict=True
-    ):
+    for mesh, scale, centre in zip(chosen, scales, _sample_centres(radii, rng), strict=True):
         to_world = placement_matrix(np.append(centre, 0.0), rng.uniform(0, 2 * np.pi), scale)
-        meshes.append((transform_points(to_world, vertices), faces))
+        meshes.append(transform_mesh(to_world, mesh))
     everything = np.concatenate([vertices for vertices, _ in meshes])
     grids: Grids = voxelize_views(meshes, _sample_frame(everything, rng)[None])[0]
     return grids

@@ -1,8 +1,7 @@
-"""The views that exports copy: kept ones, joined with their latents where these are made."""
+"""The output folder of an export: whose it is, and the lines that wait for its last file."""
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from datagen.errors import ConfigError
@@ -11,34 +10,6 @@ from datagen.shards import Dataset, Folder, Row
 EXPORT = "export.json"
 PARTS = ".parts"
 """Folder in an unfinished export."""
-
-
-@dataclass(frozen=True)
-class Views:
-    """A workspace's kept views."""
-
-    renders: Dataset
-    latents: Dataset | None
-
-    def shards(self) -> dict[int, list[int]]:
-        """Return the renders' shards: by index, the layouts each may hold, in order."""
-        size = int(self.renders.manifest["units_per_shard"])
-        members: dict[int, list[int]] = {}
-        for unit in self.renders.units():
-            members.setdefault(unit // size, []).append(unit)
-        return members
-
-    def of_layout(self, layout_id: int) -> Iterator[tuple[Row, Row | None]]:
-        """Iterate over a scene's kept views in order: the renders row and the latents row.
-
-        Views without latents are passed over if the workspace has latents: they were not chosen.
-        """
-        encoded = {}
-        if self.latents is not None:
-            encoded = {row["view_index"]: row for row in self.latents.rows_of(layout_id)}
-        for row in self.renders.rows_of(layout_id):
-            if row["kept"] and (self.latents is None or row["view_index"] in encoded):
-                yield row, encoded.get(row["view_index"])
 
 
 def claim(out: Folder, kind: str, datasets: Sequence[Dataset]) -> None:

@@ -1,0 +1,204 @@
+"""The flags of every verb: the fields of its stage, or of both its stages, and how to run.
+
+Three verbs have two stages each. One argument class holds the fields of both, so that all flags
+stand in the verb's ``--help``; a flag chooses the stage.
+"""
+
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+import tyro
+
+from datagen.blender.executable import named_blender
+from datagen.engine.stage import RunOptions, Stage
+from datagen.errors import ConfigError
+from datagen.evaluation.compare import Comparison
+from datagen.executors.job import Executor, WorkerSettings
+from datagen.executors.local import LocalExecutor
+from datagen.stages.evaluate import EvaluateScenes
+from datagen.stages.evaluate_files import EvaluateFiles
+from datagen.stages.given_layouts import TakeLayouts
+from datagen.stages.infer import InferScenes
+from datagen.stages.infer_images import InferImages
+from datagen.stages.layouts import SampleLayouts
+
+AnyStage = TypeVar("AnyStage", bound=Stage)
+
+
+@dataclass(frozen=True)
+class RunFlags(RunOptions):
+    """How to run. None of it changes the data."""
+
+    root: str = "dataset"
+    """The workspace: a folder, or a URL that pyarrow or fsspec knows."""
+    workers: int = 1
+    """The most that run at once; above 1, Ray runs them."""
+    ray_address: str | None = None
+    """Address of a Ray cluster."""
+    slots_per_gpu: int = 1
+    """Ray: how many workers share a GPU."""
+    settings: WorkerSettings = field(default_factory=WorkerSettings)
+    """What every worker is told."""
+    pipeline: str | None = None
+    """Take the stage's defaults from this pipeline."""
+    verbose: bool = False
+    """Log more."""
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ConfigError(f"--workers must be at least 1, got {self.workers}.")
+        if self.slots_per_gpu < 1:
+            raise ConfigError(f"--slots-per-gpu must be at least 1, got {self.slots_per_gpu}.")
+
+    @property
+    def options(self) -> RunOptions:
+        """The options of a stage's run."""
+        return RunOptions(**{f.name: getattr(self, f.name) for f in fields(RunOptions)})
+
+    @property
+    def worker_settings(self) -> WorkerSettings:
+        """What every worker is told, its Blender by an absolute path."""
+        return replace(self.settings, blender=named_blender(self.settings.blender))
+
+    def executor(self) -> Executor:
+        """Return what runs the stage: this process for one worker, else Ray."""
+        if self.workers == 1 and self.ray_address is None:
+            return LocalExecutor(self.worker_settings)
+        from datagen.executors.ray import RayExecutor  # takes a second to import
+
+        return RayExecutor(
+            self.workers, self.worker_settings, self.ray_address, slots_per_gpu=self.slots_per_gpu
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayoutArguments(TakeLayouts, SampleLayouts):
+    """Place random objects in scenes without collision; with --source, take rooms as they are."""
+
+    OPEN: ClassVar[frozenset[str]] = frozenset({"num_layouts", "split"})
+    """None stands for the chosen stage's own default."""
+
+    source: Literal["front3d"] | None = None  # type: ignore[assignment]
+    """Take the rooms of this source in place of random scenes: 3D-FRONT as MIDI processed it. The
+    assets must come from there too."""
+    num_layouts: Annotated[int | None, tyro.conf.arg(aliases=["--n"])] = None  # type: ignore[assignment]
+    """Scenes to make; by default as many as the pipeline says, else 25,000. With --source: only
+    this many of the split's first rooms; by default all."""
+    split: Literal["all", "train", "val", "test"] | None = None  # type: ignore[assignment]
+    """Which assets: all, or 80, 10 or 10 % of them by a hash of the asset_id. With --source: which
+    rooms, by MIDI's split (the last 1000 are test, all before them train). By default as the
+    pipeline says, else all."""
+
+    def __post_init__(self) -> None:
+        """Values are checked where the chosen stage is built."""
+
+    def stage(self, base: Stage) -> Stage:
+        """Return the chosen stage; what no flag gives comes from ``base``, the pipeline's."""
+        if self.source is None:
+            return _chosen(SampleLayouts, (TakeLayouts,), self, base, "--source front3d")
+        return _chosen(TakeLayouts, (SampleLayouts,), self, base, "random scenes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferArguments(InferImages, InferScenes):
+    """Sample scenes from rendered views; with --image and --masks, from image files."""
+
+    OPEN: ClassVar[frozenset[str]] = frozenset()
+
+    image: Path | None = None  # type: ignore[assignment]
+    """Sample from this image, or from each of a folder of them, in place of rendered views."""
+
+    def __post_init__(self) -> None:
+        """Values are checked where the chosen stage is built."""
+
+    def stage(self, base: Stage) -> Stage:
+        """Return the chosen stage; what no flag gives comes from ``base``, the pipeline's."""
+        if self.image is None:
+            return _chosen(InferScenes, (InferImages,), self, base, "--image")
+        return _chosen(InferImages, (InferScenes,), self, base, "rendered views")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateArguments(Comparison, EvaluateFiles, EvaluateScenes):
+    """Score sampled scenes against the truth; with --pred and --gt, any methods' files."""
+
+    OPEN: ClassVar[frozenset[str]] = frozenset({"collision_faces", "scenes_per_shard"})
+    """None stands for the chosen stage's own default."""
+
+    comparison: Annotated[Comparison, tyro.conf.Suppress] = field(default_factory=Comparison)
+    collision_faces: int | None = None  # type: ignore[assignment]
+    """Scenes of more predicted faces get no collision rates; 0: none does. By default 200,000;
+    with --pred 500,000."""
+    scenes_per_shard: int | None = None  # type: ignore[assignment]
+    """Scenes a shard; by default 8, with --pred 64."""
+
+    def __post_init__(self) -> None:
+        """Values are checked where the chosen stage is built."""
+
+    def stage(self, base: Stage) -> Stage:
+        """Return the chosen stage; what no flag gives comes from ``base``, the pipeline's."""
+        if not self.pred:
+            return _chosen(EvaluateScenes, (EvaluateFiles, Comparison), self, base, "--pred")
+        others = (EvaluateScenes,)
+        chosen = _chosen(EvaluateFiles, others, self, base, "sampled scenes", Comparison)
+        given = {f.name: getattr(self, f.name) for f in fields(Comparison)}
+        if given["collision_faces"] is None:
+            del given["collision_faces"]
+        return replace(chosen, comparison=Comparison(**given))
+
+
+Arguments = LayoutArguments | InferArguments | EvaluateArguments
+
+ARGUMENTS: dict[str, type[Arguments]] = {
+    "layouts": LayoutArguments,
+    "infer": InferArguments,
+    "evaluate": EvaluateArguments,
+}
+"""The verbs with two stages."""
+
+
+def arguments_like(kind: type[Arguments], base: Stage) -> Arguments:
+    """Return an argument class's values where no flag is given: those of a pipeline's stage."""
+    names = {f.name for f in fields(kind)} - kind.OPEN
+    given: Any = {f.name: getattr(base, f.name) for f in fields(base) if f.name in names}
+    return kind(**given)
+
+
+def _chosen(
+    kind: type[AnyStage],
+    others: tuple[type[Any], ...],
+    arguments: Arguments,
+    base: Stage,
+    what: str,
+    *parts: type[Any],
+) -> AnyStage:
+    """Return a stage of the kind from the arguments.
+
+    Args:
+        kind: the stage that was chosen.
+        others: whose flags have no meaning for it.
+        arguments: all flags of the verb.
+        base: the pipeline's stage.
+        what: what these flags go with, in words.
+        parts: settings whose flags belong to the kind beside its own fields.
+
+    Raises:
+        ConfigError: a flag was given that belongs to another kind.
+    """
+    plain = arguments_like(type(arguments), base)
+    own = {f.name for f in fields(kind)}
+    known = own | {f.name for part in parts for f in fields(part)}
+    for name in (f.name for other in others for f in fields(other) if f.name not in known):
+        if getattr(arguments, name) != getattr(plain, name):
+            raise ConfigError(
+                f"--{name.replace('_', '-')} goes with {what}, which was not given. Expected both "
+                f"or neither; `datagen {kind.name} --help` says what belongs together."
+            )
+    values = {name: getattr(arguments, name) for name in own}
+    for name in own & arguments.OPEN:
+        if values[name] is None and isinstance(base, kind):
+            values[name] = getattr(base, name)
+        elif values[name] is None:
+            del values[name]
+    return kind(**values)

@@ -1,0 +1,268 @@
+"""What each command of ``datagen`` takes and does. Flags, types and help are its fields."""
+
+import json
+import logging
+import sys
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import tyro
+
+from datagen.arguments import ARGUMENTS, Arguments, RunFlags, arguments_like
+from datagen.doctor import examine
+from datagen.engine.plan import plan_stage
+from datagen.engine.stage import RunOptions, Stage
+from datagen.engine.units import UnitStage
+from datagen.errors import ConfigError
+from datagen.executors.job import Executor
+from datagen.exports.export import Kind
+from datagen.exports.export import export as export_views
+from datagen.report import write_report
+from datagen.run import run_stage
+from datagen.shards import Folder, open_dataset
+from datagen.stages.assets import PrepareAssets
+from datagen.stages.given_layouts import TakeLayouts
+from datagen.stages.pipeline import Pipeline, load_pipeline
+from datagen.verify.workspace import verify_path
+
+logger = logging.getLogger(__name__)
+
+MADE_FIRST = {"layouts": "assets", "train": "encode"}
+"""The two verbs that make a missing input themselves, so that four commands are a run."""
+
+
+class Command(Protocol):
+    """One command with its arguments."""
+
+    def execute(self) -> int:
+        """Do it, and return the exit code."""
+        ...
+
+
+@dataclass(frozen=True)
+class StageCommand:
+    """A verb of a stage, with its fields and how to run; one subclass a verb."""
+
+    verb: ClassVar[str]
+    pipeline: ClassVar[Pipeline]
+    """Whose stage is run where no flag says otherwise."""
+    stage: Any
+    """The stage, or the arguments that choose one."""
+    run: RunFlags = field(default_factory=RunFlags)
+
+    def chosen(self) -> Stage:
+        """Return the stage that the flags describe."""
+        if isinstance(self.stage, Arguments):
+            return self.stage.stage(getattr(self.pipeline, self.verb))
+        assert isinstance(self.stage, Stage), self.stage
+        return self.stage
+
+    def execute(self) -> int:
+        """Run the stage in its workspace; 1 if a comparison lacks scenes."""
+        stage, root = self.chosen(), Folder.at(self.run.root)
+        with closing(self.run.executor()) as executor:
+            self._make_first(stage, root, executor)
+            return make(stage, root, executor, self.run.options)
+
+    def _make_first(self, stage: Stage, root: Folder, executor: Executor) -> None:
+        first = MADE_FIRST.get(self.verb)
+        if first is None or isinstance(stage, TakeLayouts):
+            return
+        needed: Stage = getattr(self.pipeline, first)
+        if not (root / needed.folder).exists("manifest.json"):
+            logger.info(
+                f"{self.verb}: {root / needed.folder} is not there, "
+                f"making it first (datagen {first})"
+            )
+            plain = replace(self.run.options, overwrite=False, only=())
+            needed.run(root, executor, plain)
+
+
+@dataclass(frozen=True)
+class PlanCommand:
+    """Rows, bytes and hours of a verb, from a few units made on trial."""
+
+    verb: StageCommand
+
+    def execute(self) -> int:
+        run = self.verb.run
+        measured = plan_stage(
+            self.verb.chosen(),
+            Folder.at(run.root),
+            num_workers=run.workers,
+            settings=run.worker_settings,
+        )
+        sys.stdout.write(f"{measured}\n")
+        return 0
+
+
+@dataclass(frozen=True)
+class PipelineCommand:
+    """A whole pipeline: its stages one after the other, and the report; one subclass a pipeline."""
+
+    pipeline: ClassVar[Pipeline]
+    assets: PrepareAssets
+    run: RunFlags = field(default_factory=RunFlags)
+
+    def execute(self) -> int:
+        pipeline = replace(self.pipeline, assets=self.assets)
+        if isinstance(pipeline.layouts, TakeLayouts):
+            layouts = replace(pipeline.layouts, source_path=self.assets.source_path)
+            pipeline = replace(pipeline, layouts=layouts)
+        root = Folder.at(self.run.root)
+        with closing(self.run.executor()) as executor:
+            for _, stage in pipeline.stages():
+                make(stage, root, executor, self.run.options)
+        sys.stdout.write(f"report: {write_report(root.path)}\n")
+        return 0
+
+
+def make(stage: Stage, root: Folder, executor: Executor, options: RunOptions) -> int:
+    """Run a stage, print what came of it, and return the exit code."""
+    if options.only:
+        if not isinstance(stage, UnitStage):
+            raise ConfigError(f"--only: {stage.name} makes no units. Leave it out.")
+        for line in stage.run_only(root, executor, options):
+            sys.stdout.write(f"{stage.name}: {line}\n")
+        return 0
+    dataset, lines = run_stage(stage, root, executor, options)
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+    return 0 if stage.is_complete(dataset) else 1
+
+
+@dataclass(frozen=True)
+class ReportCommand:
+    """Write a workspace's report.html."""
+
+    root: Path = Path("dataset")
+    """The workspace."""
+
+    def execute(self) -> int:
+        if not self.root.is_dir():
+            raise ConfigError(
+                f"--root {self.root} is not a folder. Expected a workspace; "
+                "`datagen run demo` makes one."
+            )
+        sys.stdout.write(f"report: {write_report(self.root)}\n")
+        return 0
+
+
+@dataclass(frozen=True)
+class ShowCommand:
+    """Print a dataset's manifest: identity, counts, failures, provenance."""
+
+    folder: tyro.conf.Positional[str]
+    """A dataset, for example dataset/layouts."""
+
+    def execute(self) -> int:
+        manifest = dict(open_dataset(self.folder).manifest)
+        shards = manifest.pop("shards")
+        manifest["shards"] = f"{len(shards)} files"
+        sys.stdout.write(json.dumps(manifest, indent=2) + "\n")
+        return 0
+
+
+@dataclass(frozen=True)
+class VerifyCommand:
+    """Check data against manifests: bytes, counts, tensors, and what rows refer to.
+
+    Exit code 1: something is wrong; every problem is a line naming file and row.
+    """
+
+    folder: tyro.conf.Positional[str | None] = None
+    """A workspace, or one dataset in it, instead of --root."""
+    root: str = "dataset"
+    """The workspace."""
+    deep: bool = False
+    """Also decode every image and geometry file."""
+    threads: int = 4
+    """Shards that are hashed at once."""
+
+    def execute(self) -> int:
+        folder = Folder.at(self.folder or self.root)
+        result = verify_path(folder, deep=self.deep, threads=self.threads)
+        sys.stdout.write(result.text())
+        return 1 if result.findings else 0
+
+
+@dataclass(frozen=True)
+class DoctorCommand:
+    """Check what datagen needs here, and print the command that mends what is missing.
+
+    Exit code 1: something required is missing, or something installed does not work.
+    """
+
+    def execute(self) -> int:
+        diagnoses = examine()
+        sys.stdout.writelines(f"{diagnosis.line()}\n" for diagnosis in diagnoses)
+        return 0 if all(diagnosis.healthy for diagnosis in diagnoses) else 1
+
+
+@dataclass(frozen=True)
+class ExportCommand:
+    """Copy the kept views into another tool's format; what is there already is kept."""
+
+    kind: tyro.conf.Positional[Kind]
+    """webdataset (tars), trellis (renders/, ss_latents/, metadata.csv), or coco (images/,
+    annotations.json with RLE masks)."""
+    out: str
+    """A new folder or URL, or that of an interrupted export."""
+    root: str = "dataset"
+    """The workspace."""
+    instances: bool = False
+    """trellis: an entry for every instance too."""
+    workers: int = 1
+    """The most that run at once; above 1, Ray runs them."""
+    ray_address: str | None = None
+    """Address of a Ray cluster."""
+
+    def execute(self) -> int:
+        flags = RunFlags(root=self.root, workers=self.workers, ray_address=self.ray_address)
+        root, out = Folder.at(self.root), Folder.at(self.out)
+        with closing(flags.executor()) as executor:
+            written = export_views(self.kind, root, out, executor, instances=self.instances)
+        sys.stdout.write(f"export {self.kind}: {written} in {self.out}\n")
+        return 0
+
+
+OTHERS: dict[str, type[Any]] = {
+    "report": ReportCommand,
+    "show": ShowCommand,
+    "export": ExportCommand,
+    "doctor": DoctorCommand,
+    "verify": VerifyCommand,
+}
+"""Commands that are neither a stage's verb, nor ``plan`` or ``run``."""
+
+
+def stage_command(verb: str, pipeline: Pipeline) -> type[StageCommand]:
+    """Return the command of a verb, its defaults those of a pipeline's stage."""
+    default = getattr(pipeline, verb)
+    if verb in ARGUMENTS:
+        default = arguments_like(ARGUMENTS[verb], default)
+    return _command(StageCommand, "stage", default, pipeline, verb)
+
+
+def pipeline_command(name: str) -> type[PipelineCommand]:
+    """Return the command that runs a pipeline, its defaults that pipeline's."""
+    pipeline = load_pipeline(name)
+    return _command(PipelineCommand, "assets", pipeline.assets, pipeline, name)
+
+
+def _command(base: type[Any], name: str, default: Any, pipeline: Pipeline, word: str) -> type[Any]:
+    """Return a subclass in which one field has a type and a default of its own."""
+    return dataclass(frozen=True)(
+        type(
+            f"{word.title()}{base.__name__}",
+            (base,),
+            {
+                "__annotations__": {name: type(default)},
+                "__doc__": type(default).__doc__ if base is StageCommand else base.__doc__,
+                name: field(default=default),
+                "pipeline": pipeline,
+                "verb": word,
+            },
+        )
+    )

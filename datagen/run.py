@@ -1,0 +1,101 @@
+"""Running a stage in a workspace, and what follows once its dataset is sealed.
+
+What follows is registered here, above the stages: a stage knows nothing of attributions, cards and
+report pages.
+"""
+
+from collections.abc import Callable, Iterator
+
+from datagen.engine.stage import RunOptions, Stage, funnel
+from datagen.errors import StageError
+from datagen.executors.job import Executor
+from datagen.executors.local import LocalExecutor
+from datagen.exports.attribution import write_attribution
+from datagen.exports.card import write_card
+from datagen.report import write_comparison_report
+from datagen.shards import Dataset, Folder, open_dataset
+from datagen.stages.evaluate_files import EvaluateFiles
+from datagen.stages.given_layouts import TakeLayouts
+from datagen.stages.layouts import SampleLayouts
+
+Finish = Callable[[Stage, Dataset, Folder], Iterator[str]]
+"""Called with a stage, its sealed dataset and the workspace; yields lines for standard output."""
+
+
+def run_stage(
+    stage: Stage,
+    root: Folder | str,
+    executor: Executor | None = None,
+    options: RunOptions | None = None,
+) -> tuple[Dataset, list[str]]:
+    """Make what is missing of a stage's dataset, and then all that follows from it.
+
+    Args:
+        stage: with all its fields.
+        root: the workspace.
+        executor: where it runs; by default this process.
+        options: how it runs.
+
+    Returns:
+        The sealed dataset, and what was done, in lines.
+
+    Raises:
+        DatasetError: an input is missing, or the folder holds another dataset.
+        StageError: too many rows failed.
+    """
+    folder = root if isinstance(root, Folder) else Folder.at(root)
+    dataset = stage.run(folder, executor or LocalExecutor(), options or RunOptions())
+    return dataset, [
+        f"{stage.name}: {funnel(dataset)} in {dataset.folder}",
+        *(line for finish in _following(stage) for line in finish(stage, dataset, folder)),
+    ]
+
+
+def _following(stage: Stage) -> list[Finish]:
+    own = [finish for kind, finish in FINISH if isinstance(stage, kind)]
+    return [*own, _card]
+
+
+def _verification(stage: Stage, dataset: Dataset, root: Folder) -> Iterator[str]:
+    """With ``--verify``, prove the layouts mesh against mesh, those made earlier too."""
+    assert isinstance(stage, SampleLayouts), stage
+    if not stage.verify:
+        return
+    try:
+        from datagen.verify.layouts import verify_and_record
+    except ModuleNotFoundError as error:
+        raise StageError(
+            f"layouts: --verify needs {error.name}, which is not installed. "
+            "Expected the extra `evaluate`; run `pip install 'datagen[evaluate]'`."
+        ) from error
+    verify_and_record(open_dataset(root / "assets"), dataset)
+    yield from ()
+
+
+def _attribution(stage: Stage, dataset: Dataset, root: Folder) -> Iterator[str]:
+    """Name the author of everything that the scenes show."""
+    write_attribution(root)
+    yield from ()
+
+
+def _comparison(stage: Stage, dataset: Dataset, root: Folder) -> Iterator[str]:
+    """Write the tables and the page of a comparison of files."""
+    assert isinstance(stage, EvaluateFiles), stage
+    stage.write_summary(dataset)
+    yield dataset.folder.read_bytes("summary.md").decode().removesuffix("\n")
+    yield f"report: {write_comparison_report(stage, dataset)}"
+
+
+def _card(stage: Stage, dataset: Dataset, root: Folder) -> Iterator[str]:
+    """Describe the workspace for people and for machines."""
+    write_card(root)
+    yield from ()
+
+
+FINISH: list[tuple[type[Stage], Finish]] = [
+    (SampleLayouts, _verification),
+    (SampleLayouts, _attribution),
+    (TakeLayouts, _attribution),
+    (EvaluateFiles, _comparison),
+]
+"""What follows a stage, in this order; the card follows every one."""
