@@ -1,15 +1,15 @@
-"""Does the model generalise? Sampled voxel IoU over training, on views and layouts it never saw.
+"""Does the model generalise? Sampled voxel IoU over training, on held-out views and layouts.
 
-``python benchmarks/generalisation.py --root WORKSPACE --out FOLDER`` trains the small model
-on the workspace's latents without a view of each layout and without some layouts, and scores its
-states: views trained on, held-out views of the same layouts, other layouts. Beside them stand the
-untrained model, the best constant grid, and what the decoder makes of the true latents, which is
+``python benchmarks/generalisation.py --root WORKSPACE --out FOLDER`` trains the small model on the
+workspace's latents, without one view of each layout and without some layouts, and scores its
+states on views trained on, on held-out views of the same layouts, and on other layouts. Beside
+them it prints an untrained model, the best constant grid, and the decoded true latents, which are
 what a flow model could reach.
 
-``--models PATH ...`` scores trainings that are there instead, finished or running: states
+``--models PATH ...`` scores existing trainings instead, finished or running: states
 (``model/checkpoints/step-….pt``), models (NAME of NAME.json and NAME.safetensors), or folders with
-any of them. What has been scored stays in FOLDER/scores.jsonl and is not scored again, so the same
-command, given now and then while a training runs, adds to the curve. ``--sets`` names the views:
+any of them. Scores are kept in FOLDER/scores.jsonl, and a state is scored once. So the same
+command, run several times during a training, extends the curve. ``--sets`` names the views:
 
     --sets "held-out views=WORKSPACE:last" "other layouts=WORKSPACE:val" "objects=OTHER:all"
 
@@ -82,7 +82,7 @@ class Generalisation:
     """Of the training here."""
 
     points: int = 4
-    """States of it that are scored, evenly spread."""
+    """Number of its states that are scored, evenly spaced."""
 
     seed: int = 0
     """Of it."""
@@ -135,7 +135,7 @@ def read_sets(config: Generalisation, decoder: nn.Module) -> dict[str, list[View
 
 
 def train(config: Generalisation) -> Path:
-    """Train the model here, or go on; returns the folder with its states."""
+    """Train the model here, or resume; return the folder with its states."""
     every = max(1, config.steps // config.points)
     training = TrainConfig(
         max_steps=config.steps,

@@ -1,4 +1,4 @@
-"""How a model samples views that it was not trained on: what several scripts here share."""
+"""How a model samples held-out views: what several scripts here share."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ def constant_grid(training: SceneSource, decoder: nn.Module, num_views: int) -> 
 
 
 def constant_scores(grid: NDArray[np.bool_], views: Sequence[View]) -> dict[str, float]:
-    """Score one grid for every instance: what needs no picture."""
+    """Score one grid for every instance: what needs no image."""
     return score_grids((np.broadcast_to(grid, view.true[1:].shape) for view in views), views)
 
 

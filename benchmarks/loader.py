@@ -1,11 +1,11 @@
 """Samples a second of the loader beside WebDataset, Hugging Face datasets and plain reading.
 
-``python benchmarks/loader.py --root WORKSPACE``. All make the same samples with the same
-decoding, in one process; WebDataset reads tars of the same bytes, the others the same Parquet.
-Only the loader and WebDataset shuffle, and only the loader checks what it reads (checksums of
-pages). Times are processor time, the best of a few rounds in which all take turns: they bear a busy
-machine. "Bytes" leaves the decoding out. All files lie in memory by then: what a disk or a network
-adds goes with the bytes that are read, which are printed too.
+``python benchmarks/loader.py --root WORKSPACE``. All make the same samples with the same decoding,
+in one process. WebDataset reads tars of the same bytes, the others the same Parquet. Only the
+loader and WebDataset shuffle, and only the loader checks what it reads (checksums of pages). Times
+are processor time, so a busy machine changes them little: the best of a few rounds in which all
+alternate. "Bytes" leaves the decoding out. All files are in memory by then; a disk or a network
+adds time in proportion to the bytes that are read, which are printed too.
 """
 
 import copy

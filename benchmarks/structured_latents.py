@@ -1,12 +1,12 @@
-"""Sparse primitives beside their naive forms, and the structured-latent model's time a scene.
+"""Sparse operations beside their naive forms, and the structured-latent model's time a scene.
 
-``python benchmarks/structured_latents.py [--voxels 2000] [--device cpu|cuda] [--full]``.
-Two comparisons, each in one run on the same data: a convolution on subdivided sites (27 taps of
-eight copies, against 8 summed taps of the parents), and attention in windows (one call a window,
-against padded batches). Then the seconds to extract the surface of a decoder's cubes.
-``--full`` also times the published sizes with random weights: flow, mesh decoder, extraction.
-``--table`` prints, for the published sizes with random weights, the seconds and the memory of whole
-scenes, by instances and voxels of each: 25 guided steps of the flow, then decoder and extraction.
+``python benchmarks/structured_latents.py [--voxels 2000] [--device cpu|cuda] [--full]``. Two
+comparisons, each in one run on the same data: a convolution on subdivided sites (27 taps of eight
+copies, against 8 summed taps of the parents), and attention in windows (one call a window, against
+padded batches). Then the seconds to extract the surface of a decoder's cubes. ``--full`` also times
+the published sizes with random weights: flow, mesh decoder, extraction. ``--table`` prints for the
+published sizes with random weights the seconds and the memory of whole scenes, by instances and
+voxels of each: 25 guided steps of the flow, then decoder and extraction.
 """
 
 import time
@@ -21,7 +21,7 @@ from torch import Tensor
 from datagen.models import SLatFlowModel, SLatMeshDecoder
 from datagen.models.devices import torch_device, torch_threads
 from datagen.models.sparse import Sites, SparseConv3d, attend_in_groups, subdivide
-from datagen.sampling.cube_mesh import CORNERS, extract_mesh
+from datagen.sampling.cube_mesh import CUBE_CORNERS, extract_mesh
 from datagen.sampling.scenes import SamplerConfig
 from datagen.sampling.structured_latents import (
     StructuredLatents,
@@ -157,7 +157,7 @@ def compare_windows(config: Compare, sites: Sites) -> None:
 def time_extraction(config: Compare, sites: Sites) -> None:
     """Time the surface of a sphere in the decoder's cubes."""
     cubes = subdivide(subdivide(sites)).coords[:, 1:].long()
-    corners = (cubes[:, None] + torch.tensor(CORNERS, device=cubes.device)) / 256 - 0.5
+    corners = (cubes[:, None] + torch.tensor(CUBE_CORNERS, device=cubes.device)) / 256 - 0.5
     distance = corners.norm(dim=-1)
     feats = torch.zeros(len(cubes), 101, device=cubes.device)
     feats[:, :8] = distance - distance.mean()

@@ -1,12 +1,12 @@
-"""A training step: floating-point work a second, what scene-context attention adds, data wait.
-
-The work of a step is counted by torch's own counter in its forward and backward pass; utilisation
-is that work over the device's peak in the same precision. A CPU has no published peak: a large
-matrix product of the same precision, measured in the same run, stands for it. Steps with and
-without scene-context attention (all of it in the middle blocks) take turns, on the same batch.
+"""A training step: floating-point work a second, cost of scene-context attention, wait for data.
 
     python benchmarks/train_step.py                     # a GPU: iscene-L; else small
     python benchmarks/train_step.py --root dataset      # also the wait for a workspace's data
+
+The work of a step is counted by torch's own counter in its forward and backward pass. Utilisation
+is that work over the device's peak in the same precision. A CPU has no published peak, so a large
+matrix product of the same precision, measured in the same run, is used. Steps with and without
+scene-context attention (all of it in the middle blocks) alternate, on the same batch.
 """
 
 import argparse
@@ -116,7 +116,7 @@ def data_wait(root: str, config: TrainConfig, seconds: float, num_workers: int) 
         samples = [next(loader) for _ in range(config.batch_size)]
         make_batch(samples, config, "train", step, range(config.batch_size))
         waited += (time.perf_counter() - started) * (step >= 2)
-        time.sleep(seconds)  # the device computes; the loader's processes may go on
+        time.sleep(seconds)  # the device computes; the loader's processes may work meanwhile
     return waited / (waited + steps * seconds)
 
 

@@ -4,9 +4,9 @@ import pytest
 
 from datagen.core.fields import deciding_fields
 from datagen.errors import ConfigError
-from datagen.stages.pipeline import Pipeline, load_pipeline, pipelines_folder
+from datagen.stages.pipeline import Pipeline, load_pipeline, pipeline_names
 
-NAMES = sorted(path.stem for path in pipelines_folder().glob("*.py"))
+NAMES = pipeline_names()
 FOLDERS = ["assets", "layouts", "renders", "latents", "model", "predictions", "scores"]
 
 
