@@ -1,4 +1,4 @@
-"""Which predicted instance is which true one; what is missing and what is too much is counted."""
+"""Which predicted instance is which true one; missing and unmatched ones are counted."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from datagen.core.frames import Floats
 from datagen.core.meshes import Mesh
 from datagen.errors import RowError
 from datagen.evaluation.formulas import box_iou
+from datagen.evaluation.points import used_vertices
 from datagen.voxels import voxelize_surface
 
 RESOLUTION = 64
@@ -19,13 +20,13 @@ RESOLUTION = 64
 
 @dataclass(frozen=True)
 class Matching:
-    """Partners, and those without one."""
+    """Pairs of true and predicted instances, and those without a partner."""
 
     partners: tuple[int | None, ...]
     """For each true instance its predicted one, or None."""
 
-    superfluous: tuple[int, ...]
-    """Predicted instances that no true one has."""
+    unmatched: tuple[int, ...]
+    """Unmatched predicted instances."""
 
     @property
     def missing(self) -> tuple[int, ...]:
@@ -34,7 +35,7 @@ class Matching:
 
 
 def match_by_order(num_predicted: int, num_true: int) -> Matching:
-    """Match first to first: for methods that answer masks in their order."""
+    """Match first to first: for methods whose instances come in the order of the masks."""
     partners = tuple(i if i < num_predicted else None for i in range(num_true))
     return Matching(partners, tuple(range(num_true, num_predicted)))
 
@@ -53,15 +54,15 @@ def match_by_name(predicted: Sequence[str], true: Sequence[str]) -> Matching:
                 "matching by name needs each once. Match by overlap instead."
             )
     where = {name: index for index, name in enumerate(predicted)}
-    superfluous = tuple(where[name] for name in predicted if name not in set(true))
-    return Matching(tuple(where.get(name) for name in true), superfluous)
+    unmatched = tuple(where[name] for name in predicted if name not in set(true))
+    return Matching(tuple(where.get(name) for name in true), unmatched)
 
 
 def match_by_overlap(predicted: Sequence[Mesh | None], true: Sequence[Mesh]) -> Matching:
     """Match by the assignment (Hungarian) of the largest summed overlap, in one common frame.
 
     The overlap of two instances is the mean of their box IoU and the voxel IoU of their surfaces.
-    A pair without any is no match: both stay alone.
+    A pair without overlap stays unmatched.
     """
     found = [index for index, mesh in enumerate(predicted) if mesh is not None and len(mesh[1])]
     partners: list[int | None] = [None] * len(true)
@@ -75,7 +76,7 @@ def match_by_overlap(predicted: Sequence[Mesh | None], true: Sequence[Mesh]) -> 
 
 def surface_voxels(meshes: Sequence[Mesh]) -> list[NDArray[np.bool_]]:
     """Return each mesh's surface voxels, (R, R, R) with R = RESOLUTION, in the box around all."""
-    corners = np.concatenate([_used(mesh) for mesh in meshes])
+    corners = np.concatenate([used_vertices(mesh) for mesh in meshes])
     low, high = corners.min(axis=0), corners.max(axis=0)
     side = max(float(np.max(high - low)), float(np.finfo(float).tiny)) * (1 + 1e-6)
     return [
@@ -102,9 +103,7 @@ def _overlaps(predicted: Sequence[Mesh], true: Sequence[Mesh]) -> Floats:
         for column, other in enumerate(true):
             first, second = grids[row], grids[len(predicted) + column]
             voxels = (first & second).sum() / max((first | second).sum(), 1)
-            overlaps[row, column] = (voxels + box_iou(_used(mesh), _used(other))) / 2
+            overlaps[row, column] = (
+                voxels + box_iou(used_vertices(mesh), used_vertices(other))
+            ) / 2
     return overlaps
-
-
-def _used(mesh: Mesh) -> Floats:
-    return np.asarray(np.asarray(mesh[0], np.float64)[np.unique(mesh[1])])

@@ -1,4 +1,4 @@
-"""Scores as each method's own paper or code takes them, to be held against its published numbers.
+"""Scores as each method's own paper or code takes them, for comparison with its published numbers.
 
 What is published differs in points, squares, normalisation, and in what is aligned when; the same
 weights have been printed with scene F-scores from 50 to 90. ``PROTOCOLS`` states every such choice.
@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from datagen.core.frames import Floats, transform_points
-from datagen.core.meshes import Mesh
+from datagen.core.meshes import Mesh, transform_mesh
 from datagen.core.seeding import rng_for
 from datagen.errors import ConfigError, RowError
 from datagen.evaluation.formulas import Chamfer
@@ -24,7 +24,7 @@ from datagen.evaluation.matching import (
     surface_voxels,
 )
 from datagen.evaluation.metrics import Given, floors_of, metrics_at, of_clouds, scores_of
-from datagen.evaluation.points import sample_surface
+from datagen.evaluation.points import sample_surface, used_vertices
 from datagen.evaluation.registration.align import AlignOptions, align_clouds
 from datagen.evaluation.registration.published_icp import filterreg, midi_icp
 from datagen.evaluation.registration.similarity import own_box_to_unit, range_to_unit
@@ -37,7 +37,7 @@ class Protocol:
     """Every choice that a published score depends on."""
 
     points: int
-    """Surface samples."""
+    """Surface samples of each object, or of the scene: see ``points_of``."""
     points_of: Literal["object", "scene"] = "object"
     """Of each object, whatever its size, or of the whole scene by area."""
     chamfer: Chamfer = "cd_sq_sum"
@@ -114,7 +114,7 @@ PROTOCOLS: dict[str, Protocol] = {
 
 @dataclass(frozen=True)
 class ProtocolScores:
-    """What a protocol says about one scene."""
+    """One scene's scores by a protocol."""
 
     protocol: str
     chamfer: str
@@ -174,7 +174,7 @@ def score_protocol(
     transform = np.eye(4)
     if len(cloud):
         transform = _aligned(chosen.scene_aligner, cloud, true_cloud, align)
-    after = [None if mesh is None else _moved(mesh, transform) for mesh in before]
+    after = [None if mesh is None else transform_mesh(transform, mesh) for mesh in before]
     matching = _matched(after, true, chosen)
     again = _whole_cloud(true, chosen, seed, "floor")
     given = _clouds(transform_points(transform, cloud), true_cloud, chosen)
@@ -210,25 +210,17 @@ def in_score_space(
     if protocol.scene_space == "range":
         to_space = range_to_unit(*declared)
     elif protocol.scene_space == "own_box" and _present(meshes):
-        corners = np.concatenate([_used(mesh) for mesh in _present(meshes)])
+        corners = np.concatenate([used_vertices(mesh) for mesh in _present(meshes)])
         to_space = np.diag([protocol.side] * 3 + [1.0]) @ own_box_to_unit(corners)
-    return [None if mesh is None else _moved(mesh, to_space) for mesh in meshes]
+    return [None if mesh is None else transform_mesh(to_space, mesh) for mesh in meshes]
 
 
 def _present(meshes: Sequence[Mesh | None]) -> list[Mesh]:
     return [mesh for mesh in meshes if mesh is not None]
 
 
-def _moved(mesh: Mesh, transform: Floats) -> Mesh:
-    return transform_points(transform, mesh[0]), mesh[1]
-
-
-def _used(mesh: Mesh) -> Floats:
-    return np.asarray(np.asarray(mesh[0], np.float64)[np.unique(mesh[1])])
-
-
 def _whole_cloud(meshes: Sequence[Mesh], protocol: Protocol, seed: int, side: str) -> Floats:
-    """Return the scene's points (N, 3): equally many an object, or spread by area over all."""
+    """Return the scene's points (N, 3): equally many an object, or sampled by area over all."""
     if not meshes:
         return np.zeros((0, 3))
     if protocol.points_of == "scene":
@@ -271,7 +263,7 @@ def _matched(
         None if partner is None or predicted[partner] is None else partner
         for partner in matching.partners
     )
-    return Matching(partners, matching.superfluous)
+    return Matching(partners, matching.unmatched)
 
 
 def _clouds(predicted: Floats, true: Floats, protocol: Protocol) -> Given:
@@ -288,7 +280,7 @@ def _scene_overlaps(predicted: Sequence[Mesh], true: Sequence[Mesh], protocol: P
     given: Given = {}
     if protocol.scene_box:
         sides = (predicted, true)
-        corners = [np.concatenate([_used(m) for m in side]) for side in sides if side]
+        corners = [np.concatenate([used_vertices(m) for m in side]) for side in sides if side]
         given["boxes"] = corners if predicted else None
     if protocol.self_overlap:
         given["parts"] = (predicted,)
@@ -300,7 +292,7 @@ def _overlaps(predicted: Mesh | None, true: Mesh) -> Given:
     if predicted is None:
         return {"boxes": None, "voxels": None}
     return {
-        "boxes": (_used(predicted), _used(true)),
+        "boxes": (used_vertices(predicted), used_vertices(true)),
         "voxels": surface_voxels([predicted, true]),
     }
 
@@ -337,7 +329,7 @@ def _object_clouds(
     """Return what metrics read of an object's clouds, and of the truth's two samples."""
     to_space: Callable[[Floats], Floats] = _stretched
     if protocol.object_space == "true_box":
-        to_space = partial(transform_points, own_box_to_unit(_used(true)))
+        to_space = partial(transform_points, own_box_to_unit(used_vertices(true)))
     target, again = (
         to_space(_object_cloud(true, protocol, seed, side, index)) for side in ("true", "floor")
     )

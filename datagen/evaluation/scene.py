@@ -35,7 +35,7 @@ from datagen.evaluation.metrics import (
     of_clouds,
     scores_of,
 )
-from datagen.evaluation.points import POINTS_PER_OBJECT, sample_surface
+from datagen.evaluation.points import POINTS_PER_OBJECT, sample_surface, used_vertices
 
 WHOLE_SCENE = -1
 """``placement_index`` of the row that scores the scene as a whole."""
@@ -176,7 +176,7 @@ def _check(prediction: SceneGeometry, ground_truth: SceneGeometry) -> None:
 
 def _sample_truth(mesh: Mesh, num_points: int, seed: int, index: int) -> _Truth:
     return _Truth(
-        vertices=_used_vertices(mesh),
+        vertices=used_vertices(mesh),
         cloud=sample_surface(mesh, num_points, rng_for(seed, "score", "true", index)),
         again=sample_surface(mesh, num_points, rng_for(seed, "score", "floor", index)),
     )
@@ -184,12 +184,7 @@ def _sample_truth(mesh: Mesh, num_points: int, seed: int, index: int) -> _Truth:
 
 def _sample_predicted(mesh: Mesh, num_points: int, seed: int, index: int) -> _Predicted:
     rng = rng_for(seed, "score", "predicted", index)
-    return _Predicted(vertices=_used_vertices(mesh), cloud=sample_surface(mesh, num_points, rng))
-
-
-def _used_vertices(mesh: Mesh) -> Floats:
-    """Return the vertices that a face names; stray ones would widen the box."""
-    return np.asarray(np.asarray(mesh[0], np.float64)[np.unique(mesh[1])])
+    return _Predicted(vertices=used_vertices(mesh), cloud=sample_surface(mesh, num_points, rng))
 
 
 def _score_object(

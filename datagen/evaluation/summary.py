@@ -76,7 +76,7 @@ def _share(rate: Rate, row: Mapping[str, Any]) -> tuple[float, float] | None:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean, and how sure it is."""
+    """A mean, its 95 % interval, and the median."""
 
     mean: float
     median: float
@@ -97,7 +97,7 @@ class Collisions:
 
 @dataclass(frozen=True)
 class MethodSummary:
-    """All that one method's line says."""
+    """One method's line in the tables."""
 
     method: str
     num_scenes: int
@@ -239,7 +239,7 @@ def markdown(
         "cent. A missing object has F-score and IoU 0 and no CD; scenes not scored are in no mean. "
         "Floor: the same of the truth against other samples of itself (overlaps: 1).",
         "",
-        "| method | scenes | not scored | absent | missing | superfluous | "
+        "| method | scenes | not scored | absent | missing | unmatched | "
         + " | ".join(titles)
         + " |",
         "|---" * (6 + len(titles)) + "|",
@@ -271,8 +271,8 @@ def _collision_lines(summaries: Sequence[MethodSummary]) -> list[str]:
     tolerances = [f"{100 * at.tolerance:g} %" for at in known[0].collisions]
     lines = [
         "",
-        f"{' / '.join(rate.title for rate in RATES)}, per cent, by the depth (a share of the "
-        "scene's extent) that is let pass:",
+        f"{' / '.join(rate.title for rate in RATES)}, per cent, by tolerance (a depth, as a "
+        "share of the scene's extent):",
         "",
         "| method | " + " | ".join(tolerances) + " |",
         "|---" * (1 + len(tolerances)) + "|",

@@ -1,4 +1,4 @@
-"""What came of it: the training curve, sampled scenes beside the truth, and the scores."""
+"""Results: the training curve, sampled scenes beside the truth, and the scores."""
 
 import json
 import math
@@ -114,7 +114,7 @@ def training_curve(workspace: Workspace) -> str:
 
 
 def predictions(workspace: Workspace) -> str:
-    """Return input picture, sampled scene and true voxels in one row a prediction."""
+    """Return input image, sampled scene and true voxels in one row a prediction."""
     dataset = workspace.require("predictions", "report")
     text = paragraph(
         f"Sampled scenes: {len(dataset)}. From left to right: the input, the sampled voxels, the "
@@ -171,7 +171,7 @@ def _aligned(
         text = (
             paragraph(
                 "The whole scene is aligned to the truth first, as papers do: a prediction that is "
-                "turned, moved or scaled as a whole loses nothing. One alignment a scene, its "
+                "rotated, moved or scaled as a whole loses nothing. One alignment a scene, its "
                 "objects' scores are taken after the same one. It fits what lies near, so a poor "
                 "prediction's CD can be worse after it than before."
             )
@@ -183,7 +183,7 @@ def _aligned(
         for split, method in sorted(scenes, key=_table_order)
         if method == METHODS[0]
     }
-    chart = collision_chart(curves) or paragraph("No collisions were sought.", "note")
+    chart = collision_chart(curves) or paragraph("No collisions were computed.", "note")
     return (
         "<h3>Aligned to the truth</h3>"
         + text
@@ -236,21 +236,21 @@ def _prediction_card(workspace: Workspace, row: Row) -> str:
         )
     with np.load(path) as arrays:
         sampled = arrays["instances"].astype(bool)
-    pictures = []
-    picture = input_image(workspace, layout_id, view_index)
-    if picture is not None:
-        pictures.append(image(picture, "input"))
-    pictures.append(image(draw_voxels(sampled), "sampled voxels", max_px=480, exact=True))
+    images = []
+    shown = input_image(workspace, layout_id, view_index)
+    if shown is not None:
+        images.append(image(shown, "input"))
+    images.append(image(draw_voxels(sampled), "sampled voxels", max_px=480, exact=True))
     latent = workspace.latent(layout_id, view_index)
     if latent is not None:
         true = draw_voxels(unpack_instances(latent["occupancy"].tobytes()))
-        pictures.append(image(true, "true voxels", max_px=480, exact=True))
+        images.append(image(true, "true voxels", max_px=480, exact=True))
     empty = [str(index) for index, grid in enumerate(sampled) if not grid.any()]
     caption = f"<b>scene {layout_id}, view {view_index}</b> · {escape(str(row['split']))}"
     caption += f" · {row['num_instances']} instances · {row['seconds']:.1f} s"
     if empty:
         caption += f" · sampled empty: {', '.join(empty)}"
-    return figure(side_by_side(pictures), caption)
+    return figure(side_by_side(images), caption)
 
 
 def _score_table(

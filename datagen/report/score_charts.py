@@ -19,7 +19,7 @@ from datagen.voxels.drawing import instance_color
 
 @dataclass(frozen=True)
 class ScoredObject:
-    """One true object's score in [0, 1], and what the picture shows of it if there is one."""
+    """One true object's score in [0, 1], and what the image shows of it if there is one."""
 
     method: str
     score: float
@@ -36,9 +36,9 @@ class ScoredScene:
 
 
 def score_charts(objects: Sequence[ScoredObject], scenes: Sequence[ScoredScene], score: str) -> str:
-    """Return charts of a score, named in words, by mask area, by occlusion, by number of objects.
+    """Return charts of a score by mask area, by occlusion, by number of objects.
 
-    What cannot be drawn, for want of pictures or of scores of objects, is said instead.
+    What cannot be drawn, because images or scores of objects are missing, is named in a note.
     """
     charts = []
     known = [(thing, thing.seen) for thing in objects if thing.seen is not None]
@@ -46,7 +46,7 @@ def score_charts(objects: Sequence[ScoredObject], scenes: Sequence[ScoredScene],
     if known:
         area = [(t.method, 100 * seen.mask_share, t.score) for t, seen in known]
         hidden = [(t.method, 100 * (1 - seen.visible_share), t.score) for t, seen in known]
-        charts.append(_chart(area, "objects: mask, % of the picture, logarithmic", log_x=True))
+        charts.append(_chart(area, "objects: mask, % of the image, logarithmic", log_x=True))
         charts.append(_chart(hidden, "objects: hidden by others, %"))
     elif objects:
         note = (
@@ -112,7 +112,7 @@ def collision_chart(curves: Mapping[str, Sequence[Collisions]]) -> str:
             )
             for index, (method, curve) in enumerate(known.items())
         ]
-        label = f"{rate.title}, %, by the depth that is let pass, % of the scene's extent"
+        label = f"{rate.title}, %, by tolerance, % of the scene's extent"
         charts.append(figure(line_chart(series, label, bounds=(0.0, 100.0)), ""))
     return grid(charts, 420)
 

@@ -162,8 +162,8 @@ class EvaluateScenes(UnitStage):
             ReadScene(tuple(m if m is not None and len(m[1]) else None for m in side.meshes))
             for side in (predicted, truth)
         ]
-        layout = PREDICTED["datagen"]
-        rows = comparison_rows(sides[0], layout, sides[1], layout, how)
+        file_format = PREDICTED["datagen"]
+        rows = comparison_rows(sides[0], file_format, sides[1], file_format, how)
         aligned = self.align != "none"
         return [
             {name: row.get(name.removeprefix(ALIGNED)) if aligned else None for name in _ALIGNED}

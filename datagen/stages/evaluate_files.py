@@ -156,10 +156,10 @@ class EvaluateFiles(UnitStage):
 
         def process(pair_index: int) -> list[Row]:
             pair = pairs[pair_index]
-            layout = PREDICTED[pair.format]
+            file_format = PREDICTED[pair.format]
             true = truth.read(pair.scene_id)
             rows = comparison_rows(
-                layout.read(pair.place), layout, true, truth.layout, self.comparison
+                file_format.read(pair.place), file_format, true, truth.format, self.comparison
             )
             key = {"method": pair.method, "format": pair.format, "scene_id": pair.scene_id}
             for warning in rows[0]["warnings"]:

@@ -63,7 +63,7 @@ def test_truth_as_prediction_scores_at_its_floor(name):
 
 @pytest.mark.slow
 def test_truth_as_prediction_is_near_its_floor_after_filterreg():
-    # Point-to-point on samples some 0.05 apart leaves a turn of a degree or two.
+    # Point-to-point on samples some 0.05 apart leaves a rotation of a degree or two.
     scores = score_protocol(TRUE, TRUE, FEW["scenegen"])
     assert scores.scene["cd"] < 4 * scores.scene["cd_floor"]
     assert scores.scene["f_score_0_1"] > 0.99
@@ -179,11 +179,11 @@ def test_damage_by_yaw_and_scale_is_undone_and_the_rest_costs_what_it_should():
     assert scores.scene["box_iou"] == pytest.approx(box_iou(*boxes), abs=0.1)
 
 
-def test_superfluous_and_duplicate_instances_are_counted_and_cost_precision():
+def test_unmatched_and_duplicate_instances_are_counted_and_cost_precision():
     scores = score_protocol(
         [*TRUE, TRUE[0], box((0.1, 0.1, 0.1), (0.45, 0.45, 0.45))], TRUE, IN_PLACE
     )
-    assert scores.matching.superfluous == (4, 5)
+    assert scores.matching.unmatched == (4, 5)
     assert scores.scene["precision_0_1"] == pytest.approx(5 / 6, abs=0.02)
     assert scores.scene["recall_0_1"] == 1.0
 
