@@ -6,9 +6,8 @@ import logging
 import pyarrow as pa
 
 from datagen.exports.croissant import croissant
-from datagen.exports.summary import DatasetSummary, Summary, summarise
+from datagen.exports.summary import MEANINGS, ROW_WORDS, DatasetSummary, Summary, summarise
 from datagen.shards import Folder
-from datagen.shards.columns import COLUMNS, ROWS
 from datagen.shards.schemas import is_tensor, tensor_spec
 
 logger = logging.getLogger(__name__)
@@ -48,7 +47,7 @@ def card(summary: Summary) -> str:
         "|---|---|---|---|---|",
     ]
     lines += [
-        f"| `{d.name}` | {ROWS[d.name]} | {len(d.dataset):,} | {len(d.sizes)} | "
+        f"| `{d.name}` | {ROW_WORDS[d.name]} | {len(d.dataset):,} | {len(d.sizes)} | "
         f"{_size(d.num_bytes)} |"
         for d in summary.datasets
     ]
@@ -113,7 +112,7 @@ def _licenses(summary: Summary) -> list[str]:
 def _columns(entry: DatasetSummary) -> list[str]:
     lines = [f"## `{entry.name}`", "", "| column | type | meaning |", "|---|---|---|"]
     for column in entry.schema:
-        meaning = COLUMNS[entry.name].get(column.name, "")
+        meaning = MEANINGS[entry.name].get(column.name, "")
         lines.append(f"| `{column.name}` | {_kind(column)} | {meaning} |")
     return lines
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from datagen.exports.summary import DatasetSummary, Summary
-from datagen.shards.columns import COLUMNS, IMAGES, ROWS
+from datagen.exports.summary import MEANINGS, ROW_WORDS, DatasetSummary, Summary
+from datagen.shards.columns import IMAGES
 from datagen.shards.schemas import is_tensor, tensor_spec
 
 Json = dict[str, Any]
@@ -115,7 +115,7 @@ def _record_set(entry: DatasetSummary) -> Json:
         "@type": "cr:RecordSet",
         "@id": entry.name,
         "name": entry.name,
-        "description": f"A row is {ROWS[entry.name]}.",
+        "description": f"A row is {ROW_WORDS[entry.name]}.",
         **({"key": [{"@id": f"{entry.name}/{name}"} for name in keys]} if is_key else {}),
         "field": [
             _field(entry.name, column) for column in entry.schema if _data_type(column) is not None
@@ -124,7 +124,7 @@ def _record_set(entry: DatasetSummary) -> Json:
 
 
 def _field(dataset: str, column: pa.Field) -> Json:
-    meaning = COLUMNS[dataset].get(column.name, "")
+    meaning = MEANINGS[dataset].get(column.name, "")
     if is_tensor(column):
         dtype, shape = tensor_spec(column)
         meaning += f" Raw bytes, little-endian, C order: {dtype.name} {tuple(shape)}."

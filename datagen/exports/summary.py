@@ -7,10 +7,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from datagen.errors import DatasetError
+from datagen.evaluation.tables import COMPARISON, SCORES
 from datagen.shards import Dataset, Folder
-from datagen.shards.columns import ROWS
+from datagen.shards.columns import COLUMNS, ROWS
 from datagen.shards.dataset import open_shard
 from datagen.shards.workspace import Workspace
+
+_EVALUATION = (SCORES, COMPARISON)
+ROW_WORDS = ROWS | {table.folder: table.row for table in _EVALUATION}
+"""What a row is, by folder."""
+MEANINGS = COLUMNS | {t.folder: {c.name: c.meaning for c in t.columns} for t in _EVALUATION}
+"""By folder and column."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,7 @@ def summarise(root: Folder) -> Summary | None:
     """Return what a workspace holds; None while no dataset with rows is sealed."""
     datasets = []
     workspace = Workspace(root)
-    for name in ROWS:
+    for name in ROW_WORDS:
         dataset = workspace.dataset(name)
         if dataset is not None and dataset.manifest["shards"]:
             datasets.append(DatasetSummary(name, dataset, dataset.schema, _sizes(dataset)))

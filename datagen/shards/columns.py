@@ -6,29 +6,12 @@ ROWS = {
     "renders": "a view, kept or dropped",
     "latents": "an encoded view",
     "predictions": "a sampled view",
-    "scores": "an object's score (the scene's where placement_index is -1), by method",
-    "comparison": "a true instance of a scored scene (the scene where instance_index is -1)",
 }
 """What a row is, by folder."""
 
 VIEW = {
     "layout_id": "The scene; joins all datasets.",
     "view_index": "The view of the scene; joins renders and what follows.",
-}
-
-TAUS = ("0_1", "0_05", "0_01", "0_001")
-"""Thresholds of F-scores, as columns name them."""
-
-_WITHIN = {
-    "f_score": "Harmonic mean of precision and recall at",
-    "precision": "Share of predicted points nearer to the truth than",
-    "recall": "Share of true points nearer to the prediction than",
-}
-
-_COLLIDING = {
-    "num_colliding": "Predicted objects that go into another one deeper than 0.5 % of the scene's "
-    "extent; of an object 0 or 1; null where it was not sought.",
-    "num_colliding_at": "Of a scene: the same at 0, 0.1, 0.2, 0.5, 1, 2 and 5 %.",
 }
 
 COLUMNS = {
@@ -105,60 +88,6 @@ COLUMNS = {
         "num_instances": "Placements of the scene.",
         "path": "Folder of scene.glb, instance_XX.glb, occupancy.npz, meta.json and previews.",
         "seconds": "Time that sampling took.",
-    },
-    "scores": {
-        **VIEW,
-        "split": "train or val: whether training saw the scene.",
-        "method": "Whose prediction.",
-        "placement_index": "The object; -1 is the scene.",
-        "cd_sq_sum": "Chamfer distance: mean squared, both directions added.",
-        "cd_l2_mean": "Chamfer distance: mean, both directions averaged.",
-        "cd_sq_sum_floor": "cd_sq_sum of the truth against another sample of itself.",
-        **{f"f_score_{t}": f"F-score at {t.replace('_', '.')}." for t in TAUS[:3]},
-        "voxel_iou": "Intersection over union of 64³ voxels.",
-        "box_iou": "Intersection over union of axis-aligned boxes.",
-        "aligned_cd_sq_sum": "cd_sq_sum after the scene is aligned to the truth, as what follows.",
-        "aligned_cd_l2_mean": "cd_l2_mean after alignment.",
-        "aligned_cd_floor": "aligned_cd_sq_sum of the truth against another sample of itself.",
-        **{f"aligned_f_score_{t}": f"F-score at {t.replace('_', '.')} after it." for t in TAUS[:3]},
-        **{f"aligned_f_score_{t}_floor": "That of the truth, sampled again." for t in TAUS[:3]},
-        "aligned_box_iou": "box_iou after alignment.",
-        "aligned_voxel_iou": "Of an object: voxel IoU of the surfaces after alignment.",
-        "num_predicted": "Predicted objects that have a surface.",
-        **_COLLIDING,
-    },
-    "comparison": {
-        "pair_index": "Number of the predicted scene, over all methods.",
-        "method": "What the method was called.",
-        "format": "Whose layout its files have.",
-        "scene_id": "The scene, by the name of its files.",
-        "instance_index": "The true instance; -1 is the scene.",
-        "partner_index": "The predicted instance held against it; null where there is none.",
-        "protocol": "Whose definitions the scores have.",
-        "align": "How the prediction was brought onto the truth.",
-        "matched_by": "How instances found their partners: order, or overlap.",
-        "chamfer": "What cd is.",
-        "points": "Surface samples: of each object, or of the scene, as the protocol says.",
-        "num_true": "True instances.",
-        "num_predicted": "Predicted instances that have a surface.",
-        "num_missing": "True instances without a partner.",
-        "num_superfluous": "Predicted instances without a partner.",
-        **_COLLIDING,
-        "cd": "Chamfer distance by the protocol's formula; nan for a missing instance.",
-        "cd_floor": "cd of the truth against another sample of itself.",
-        "cd_sq_sum": "Chamfer distance: mean squared, both directions added.",
-        "cd_l2_mean": "Chamfer distance: mean, both directions averaged.",
-        **{
-            f"{word}_{t}": f"{meaning} {t.replace('_', '.')} of the space of the scores."
-            for t in TAUS
-            for word, meaning in _WITHIN.items()
-        },
-        **{f"f_score_{t}_floor": "f_score of the truth against another sample." for t in TAUS},
-        "box_iou": "Intersection over union of axis-aligned boxes.",
-        "voxel_iou": "Intersection over union of the surfaces' 64³ voxels.",
-        "self_overlap": "Mean voxel IoU of the predicted parts with each other: less is better.",
-        "transform": "4×4, row by row: prediction to truth, in the space of the scores.",
-        "warnings": "What is odd about the prediction or the truth.",
     },
 }
 """By folder and column."""

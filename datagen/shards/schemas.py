@@ -172,78 +172,11 @@ PREDICTIONS = pa.schema(
     ]
 )
 
-_TAUS = ("0_1", "0_05", "0_01", "0_001")
-
-SCORES = pa.schema(
-    [
-        ("layout_id", pa.int64()),
-        ("view_index", pa.int32()),
-        ("split", pa.string()),
-        ("method", pa.string()),
-        ("placement_index", pa.int32()),
-        ("cd_sq_sum", pa.float64()),
-        ("cd_l2_mean", pa.float64()),
-        ("cd_sq_sum_floor", pa.float64()),
-        ("f_score_0_1", pa.float64()),
-        ("f_score_0_05", pa.float64()),
-        ("f_score_0_01", pa.float64()),
-        ("voxel_iou", pa.float64()),
-        ("box_iou", pa.float64()),
-        *((f"aligned_{name}", pa.float64()) for name in ("cd_sq_sum", "cd_l2_mean", "cd_floor")),
-        *((f"aligned_f_score_{tau}", pa.float64()) for tau in _TAUS[:3]),
-        *((f"aligned_f_score_{tau}_floor", pa.float64()) for tau in _TAUS[:3]),
-        ("aligned_box_iou", pa.float64()),
-        ("aligned_voxel_iou", pa.float64()),
-        ("num_predicted", pa.int32()),
-        ("num_colliding", pa.int32()),
-        ("num_colliding_at", pa.list_(pa.int32())),
-    ]
-)
-
-COMPARISON = pa.schema(
-    [
-        ("pair_index", pa.int64()),
-        ("method", pa.string()),
-        ("format", pa.string()),
-        ("scene_id", pa.string()),
-        ("instance_index", pa.int32()),
-        ("partner_index", pa.int32()),
-        ("protocol", pa.string()),
-        ("align", pa.string()),
-        ("matched_by", pa.string()),
-        ("chamfer", pa.string()),
-        ("points", pa.int32()),
-        ("num_true", pa.int32()),
-        ("num_predicted", pa.int32()),
-        ("num_missing", pa.int32()),
-        ("num_superfluous", pa.int32()),
-        ("num_colliding", pa.int32()),
-        ("num_colliding_at", pa.list_(pa.int32())),
-        ("cd", pa.float64()),
-        ("cd_floor", pa.float64()),
-        ("cd_sq_sum", pa.float64()),
-        ("cd_l2_mean", pa.float64()),
-        *(
-            (f"{word}_{tau}", pa.float64())
-            for tau in _TAUS
-            for word in ("f_score", "precision", "recall")
-        ),
-        *((f"f_score_{tau}_floor", pa.float64()) for tau in _TAUS),
-        ("box_iou", pa.float64()),
-        ("voxel_iou", pa.float64()),
-        ("self_overlap", pa.float64()),
-        ("transform", pa.list_(pa.float64())),
-        ("warnings", pa.list_(pa.string())),
-    ]
-)
-
 SCHEMAS = {
     "assets": ASSETS,
     "layouts": LAYOUTS,
     "renders": RENDERS,
     "latents": LATENTS,
     "predictions": PREDICTIONS,
-    "scores": SCORES,
-    "comparison": COMPARISON,
 }
 """By the folder of a workspace, in the order of the pipeline."""

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from datagen.errors import DatasetError
+from datagen.evaluation.tables import COMPARISON, SCORES
 from datagen.shards.dataset import MANIFEST, Dataset, open_dataset, open_shard
 from datagen.shards.output import IDENTITY_KEY, PARTS
 from datagen.shards.schemas import SCHEMAS, is_tensor, tensor_spec
@@ -167,6 +168,9 @@ def _check_content(
         yield from _check_rows(file, dataset, record["path"])
 
 
+_SCHEMAS = SCHEMAS | {table.folder: table.schema for table in (SCORES, COMPARISON)}
+
+
 def _expected_columns(dataset: Dataset, name: str) -> pa.Schema:
     """Return the columns of the first shard that can be read, typed as datagen knows them.
 
@@ -178,7 +182,7 @@ def _expected_columns(dataset: Dataset, name: str) -> pa.Schema:
                 found = file.schema_arrow
         except DatasetError:
             continue  # reported when that shard is looked at
-        known = SCHEMAS.get(name, found)
+        known = _SCHEMAS.get(name, found)
         return pa.schema(
             known.field(column.name) if column.name in known.names else column for column in found
         )

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from datagen.evaluation.tables import COMPARISON, SCORES
 from datagen.exports.card import CARD, CROISSANT, MARK, hub_license, write_card
+from datagen.exports.summary import MEANINGS, ROW_WORDS
 from datagen.shards import Folder, open_dataset
-from datagen.shards.columns import COLUMNS, ROWS
 from datagen.shards.schemas import ASSETS, LAYOUTS, SCHEMAS
 from tests.shards.tiny import LICENSES, NUM_LAYOUTS, NUM_VIEWS, SIZE_PX, write
 
@@ -22,9 +23,10 @@ def workspace(tiny, tmp_path) -> Path:
 
 
 def test_every_column_of_every_schema_is_described():
-    assert set(ROWS) == set(SCHEMAS) == set(COLUMNS)
-    for name, schema in SCHEMAS.items():
-        assert set(schema.names) <= set(COLUMNS[name]), name
+    schemas = SCHEMAS | {table.folder: table.schema for table in (SCORES, COMPARISON)}
+    assert set(ROW_WORDS) == set(schemas) == set(MEANINGS)
+    for name, schema in schemas.items():
+        assert set(schema.names) <= set(MEANINGS[name]), name
 
 
 @pytest.mark.parametrize("name", ["assets", "layouts", "renders", "latents", "predictions"])

@@ -11,6 +11,7 @@ from PIL import Image
 
 from datagen.core.cameras import intrinsics_from_fov, look_at, project
 from datagen.core.frames import placement_matrix, transform_points
+from datagen.evaluation.tables import SCORES
 from datagen.shards import Row, schemas
 from datagen.voxels.drawing import png_bytes
 from tests.shards.tiny import asset_row, write
@@ -222,7 +223,7 @@ def score_rows() -> list[Row]:
         for index in (-1, 0, 1):
             missed = method == "untrained" and index == 1
             rows.append(
-                dict.fromkeys(schemas.SCORES.names)
+                dict.fromkeys(SCORES.schema.names)
                 | {
                     "layout_id": 1,
                     "view_index": 0,
@@ -259,7 +260,7 @@ def write_workspace(root: Path) -> Path:
     write(root, "render", "renders", schemas.RENDERS, views, {}, counts=counts)
     write(root, "encode", "latents", schemas.LATENTS, latents, {})
     write_predictions(root, grids_of(layouts[1]))
-    write(root, "evaluate", "scores", schemas.SCORES, score_rows(), {})
+    write(root, "evaluate", "scores", SCORES.schema, score_rows(), {})
     (root / "model").mkdir()
     records = [{"step": s, "loss": float(np.exp(-s / 40)) + 0.02} for s in range(1, 200, 2)]
     records[50]["val_loss"] = 0.3
