@@ -10,7 +10,7 @@ from datagen.evaluation.registration.similarity import similarity
 
 
 def chair(num: int, seed: int):
-    """Return points of a seat, a back, an arm and two legs: no rotation or mirror maps it on itself."""
+    """Return points of a seat, a back, an arm and two legs: a shape without symmetry."""
     parts = [
         trimesh.creation.box((0.6, 0.5, 0.08)).apply_translation((0, 0, 0.0)),
         trimesh.creation.box((0.6, 0.08, 0.5)).apply_translation((0, 0.25, 0.25)),
