@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import trimesh
 
-from datagen.assets.selection import write_list
 from datagen.core.frames import Y_UP_TO_Z_UP, Z_UP_TO_Y_UP
 from datagen.engine.stage import RunOptions, Stage, open_inputs
 from datagen.errors import ConfigError, DatasetError, StageError
@@ -20,6 +19,7 @@ from datagen.shards.scenes import SceneReader
 from datagen.shards.schemas import ASSETS, LAYOUTS
 from datagen.stages.assets import PrepareAssets
 from datagen.stages.given_layouts import TakeLayouts
+from tests.assets.reviewed_lists import write_list
 
 ROOM = "house-1/Bedroom-12"
 OBJECTS = {
