@@ -21,7 +21,7 @@ from torch import Tensor
 from datagen.models import SLatFlowModel, SLatMeshDecoder
 from datagen.models.devices import torch_device, torch_threads
 from datagen.models.sparse import Sites, SparseConv3d, attend_in_groups, subdivide
-from datagen.sampling.cube_mesh import CORNERS, extract_mesh
+from datagen.sampling.cube_mesh import CUBE_CORNERS, extract_mesh
 from datagen.sampling.scenes import SamplerConfig
 from datagen.sampling.structured_latents import (
     StructuredLatents,
@@ -157,7 +157,7 @@ def compare_windows(config: Compare, sites: Sites) -> None:
 def time_extraction(config: Compare, sites: Sites) -> None:
     """Time the surface of a sphere in the decoder's cubes."""
     cubes = subdivide(subdivide(sites)).coords[:, 1:].long()
-    corners = (cubes[:, None] + torch.tensor(CORNERS, device=cubes.device)) / 256 - 0.5
+    corners = (cubes[:, None] + torch.tensor(CUBE_CORNERS, device=cubes.device)) / 256 - 0.5
     distance = corners.norm(dim=-1)
     feats = torch.zeros(len(cubes), 101, device=cubes.device)
     feats[:, :8] = distance - distance.mean()

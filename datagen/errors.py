@@ -26,3 +26,8 @@ class StageError(DatagenError):
 
 class RowError(Exception):
     """One row cannot be made. It becomes a failed row with this reason, and the run continues."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its class if it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

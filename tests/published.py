@@ -1,4 +1,4 @@
-"""Tiny random weights in the layouts that TRELLIS, I-Scene and DINOv2 are published in."""
+"""Tiny random weights in the formats in which TRELLIS, I-Scene and DINOv2 are published."""
 
 import json
 from pathlib import Path
@@ -59,7 +59,7 @@ dataset: {{args: {{exp_setting: {exp_setting}}}}}
 
 
 def dinov2_weights(channels: int = CHANNELS, in_channels: int = 3) -> dict[str, Tensor]:
-    """Random weights of DINOv2 with registers under torch.hub's names and shapes."""
+    """Return random weights of DINOv2 with registers, by torch.hub's names and shapes."""
     shapes = {
         "cls_token": (1, 1, channels),
         "register_tokens": (1, REGISTERS, channels),
@@ -86,7 +86,7 @@ def dinov2_weights(channels: int = CHANNELS, in_channels: int = 3) -> dict[str, 
 
 
 def random_flow() -> SparseStructureSceneContextFlowModel:
-    """A flow model, all of whose weights are random: a fresh one gives zeros."""
+    """Return a flow model with all weights random; a fresh one gives zeros."""
     model = SparseStructureSceneContextFlowModel(scene_context_attn_num=2, **FLOW_ARGS)
     generator = torch.Generator().manual_seed(7)
     for parameter in model.parameters():
@@ -95,14 +95,14 @@ def random_flow() -> SparseStructureSceneContextFlowModel:
 
 
 def write_trellis_flow(path: Path) -> None:
-    """Write ``path``.json and ``path``.safetensors as TRELLIS's sparse-structure flow is."""
+    """Write ``path``.json and ``path``.safetensors in the format of TRELLIS's flow model."""
     save_file(random_flow().state_dict(), f"{path}.safetensors")
     description = {"name": "SparseStructureFlowModel", "args": FLOW_ARGS}
     Path(f"{path}.json").write_text(json.dumps(description))
 
 
 def write_iscene_package(folder: Path, exp_setting: str = "global") -> None:
-    """Write I-Scene's package; weights carry the prefix of distributed training."""
+    """Write I-Scene's package, with the prefix of distributed training before weights' names."""
     folder.mkdir(parents=True)
     files = {
         "base_model_id": "microsoft/TRELLIS-image-large",

@@ -1,7 +1,7 @@
-"""For the person who waits: how far a stage is, and at its end which units were the worst.
+"""Progress of a stage: a bar on a terminal, or a log line at most every ten seconds.
 
-On a terminal one line is kept up to date; elsewhere a log line is written at most every ten
-seconds. Every unit is also a JSON line in the workspace's ``logs/<stage>.jsonl``.
+Every finished task is also a JSON line in the workspace's ``logs/<stage>.jsonl``. At the end, the
+units that failed, were retried, lost views or took longest are logged.
 """
 
 import heapq
@@ -16,30 +16,39 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.live import Live
-from rich.text import Text
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as ProgressBar
+from rich.table import Column
 
 from datagen.executors.job import Report, Task
 
 logger = logging.getLogger(__name__)
 
 INTERVAL_S = 10.0
-NUM_WORST = 10
+"""Shortest time between two log lines."""
+
+NUM_WORST_UNITS = 10
+"""How many of the worst units are logged at the end."""
+
 RETRY = "retry_"
-"""Events with this prefix are further attempts."""
+"""Prefix of the events that count repeated attempts."""
 
 
 class Progress:
-    """Counts finished units and says how far a stage is.
+    """The finished units of a running stage, counted and displayed.
 
-    Args:
-        stage: its name.
-        noun: what its units are called.
-        total: units of the whole dataset.
-        log: the folder of the JSON lines.
+    Used as a context manager around the run.
     """
 
     def __init__(self, stage: str, noun: str, total: int, log: Path) -> None:
+        """Count from zero.
+
+        Args:
+            stage: its name.
+            noun: what its units are called, in the plural.
+            total: units of the whole dataset, with those that exist already.
+            log: the folder of the JSON lines.
+        """
         self.stage, self.noun, self.total = stage, noun, total
         self.todo = self.done = self.failed = 0
         self.counts: Counter[str] = Counter()
@@ -47,12 +56,17 @@ class Progress:
         self._worst: list[tuple[tuple[float, ...], int, str]] = []
         self._memory: dict[str, float] = {}
         self._log = log / f"{stage}.jsonl"
-        self._live: Live | None = None
+        self._bar = ProgressBar(
+            BarColumn(bar_width=20),
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=False)),
+            console=Console(stderr=True),
+            transient=True,
+            refresh_per_second=2,
+            disable=not sys.stderr.isatty(),
+        )
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty():
-            self._live = Live(console=Console(stderr=True), transient=True, refresh_per_second=2)
-            self._live.start()
+        self._bar.start()
         return self
 
     def __exit__(
@@ -61,22 +75,22 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._live is not None:
-            self._live.stop()
+        self._bar.stop()
         if self.done:
             self._write({"event": "end", "complete": kind is None} | self.snapshot())
-            self._tell_worst()
+            self._log_worst()
 
     def start(self, todo: int) -> None:
-        """Say how many units are still to make."""
+        """Start the clock, with this many units to make."""
         self.todo = todo
         self._started = self._last = time.monotonic()
+        self._bar.add_task(self.stage, total=todo)
         if 0 < todo < self.total:
-            there = self.total - todo
-            logger.info(f"{self.stage}: going on, {there} of {self.total} {self.noun} are there")
+            existing = self.total - todo
+            logger.info(f"{self.stage}: resuming, {existing} of {self.total} {self.noun} exist")
 
     def advance(self, task: Task, report: Report) -> None:
-        """Take note of a finished task."""
+        """Count a finished task, write its JSON line, and update the display."""
         self.done += len(task.units)
         self.failed += report.failed
         self.counts.update(report.counts)
@@ -85,10 +99,10 @@ class Progress:
             logger.warning(f"{self.stage}: {unit} failed: {reason}")
         self._remember(task, report)
         self._write({"event": "done", **_fields(task, report)})
-        self._tell(report.alive)
+        self._show(report.alive)
 
     def snapshot(self) -> dict[str, Any]:
-        """Return the state as plain JSON data."""
+        """Return the counts, rates (per second) and memory (MB) so far, as plain JSON data."""
         seconds = max(time.monotonic() - self._started, 1e-9)
         views = self.counts["kept"] + self.counts["dropped"]
         return {
@@ -103,7 +117,11 @@ class Progress:
         }
 
     def line(self, alive: int = 1) -> str:
-        """Return the state in one line."""
+        """Return the counts, rates and remaining time in one line.
+
+        Args:
+            alive: workers that are running.
+        """
         state = self.snapshot()
         words = [f"{self.done} of {self.todo} {self.noun}", f"{state['per_s']:.3g} {self.noun}/s"]
         if state["views_per_s"]:
@@ -118,9 +136,10 @@ class Progress:
             words.append(f"{state['memory_mb'] / 1024:.1f} GB")
         return f"{self.stage}: {', '.join(words)}"
 
-    def _tell(self, alive: int) -> None:
-        if self._live is not None:
-            self._live.update(Text(self.line(alive)))
+    def _show(self, alive: int) -> None:
+        if not self._bar.disable:
+            [task] = self._bar.task_ids
+            self._bar.update(task, completed=self.done, description=self.line(alive))
             return
         now = time.monotonic()
         if now - self._last >= INTERVAL_S:
@@ -131,19 +150,19 @@ class Progress:
     def _remember(self, task: Task, report: Report) -> None:
         retries = sum(n for name, n in report.counts.items() if name.startswith(RETRY))
         dropped = report.counts.get("dropped", 0)
-        if not report.counts:  # a stage whose units are all alike
+        if not report.counts:  # the stage has no events, so its units are not ranked
             return
         words = [f"{report.seconds:.1f} s"]
-        # Where it ran (on_cpu, on_optix) is alike for all; one that had to leave the GPU says so
-        # as a fallback.
+        # The device (on_cpu, on_optix) is the same for all units; leaving the GPU is counted as a
+        # fallback.
         counts = {name: n for name, n in report.counts.items() if n and not name.startswith("on_")}
         words += [f"{n} {name.replace('_', ' ')}" for name, n in counts.items()]
         rank = (report.failed, retries, dropped, report.seconds)
         self._worst.append((rank, task.units[0], ", ".join(words)))
-        self._worst = heapq.nlargest(NUM_WORST, self._worst)
+        self._worst = heapq.nlargest(NUM_WORST_UNITS, self._worst)
 
-    def _tell_worst(self) -> None:
-        if self.done <= NUM_WORST:
+    def _log_worst(self) -> None:
+        if self.done <= NUM_WORST_UNITS:
             return
         for _, unit, words in self._worst:
             logger.info(f"{self.stage}: among the worst: {unit}: {words}")
@@ -168,7 +187,7 @@ def _fields(task: Task, report: Report) -> dict[str, Any]:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration in the unit that a person would use."""
+    """Return a duration in words: seconds, minutes or hours."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

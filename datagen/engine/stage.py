@@ -16,10 +16,10 @@ from typing import ClassVar, final
 import pyarrow as pa
 
 from datagen.core.fields import content_fingerprints, deciding_fields
-from datagen.errors import DatasetError, StageError
+from datagen.errors import StageError
 from datagen.executors.job import Executor
-from datagen.shards import Dataset, Folder, Identity, Output, open_dataset
-from datagen.shards.workspace import VERB_OF_FOLDER
+from datagen.shards import Dataset, Folder, Identity, Output
+from datagen.shards.workspace import VERB_OF_FOLDER, Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -143,16 +143,11 @@ def open_inputs(stage: Stage, root: Folder) -> Inputs:
     Raises:
         DatasetError: one is missing; the message names the command that makes it.
     """
-    inputs = {}
-    for name in stage.input_names():
-        folder = root / name
-        if not folder.exists("manifest.json"):
-            raise DatasetError(
-                f"{stage.name}: {folder} is missing or unfinished, and it is needed here. "
-                f"Run `{stage.command_for(name)} --root {root}` first."
-            )
-        inputs[name] = open_dataset(folder)
-    return inputs
+    workspace = Workspace(root)
+    return {
+        name: workspace.require(name, stage.name, stage.command_for(name))
+        for name in stage.input_names()
+    }
 
 
 def funnel(dataset: Dataset) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from datagen.errors import ConfigError, StageError
+from datagen.errors import ConfigError, StageError, first_line
 from datagen.executors.job import Job, Report, Task, Training, WorkerOptions, WorkerSettings
 
 logger = logging.getLogger(__name__)
@@ -234,8 +234,3 @@ def gone(what: str) -> str:
         f"{what}. What is finished is safe; run the same command again, it makes only what is "
         "missing."
     )
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -10,11 +10,11 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
-from datagen.errors import DatagenError, StageError
+from datagen.errors import DatagenError, StageError, first_line
 from datagen.executors.followed_log import followed
 from datagen.executors.job import Training
 from datagen.executors.local import available_cores
-from datagen.executors.ray import RayExecutor, first_line
+from datagen.executors.ray import RayExecutor
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
-"""Networks: tensors in, tensors out; and their checkpoints."""
+"""Networks (tensors in, tensors out), and the files that hold their weights."""
 
-from datagen.models.checkpoints import find_checkpoint, load_model, save_model
+from datagen.models.checkpoints import load_model, save_model
 from datagen.models.published import find_scene_model, load_scene_model
 from datagen.models.scene_context_flow import SparseStructureSceneContextFlowModel
 from datagen.models.scene_model import MODEL_ARGS, ModelSize, SceneModel, build_model
@@ -9,6 +9,7 @@ from datagen.models.sparse_structure_vae import SparseStructureDecoder, SparseSt
 from datagen.models.structured_latent_decoders import SLatGaussianDecoder, SLatMeshDecoder
 from datagen.models.structured_latent_encoder import SLatEncoder
 from datagen.models.structured_latent_flow import SLatFlowModel
+from datagen.models.weight_files import find_checkpoint
 
 __all__ = [
     "MODEL_ARGS",

@@ -1,7 +1,8 @@
 """Attention and the transformer block of TRELLIS's flow models, with scene-context attention.
 
-Shape suffixes: B batch, G grids (slots) of one sample, L tokens, C channels, H heads, D head
-channels. Parameter names are those of the published checkpoints.
+Shape suffixes: B batch, G grids (slots) of one sample, N target grids, M context grids, L tokens of
+a grid, T condition tokens, C channels, H heads, D head channels. Parameter names are those of the
+published checkpoints.
 """
 
 import math
@@ -13,19 +14,20 @@ from torch import Tensor, nn
 
 
 class MultiHeadRMSNorm(nn.Module):
-    """Scale each head's vector to length sqrt(D)·gamma."""
+    """RMS norm of each head's vectors: length sqrt(D), times a learned gamma per channel."""
 
     def __init__(self, num_heads: int, head_channels: int) -> None:
         super().__init__()
         self.gamma = nn.Parameter(torch.ones(num_heads, head_channels))
 
     def forward(self, x_BLHD: Tensor) -> Tensor:
+        """Return the vectors (..., H, D) normalised, computed in float32, in the input's dtype."""
         scale = math.sqrt(x_BLHD.shape[-1])
         return (F.normalize(x_BLHD.float(), dim=-1) * self.gamma * scale).to(x_BLHD.dtype)
 
 
 class SelfAttention(nn.Module):
-    """Attention among the tokens of one grid, or of one grid and the scene's."""
+    """Self-attention within each grid, or scene-context attention."""
 
     def __init__(self, channels: int, num_heads: int, *, qk_rms_norm: bool) -> None:
         super().__init__()
@@ -39,12 +41,14 @@ class SelfAttention(nn.Module):
         self.to_out = nn.Linear(channels, channels)
 
     def forward(self, x_BGLC: Tensor, num_targets: int = 0) -> Tensor:
-        """Attend among the tokens of each grid: (B, G, L, C) to the same shape.
+        """Return the attended tokens (B, G, L, C) of grids (B, G, L, C).
 
-        With ``num_targets`` this is scene-context attention: the first ``num_targets`` grids are
-        instances, each apart from the others, the rest is context (I-Scene: the scene). A
-        target's queries see its own keys and every context's, softmax(Q_i [K_i; K_s]ᵀ / √D)
-        [V_i; V_s]; a context's queries see its own alone.
+        Args:
+            x_BGLC: tokens of each grid.
+            num_targets: 0: each grid attends within itself. Above 0, scene-context attention: the
+                first ``num_targets`` grids are targets (I-Scene: instances), the others context
+                (the scene). A target attends to itself and to every context grid,
+                softmax(Q_i [K_i; K_s]ᵀ / √D) [V_i; V_s]; a context grid to itself alone.
         """
         q, k, v = self._project(x_BGLC)
         if not num_targets:
@@ -72,7 +76,7 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Attention of each grid's tokens to its own condition tokens."""
+    """Cross-attention of each grid's tokens to that grid's condition tokens."""
 
     def __init__(self, channels: int, cond_channels: int, num_heads: int) -> None:
         super().__init__()
@@ -82,6 +86,7 @@ class CrossAttention(nn.Module):
         self.to_out = nn.Linear(channels, channels)
 
     def forward(self, x_BGLC: Tensor, cond_BGTC: Tensor) -> Tensor:
+        """Return the attended tokens (B, G, L, C), given condition tokens (B, G, T, C_cond)."""
         B, G, L, C = x_BGLC.shape
         q = self.to_q(x_BGLC).reshape(B * G, L, self.num_heads, -1).transpose(1, 2)
         kv = self.to_kv(cond_BGTC).reshape(B * G, cond_BGTC.shape[2], 2, self.num_heads, -1)
@@ -91,7 +96,7 @@ class CrossAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with a tanh-approximated GELU between."""
+    """Two linear layers with a tanh-approximated GELU between them."""
 
     def __init__(self, channels: int, mlp_ratio: float) -> None:
         super().__init__()
@@ -101,6 +106,7 @@ class FeedForward(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return (..., C) for features (..., C)."""
         y: Tensor = self.mlp(x)
         return y
 
@@ -110,14 +116,19 @@ class BlockShape:
     """The sizes of one transformer block."""
 
     channels: int
+    """Of the grid's tokens."""
     cond_channels: int
+    """Of the condition tokens."""
     num_heads: int
+    """Of both attentions."""
     mlp_ratio: float
+    """Hidden channels of the feed-forward part, per channel."""
     qk_rms_norm: bool
+    """Whether queries and keys of the self-attention are normalised."""
 
 
 class ModulatedTransformerCrossBlock(nn.Module):
-    """Self-attention, cross-attention and feed-forward, the outer two modulated by the time."""
+    """Self-attention, cross-attention and feed-forward; the first and last depend on the time."""
 
     def __init__(self, shape: BlockShape) -> None:
         super().__init__()
@@ -134,7 +145,14 @@ class ModulatedTransformerCrossBlock(nn.Module):
     def forward(
         self, x_BGLC: Tensor, t_BC: Tensor, cond_BGTC: Tensor, num_targets: int = 0
     ) -> Tensor:
-        """Return (B, G, L, C); the first ``num_targets`` grids see the others as well."""
+        """Return the tokens (B, G, L, C) after the block.
+
+        Args:
+            x_BGLC: tokens of each grid.
+            t_BC: embedded noise time, which all grids of a sample share.
+            cond_BGTC: condition tokens of each grid.
+            num_targets: as ``SelfAttention.forward`` takes it.
+        """
         modulation = self.adaLN_modulation(t_BC)[:, None, None].chunk(6, dim=-1)
         shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp = modulation
 
@@ -151,7 +169,7 @@ class ModulatedTransformerCrossBlock(nn.Module):
 
 
 def _layer_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
-    """Normalise the channels in float32, whatever the torso's precision."""
+    """Normalise the channels in float32, and return the input's dtype."""
     return F.layer_norm(x.float(), x.shape[-1:], weight, bias, eps=1e-6).to(x.dtype)
 
 

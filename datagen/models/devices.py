@@ -1,4 +1,4 @@
-"""Where torch runs: its device, its threads, and denormal numbers flushed to zero."""
+"""Where and how torch runs: its device, its threads, and denormal numbers rounded to zero."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +11,9 @@ from datagen.errors import ConfigError
 
 @contextmanager
 def denormals_flushed() -> Iterator[None]:
-    """Round denormal numbers to zero within the block, in this thread and torch's own.
+    """Round denormal numbers to zero within the block, in this thread and torch's worker threads.
 
-    A processor's mode belongs to the whole thread, so it is given back: other libraries check it.
+    The mode is reset at the end: it holds for all code of the thread, and other libraries check it.
     """
     _ = np.finfo(np.float32), np.finfo(np.float64)  # numpy warns if it first measures them inside
     torch.set_flush_denormal(True)
@@ -24,10 +24,18 @@ def denormals_flushed() -> Iterator[None]:
 
 
 def torch_device(name: str) -> torch.device:
-    """Return the device of a ``--device`` flag; ``auto`` is the GPU where there is one."""
+    """Return the device of a ``--device`` flag.
+
+    Args:
+        name: ``auto`` (the GPU if there is one), ``cpu``, ``cuda``, or ``optix`` (the same GPU as
+            Cycles names it).
+
+    Raises:
+        ConfigError: a GPU is asked for, and torch finds none.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "optix":  # a way of Cycles' to use the same GPU
+    if name == "optix":
         name = "cuda"
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
@@ -39,7 +47,7 @@ def torch_device(name: str) -> torch.device:
 
 @contextmanager
 def torch_threads(threads: int) -> Iterator[None]:
-    """Give torch a worker's share of the cores within the block, and spare it denormals."""
+    """Let torch use this many threads within the block, with denormal numbers rounded to zero."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -1,7 +1,9 @@
 """DINOv2 with registers, frozen: the image tokens that TRELLIS and I-Scene are conditioned on.
 
-The network is that of the transformers package. Weights come in its layout (a folder, a hub id) or
-in that of torch.hub (one .pth file), which this module translates.
+The network is the transformers package's. Weights come in its format (a folder, a hub id) or in
+torch.hub's (one .pth file), which this module translates.
+
+Shape suffixes: B batch, G images of one sample, K images, T tokens, C channels, S side in pixels.
 """
 
 import hashlib
@@ -13,32 +15,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datagen.errors import ConfigError, DatasetError
-from datagen.models.torch_files import read_torch_weights
+from datagen.errors import ConfigError, DatasetError, first_line
+from datagen.models.weight_files import read_weights
 from datagen.views.conditioning import resize_lanczos4
 
-PUBLISHED = "dinov2_vitl14_reg"
-"""torch.hub's name of ViT-L/14 with 4 registers; its weights on the Hugging Face hub: HUB_ID."""
-HUB_ID = "facebook/dinov2-with-registers-large"
+DINOV2_LARGE = "dinov2_vitl14_reg"
+"""torch.hub's name of ViT-L/14 with 4 registers, the encoder of TRELLIS and I-Scene."""
 
-HEAD_CHANNELS = 64  # of every DINOv2
+HUB_ID = "facebook/dinov2-with-registers-large"
+"""The same weights on the Hugging Face hub."""
+
+DINOV2_HEAD_CHANNELS = 64
+"""Channels of an attention head, in every size of DINOv2."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class DinoV2:
-    """A frozen network that is used and not owned.
+    """A frozen image encoder: uint8 images to tokens.
 
-    It is no ``nn.Module``, so that a model which holds one neither trains, averages nor stores it;
-    copies of that model share it.
+    It is a plain object, so that a model which holds one does not train, average or store its
+    weights. Copies of that model share it.
     """
 
     resize = staticmethod(resize_lanczos4)
-    """Brings crops to ``size_px``."""
+    """Resizes crops to ``size_px``."""
 
     def __init__(self, network: Any) -> None:
-        """Take a ``Dinov2WithRegistersModel``, which stays on its device."""
+        """Freeze a ``Dinov2WithRegistersModel``, which stays on its device."""
         self._network = network.eval().requires_grad_(False)
         # Released features are taken before the last norm ("x_prenorm").
         self._network.layernorm = torch.nn.Identity()
@@ -50,7 +55,7 @@ class DinoV2:
         self.num_tokens: int = self._num_extra + patches
 
     def fingerprint(self) -> str:
-        """Return a sha256 over all weights, whatever file they came from."""
+        """Return the sha256 (hex) of all weights; the format of their file does not matter."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self._network.state_dict().items()):
             digest.update(name.encode())
@@ -62,9 +67,10 @@ class DinoV2:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        """Encode (B, G, S, S, 3), uint8, to tokens (B, G, T, C), each of mean 0 and variance 1.
+        """Return the tokens (B, G, T, C) float32 of images (B, G, S, S, 3), uint8 sRGB.
 
-        T is 1 class token, the registers, then the patches row by row: 1374 of ViT-L at 518 px.
+        Each has mean 0 and variance 1. They are a class token, the registers, then the patches row
+        by row: T is 1374 for ViT-L at 518 px.
         """
         features = self._features(images.flatten(0, 1))
         tokens = F.layer_norm(features, features.shape[-1:]).to(images.device)
@@ -72,9 +78,9 @@ class DinoV2:
 
     @torch.no_grad()
     def patch_features(self, images: Tensor) -> Tensor:
-        """Encode (K, S, S, 3), uint8, to maps (K, C, S / 14, S / 14) of the patches' features.
+        """Return the maps (K, C, S/14, S/14) float32 of images (K, S, S, 3), uint8 sRGB.
 
-        They are those before the last norm, as they are: what TRELLIS averages on voxels.
+        They hold the patches' features before the last norm, which TRELLIS averages on voxels.
         """
         side = math.isqrt(self.num_tokens - self._num_extra)
         patches = self._features(images)[:, self._num_extra :]
@@ -94,64 +100,74 @@ class DinoV2:
 
 
 def load_dinov2(source: str, device: str | torch.device) -> DinoV2:
-    """Load frozen weights: ``dinov2_vitl14_reg``, a folder, a hub id or torch.hub's .pth file.
+    """Return the frozen encoder of a name or file.
+
+    Args:
+        source: ``dinov2_vitl14_reg``, a folder, a hub id, or torch.hub's .pth file.
+        device: where the network goes.
 
     Raises:
         ConfigError: the transformers package is not installed.
-        DatasetError: there are no such weights here nor on the hub, or of another architecture.
+        DatasetError: the weights are neither here nor on the hub, or of another architecture.
     """
     path = Path(source)
     if path.is_file():
-        return dinov2_from_hub_layout(read_torch_weights(path), source, device)
+        return dinov2_from_hub_format(read_weights(path), source, device)
     if path.suffix in (".pth", ".pt", ".safetensors"):
         raise DatasetError(
             f"--image-encoder {source}: no such file. Expected torch.hub's "
             "dinov2_vitl14_reg4_pretrain.pth; check the path."
         )
     transformers = _transformers()
-    name = HUB_ID if source == PUBLISHED else source
+    name = HUB_ID if source == DINOV2_LARGE else source
     try:
         config = transformers.AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise DatasetError(
-            f"--image-encoder {source}: {name} is neither a folder here nor to be had from the "
-            f"Hugging Face hub ({_first_line(error)}). Expected weights of DINOv2 with registers; "
+            f"--image-encoder {source}: {name} is no folder here, and the Hugging Face hub did "
+            f"not give it ({first_line(error)}). Expected weights of DINOv2 with registers; "
             "check the network, or give a downloaded folder or torch.hub's .pth file."
         ) from error
     if config.model_type != "dinov2_with_registers":
         raise DatasetError(
             f"--image-encoder {source}: holds a {config.model_type} model, expected "
-            f"dinov2_with_registers. Give {PUBLISHED}."
+            f"dinov2_with_registers. Give {DINOV2_LARGE}."
         )
     return DinoV2(_strictly_loaded(source, name, config).to(device))
 
 
-def dinov2_from_hub_layout(
+def dinov2_from_hub_format(
     tensors: dict[str, Tensor], where: str, device: str | torch.device
 ) -> DinoV2:
-    """Build from torch.hub's state dict; the sizes are read off the tensors.
+    """Return the encoder of torch.hub's state dict; the tensors' shapes give its sizes.
+
+    Args:
+        tensors: the state dict.
+        where: its file, for messages.
+        device: where the network goes.
 
     Raises:
-        DatasetError: the tensors are not of a DINOv2 with registers that takes RGB.
+        ConfigError: the transformers package is not installed.
+        DatasetError: the tensors are of another network than a DINOv2 with registers for RGB.
     """
     needed = ("register_tokens", "pos_embed", "patch_embed.proj.weight", "blocks.0.mlp.fc1.weight")
     missing = [name for name in needed if name not in tensors]
     if missing:
         raise DatasetError(
             f"{where}: holds no {missing[0]}, a checkpoint of another architecture than DINOv2 "
-            f"with registers. Expected torch.hub's {PUBLISHED}."
+            f"with registers. Expected torch.hub's {DINOV2_LARGE}."
         )
     in_channels = tensors["patch_embed.proj.weight"].shape[1]
     if in_channels != 3:
         raise DatasetError(
             f"{where}: its first layer takes {in_channels} channels, expected 3 (RGB). Give "
-            f"weights that take pictures alone, such as {PUBLISHED}."
+            f"weights that take RGB images, such as {DINOV2_LARGE}."
         )
     channels, patch = tensors["cls_token"].shape[-1], tensors["patch_embed.proj.weight"].shape[-1]
     config = _transformers().Dinov2WithRegistersConfig(
         hidden_size=channels,
         num_hidden_layers=1 + max(int(k.split(".")[1]) for k in tensors if k.startswith("blocks.")),
-        num_attention_heads=max(channels // HEAD_CHANNELS, 1),
+        num_attention_heads=max(channels // DINOV2_HEAD_CHANNELS, 1),
         mlp_ratio=tensors["blocks.0.mlp.fc1.weight"].shape[0] // channels,
         num_register_tokens=tensors["register_tokens"].shape[1],
         patch_size=patch,
@@ -162,7 +178,7 @@ def dinov2_from_hub_layout(
 
 
 def translate_hub_keys(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return torch.hub's tensors under the names of transformers' published files."""
+    """Return torch.hub's tensors under the names that transformers' published files use."""
     renamed: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         if not key.startswith("blocks."):
@@ -200,14 +216,14 @@ _HUB_BLOCK_KEYS = {
 def _strictly_loaded(
     where: str, name: str | None, config: Any, tensors: dict[str, Tensor] | None = None
 ) -> Any:
-    """Return the network; what transformers would fill with random numbers is an error."""
+    """Return the network; a tensor that transformers would fill at random is an error."""
     try:
         network, info = _transformers().Dinov2WithRegistersModel.from_pretrained(
             name, config=config, state_dict=tensors, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise DatasetError(
-            f"{where}: its weights cannot be loaded ({_first_line(error)}). Expected DINOv2 with "
+            f"{where}: its weights cannot be loaded ({first_line(error)}). Expected DINOv2 with "
             "registers; fetch the checkpoint again."
         ) from error
     wrong = [str(key) for kind in _INFO_KEYS for key in sorted(info.get(kind, ()))]
@@ -232,7 +248,3 @@ def _transformers() -> Any:
         ) from None
     transformers.logging.disable_progress_bar()
     return transformers
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

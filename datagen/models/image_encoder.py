@@ -1,4 +1,4 @@
-"""A small image encoder that is trained along with the flow model."""
+"""A small image encoder, trained together with the flow model."""
 
 import math
 
@@ -20,7 +20,7 @@ class ImageEncoder(nn.Module):
     """
 
     resize = staticmethod(resize_smoothly)
-    """Brings crops to ``size_px``, which may be a quarter of their side."""
+    """Resizes crops to ``size_px``, which may be a quarter of their side."""
 
     def __init__(self, size_px: int, channels: int, num_blocks: int, num_heads: int) -> None:
         super().__init__()
@@ -33,13 +33,13 @@ class ImageEncoder(nn.Module):
         )
         for layer in self.stem:
             if isinstance(layer, nn.Conv2d):
-                # What is seen must be as loud as where it is seen, and a black patch silent.
+                # Content then has the variance of the position embedding; black patches give 0.
                 nn.init.kaiming_normal_(layer.weight)
         self.pos_emb = nn.Parameter(_position_embedding(size_px // PATCH_PX, channels))
         self.blocks = nn.ModuleList(_Block(channels, num_heads) for _ in range(num_blocks))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Encode (B, G, S, S, 3), uint8, to unit-variance tokens (B, G, (S/16)², C)."""
+        """Return unit-variance tokens (B, G, (S/16)², C) of images (B, G, S, S, 3), uint8 sRGB."""
         B, G = images.shape[:2]
         pixels = images.flatten(0, 1).permute(0, 3, 1, 2).to(self.pos_emb.dtype) / 127.5
         h = self.stem(pixels).flatten(2).transpose(1, 2) + self.pos_emb
@@ -50,7 +50,7 @@ class ImageEncoder(nn.Module):
 
 
 def _position_embedding(side: int, channels: int) -> Tensor:
-    """Return (side², channels): sines and cosines of row and column, of waves of 2 to 4·side."""
+    """Return (side², channels): sines and cosines of row and column, wavelengths 2 to 4·side."""
     row, column = torch.meshgrid(*(torch.arange(side, dtype=torch.float32),) * 2, indexing="ij")
     waves = torch.logspace(1, math.log2(4 * side), channels // 4, base=2)
     angles = torch.stack([row, column], dim=-1).reshape(-1, 2, 1) * 2 * math.pi / waves
@@ -60,9 +60,9 @@ def _position_embedding(side: int, channels: int) -> Tensor:
 class _Block(nn.Module):
     """A transformer block whose branches add at most unit variance (Swin V2's res-post-norm).
 
-    With the usual norm before each branch, the sum over the blocks grew a thousandfold over long
-    trainings, the same for every picture, until the last norm left 0.2 % of the tokens' variance to
-    what is seen.
+    With the usual norm before each branch, long trainings made the sum over the blocks a thousand
+    times larger and equal for every image. After the last norm, only 0.2 % of the tokens' variance
+    depended on the image.
     """
 
     def __init__(self, channels: int, num_heads: int) -> None:
@@ -71,6 +71,7 @@ class _Block(nn.Module):
         self.mlp = FeedForward(channels, 4)
 
     def forward(self, x_BGTC: Tensor) -> Tensor:
+        """Return the tokens (B, G, T, C) after the block."""
         x = x_BGTC + F.layer_norm(self.attention(x_BGTC), x_BGTC.shape[-1:])
         y: Tensor = x + F.layer_norm(self.mlp(x), x.shape[-1:])
         return y

@@ -1,26 +1,19 @@
-"""Scene models from whatever holds one: our own checkpoints, TRELLIS's, I-Scene's package."""
+"""Scene models from our own checkpoints, from TRELLIS's, and from I-Scene's package."""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
 from torch import Tensor
 
 from datagen.errors import ConfigError, DatasetError
-from datagen.models.checkpoints import (
-    build_described,
-    fetch_file,
-    find_checkpoint,
-    load_strictly,
-    read_config,
-    read_weights,
-)
-from datagen.models.dinov2 import PUBLISHED, DinoV2, dinov2_from_hub_layout, load_dinov2
+from datagen.models.checkpoints import build_described, load_strictly
+from datagen.models.dinov2 import DINOV2_LARGE, DinoV2, dinov2_from_hub_format, load_dinov2
 from datagen.models.scene_model import SceneModel
-from datagen.models.torch_files import read_torch_weights
+from datagen.models.weight_files import fetch_file, find_checkpoint, read_config, read_weights
 
 PACKAGE_FILE = "iscene_config.json"
 PACKAGE_KEYS = (
@@ -37,31 +30,33 @@ NOT_OF_THE_NETWORK = frozenset(
     {"pretrained_base", "learning_pattern", "exp_setting", "k_bias_scale", "use_checkpoint"}
     | {"num_head_channels", "use_fp32"}
 )
-"""Arguments of the release that say how to train or what follows from others."""
+"""Arguments of I-Scene's release about training, and those that follow from others."""
+
 MUST_BE_OFF = ("type_embedding_type", "share_mod", "qk_rms_norm_cross")
-"""Variants of the network that the papers do not use and this project does not have."""
+"""Variants of the network that the papers leave out and this project does not have."""
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """Where a model's parts lie on this disk."""
+    """The files of a model on this disk."""
 
-    kind: str
-    """"trained" (a SceneModel), "flow" (TRELLIS's network alone) or "package" (I-Scene's)."""
+    kind: Literal["trained", "flow", "package"]
+    """A SceneModel, TRELLIS's flow model alone, or I-Scene's package."""
     config: Path
+    """The json file that describes it."""
     weights: tuple[Path, ...]
-    """All files that decide what the model computes, ``config`` left out."""
+    """All other files that decide what the model computes."""
 
 
 def find_scene_model(path_or_hub_id: str) -> ModelFiles:
-    """Return a model's files, fetched from the hub where they are not local.
+    """Return a scene model's files on this disk, fetched from the hub if needed.
 
     Args:
-        path_or_hub_id: a pair's common path without suffix (NAME.json, NAME.safetensors) or a hub
-            id OWNER/REPOSITORY/PATH of one; or I-Scene's package, a folder or OWNER/REPOSITORY.
+        path_or_hub_id: the common path without suffix of NAME.json and NAME.safetensors, or their
+            hub id OWNER/REPOSITORY/PATH; or I-Scene's package, a folder or OWNER/REPOSITORY.
 
     Raises:
-        DatasetError: there is none, or it is of another kind.
+        DatasetError: there is no such model, or it is of another kind.
     """
     is_folder_or_repository = Path(path_or_hub_id).is_dir() or path_or_hub_id.count("/") == 1
     if is_folder_or_repository and not Path(f"{path_or_hub_id}.json").is_file():
@@ -82,17 +77,17 @@ def load_scene_model(
     device: str | torch.device,
     image_encoder: str | None = None,
 ) -> SceneModel:
-    """Load a model with its image encoder, for inference.
+    """Return a scene model with its image encoder, in evaluation mode.
 
     TRELLIS's own flow weights make a scene model too: scene-context attention has no parameters.
 
     Args:
         path_or_hub_id: as ``find_scene_model`` takes it.
         device: where the networks go; on a CPU in float32.
-        image_encoder: as ``load_dinov2`` takes it. None: the one that the model was made with.
+        image_encoder: as ``load_dinov2`` takes it. None: the one that the model was trained with.
 
     Raises:
-        DatasetError: something is missing, or of another architecture.
+        DatasetError: a file is missing, or of another architecture.
         ConfigError: an encoder is given to a model that has its own.
     """
     files = find_scene_model(str(path_or_hub_id))
@@ -104,16 +99,16 @@ def load_scene_model(
             if image_encoder is not None:
                 raise ConfigError(
                     f"--image-encoder {image_encoder}: {path_or_hub_id} has an encoder of its own, "
-                    "trained along. Expected none; leave the flag out."
+                    "trained with it. Expected no other; leave the flag out."
                 )
             return _placed(model, device)
-        encoder = load_dinov2(image_encoder or model.image_encoder_name or PUBLISHED, device)
-    wanted = model.flow.blocks[0].cross_attn.to_kv.in_features  # type: ignore[union-attr]
-    if encoder.channels != wanted:
+        encoder = load_dinov2(image_encoder or model.image_encoder_name or DINOV2_LARGE, device)
+    expected = model.flow.blocks[0].cross_attn.to_kv.in_features  # type: ignore[union-attr]
+    if encoder.channels != expected:
         raise DatasetError(
             f"--image-encoder {image_encoder or model.image_encoder_name}: its tokens have "
-            f"{encoder.channels} channels, and {path_or_hub_id} takes {wanted}. Expected the "
-            f"encoder that the model was trained with; {PUBLISHED} has 1024."
+            f"{encoder.channels} channels, and {path_or_hub_id} takes {expected}. Expected the "
+            f"encoder that the model was trained with; {DINOV2_LARGE} has 1024."
         )
     model.image_encoder = encoder
     return _placed(model, device)
@@ -142,15 +137,22 @@ def _read_pair(files: ModelFiles) -> SceneModel:
 def _scene_model_of(
     flow: Any, tensors: dict[str, Tensor], config: Path, weights: Path, *, local_slot: bool
 ) -> SceneModel:
-    """Return the scene model of a flow model's arguments and tensors; its latents stay raw."""
-    args = {"flow": flow, "image_encoder": PUBLISHED, "local_slot": local_slot}
+    """Return the scene model of a flow model's arguments and tensors.
+
+    Its latents are those of the encoder: mean 0 and standard deviation 1 change nothing.
+    """
+    args = {"flow": flow, "image_encoder": DINOV2_LARGE, "local_slot": local_slot}
     if not isinstance(flow, dict):
-        raise DatasetError(f"{config}: names no args of the network. Fetch the checkpoint again.")
+        raise DatasetError(
+            f"{config}: has no args of the network. Expected a JSON object; fetch the checkpoint "
+            "again."
+        )
     model = build_described({"name": SceneModel.__name__, "args": args}, config)
     assert isinstance(model, SceneModel), model
     shape = model.latent_mean.shape
-    raw = {"latent_mean": torch.zeros(shape), "latent_std": torch.ones(shape)}
-    load_strictly(model, {f"flow.{key}": value for key, value in tensors.items()} | raw, weights)
+    unchanged = {"latent_mean": torch.zeros(shape), "latent_std": torch.ones(shape)}
+    named = {f"flow.{key}": value for key, value in tensors.items()}
+    load_strictly(model, named | unchanged, weights)
     return model
 
 
@@ -189,7 +191,7 @@ def _read_package(
     if exp_setting not in ("global", "global local"):
         raise DatasetError(
             f"{settings_path}: exp_setting is {exp_setting!r}. Expected 'global' (instance and "
-            "scene) or 'global local' (and the instance in its own frame)."
+            "scene) or 'global local' (instance, scene, and the instance in its own frame)."
         )
     on = [name for name in MUST_BE_OFF if denoiser.pop(name, None)]
     if on:
@@ -200,7 +202,7 @@ def _read_package(
     flow = {key: value for key, value in denoiser.items() if key not in NOT_OF_THE_NETWORK}
     model = _scene_model_of(
         flow,
-        read_torch_weights(denoiser_path),
+        read_weights(denoiser_path),
         settings_path,
         denoiser_path,
         local_slot=exp_setting == "global local",
@@ -209,13 +211,13 @@ def _read_package(
         return model, load_dinov2(image_encoder, device)
     tensors = {
         key.removeprefix(CONDITIONER_PREFIX): value
-        for key, value in read_torch_weights(conditioner_path).items()
+        for key, value in read_weights(conditioner_path).items()
     }
-    return model, dinov2_from_hub_layout(tensors, str(conditioner_path), device)
+    return model, dinov2_from_hub_format(tensors, str(conditioner_path), device)
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
-    """Read an OmegaConf file: YAML in which ${a.b} stands for another entry."""
+    """Return the settings of an OmegaConf file: YAML in which ${a.b} stands for another entry."""
     try:
         settings = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -230,18 +232,18 @@ _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
 
 def _entry(settings: dict[str, Any], dotted: str, where: Path) -> Any:
-    """Return an entry by its dotted name, with the references in it followed."""
+    """Return an entry by its dotted name, with the references in it replaced."""
     found: Any = settings
     for key in dotted.split("."):
         if not isinstance(found, dict) or key not in found:
             raise DatasetError(f"{where}: has no entry {dotted}. Expected I-Scene's settings.")
         found = found[key]
-    return _followed(found, settings, where)
+    return _resolved(found, settings, where)
 
 
-def _followed(value: Any, settings: dict[str, Any], where: Path) -> Any:
+def _resolved(value: Any, settings: dict[str, Any], where: Path) -> Any:
     if isinstance(value, dict):
-        return {key: _followed(item, settings, where) for key, item in value.items()}
+        return {key: _resolved(item, settings, where) for key, item in value.items()}
     if isinstance(value, str) and (reference := _REFERENCE.fullmatch(value)):
         return _entry(settings, reference[1], where)
     return value

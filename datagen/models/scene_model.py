@@ -1,4 +1,4 @@
-"""The trained whole: an image encoder and a scene-context flow model, in one module."""
+"""The structure model: an image encoder and a scene-context flow model, in one module."""
 
 import math
 from typing import Any, Literal
@@ -10,19 +10,19 @@ from datagen.core.seeding import seed_for
 from datagen.errors import ConfigError
 from datagen.models.dinov2 import DinoV2
 from datagen.models.image_encoder import ImageEncoder
+from datagen.models.patches import unpatchify
 from datagen.models.scene_context_flow import SparseStructureSceneContextFlowModel
-from datagen.models.sparse_structure_flow import unpatchify
 
 ModelSize = Literal["small", "iscene-L"]
 
-HEAD_CHANNELS = 32
-"""What a head of PatchMean takes of each image token."""
+MEAN_HEAD_CHANNELS = 32
+"""Channels that a head of PatchMean projects each image token to."""
 
 TOKEN_FEATURES = 16
-"""What LowRankMean takes of each image token."""
+"""Channels that LowRankMean projects each image token to."""
 
 DINOV2_CHANNELS = 1024
-"""Of a frozen image encoder's tokens: DINOv2 ViT-L/14's."""
+"""Channels of a frozen image encoder's tokens, those of DINOv2 ViT-L/14."""
 
 LATENT = {"resolution": 16, "in_channels": 8, "out_channels": 8}
 
@@ -58,20 +58,21 @@ MODEL_ARGS: dict[ModelSize, dict[str, Any]] = {
         "image_encoder": {"size_px": 512, "channels": 1024, "num_blocks": 4, "num_heads": 16},
     },
 }
-"""The flow model's numbers of "iscene-L" are the paper's; "small" learns on a CPU in minutes.
+"""Arguments of a SceneModel by size: "iscene-L" is the paper's, "small" trains on a CPU in minutes.
 
-Latents of surfaces in empty space say the same thing many times over: at spread 1, noise hides them
-only close to t = 1, and hardly a step would learn to look at the images. Hence the small spread.
+Latents of surfaces in empty space are very redundant. At a standard deviation of 1, noise hides
+them only close to t = 1, and few training steps would depend on the images. Hence the small
+``data_std``.
 """
 
 
 class PatchMean(nn.Module):
-    """The latent that an image suggests at first sight: attention that does not look.
+    """Mean latent of an image, by fixed, content-independent attention.
 
-    What a silhouette says of a thing's place is almost linear, and a transformer takes thousands
-    of steps to find it. Here the mix of image tokens that a patch of the grid takes is a weight of
-    each head, and what a patch makes of its mix is shared by all. Zero tokens (no condition) give
-    zero.
+    An object's place depends on its silhouette almost linearly, yet a transformer needs thousands
+    of steps to learn this. Here every head has a learned weight for each pair of grid patch and
+    image token, and all patches share one linear map of the mixed tokens. Zero tokens (no
+    condition) give zero.
 
     Shape suffixes: B batch, G grids of one sample, T image tokens, L patches, H heads, C channels.
     """
@@ -86,14 +87,15 @@ class PatchMean(nn.Module):
     ) -> None:
         super().__init__()
         self.heads, self.patch_size, self.side = heads, patch_size, out_shape[1] // patch_size
-        self.narrow = nn.Linear(channels, heads * HEAD_CHANNELS, bias=False)
+        self.narrow = nn.Linear(channels, heads * MEAN_HEAD_CHANNELS, bias=False)
         mix = torch.randn(heads, self.side**3, num_tokens) / math.sqrt(num_tokens)
         self.mix_HLT = nn.Parameter(mix)
-        self.spread = nn.Linear(heads * HEAD_CHANNELS, out_shape[0] * patch_size**3, bias=False)
+        patch_values = out_shape[0] * patch_size**3
+        self.spread = nn.Linear(heads * MEAN_HEAD_CHANNELS, patch_values, bias=False)
         nn.init.zeros_(self.spread.weight)
 
     def forward(self, tokens_BGTC: Tensor) -> Tensor:
-        """Map tokens (B, G, T, C) to grids (B, G, 8, R, R, R)."""
+        """Return the mean latents (B, G, 8, R, R, R) of image tokens (B, G, T, C)."""
         B, G = tokens_BGTC.shape[:2]
         narrow = self.narrow(tokens_BGTC).unflatten(-1, (self.heads, -1))
         mixed = torch.einsum("hlt,bgthc->bglhc", self.mix_HLT.to(narrow.dtype), narrow)
@@ -103,12 +105,13 @@ class PatchMean(nn.Module):
 
 
 class LowRankMean(nn.Module):
-    """What PatchMean leaves over, for the scenes at hand: a low-rank linear map of all tokens.
+    """Correction to the mean latent for the training scenes: a low-rank linear map of all tokens.
 
-    It learns a few hundred views by heart in minutes and says nothing of others, so pretrained
-    weights leave it out, and a training that starts from them begins with zeros. Long trainings
-    make tokens whose variance is mostly the same for every picture, and a linear map of those
-    learns slowly: here they are what differs from an empty picture, scaled to unit variance.
+    It memorises a few hundred training views in minutes and does not generalise. So pretrained
+    weights leave it out, and training that starts from them begins with a fresh one, whose output
+    is zero. After long training, most of the tokens' variance is equal for every image, and a
+    linear map of such tokens learns slowly. Its input is therefore the difference from an empty
+    image's tokens, scaled to unit variance.
     """
 
     def __init__(
@@ -122,20 +125,25 @@ class LowRankMean(nn.Module):
         nn.init.zeros_(self.spread.weight)
 
     def forward(self, tokens: Tensor, empty: Tensor) -> Tensor:
-        """Map tokens (B, G, T, C) and those of an empty picture (T, C) to (B, G, 8, R, R, R)."""
+        """Return the corrections (B, G, 8, R, R, R).
+
+        Args:
+            tokens: (B, G, T, C), of the images; where all are zero (no condition), the result is 0.
+            empty: (T, C), of an empty image.
+        """
         is_given = tokens.any(dim=-1, keepdim=True).any(dim=-2, keepdim=True)
-        seen = (tokens - empty) * is_given
-        seen = seen * (seen.square().mean(dim=(-2, -1), keepdim=True) + 1e-6).rsqrt()
-        mixed = self.mix(self.narrow(seen).flatten(2))
+        change = (tokens - empty) * is_given
+        change = change * (change.square().mean(dim=(-2, -1), keepdim=True) + 1e-6).rsqrt()
+        mixed = self.mix(self.narrow(change).flatten(2))
         grids: Tensor = self.spread(mixed).unflatten(-1, self.out_shape)
         return grids
 
 
 class SceneModel(nn.Module):
-    """Velocities of a scene and its instances, from their images.
+    """Velocities of the latents of a scene and its N instances, given their images.
 
-    One stack of grids, ``[scene, instance 0, instance 1, …]``, goes through every call, so that
-    ``sample_flow`` can take the model as it is. Latents in and out are normalised: see
+    Every call takes one stack of grids, ``[scene, instance 0, instance 1, …]``, so that
+    ``sample_flow`` can call the model directly. Latents in and out are normalised: see
     ``normalize``.
     """
 
@@ -151,12 +159,12 @@ class SceneModel(nn.Module):
 
         Args:
             flow: arguments of the flow model.
-            image_encoder: arguments of one that is trained along; or the name of a frozen one,
-                which whoever loads the model puts into ``image_encoder``.
-            mean_heads: adds a PatchMean about which the flow is run.
-            mean_rank: adds a LowRankMean to that.
-            local_slot: every instance also has a slot of its own frame (I-Scene's "global local"):
-                the stack is [scene, N instances, N instances in crops of their own].
+            image_encoder: arguments of one that is trained together with the flow model; or the
+                name of a frozen one, which the caller loads and assigns to ``image_encoder``.
+            mean_heads: heads of a PatchMean. The flow model then works on latents minus that mean.
+            mean_rank: rank of a LowRankMean that is added to it.
+            local_slot: every instance also has a slot in its own frame (I-Scene's "global local").
+                The stack is then [scene, N instances, N instances in their own crops].
         """
         super().__init__()
         self.flow = SparseStructureSceneContextFlowModel(**flow)
@@ -181,30 +189,36 @@ class SceneModel(nn.Module):
         self.register_buffer("latent_std", torch.ones(shape))
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """Turn uint8 images (B, N + 1, S, S, 3), scene first, into tokens (B, N + 1, T, C)."""
+        """Return the tokens (B, N + 1, T, C) of uint8 images (B, N + 1, S, S, 3), scene first."""
         tokens: Tensor = self.conditioner(images)
         return tokens
 
     @property
     def conditioner(self) -> ImageEncoder | DinoV2:
-        """The image encoder, trained along or frozen.
+        """The image encoder, trained or frozen.
 
         Raises:
             ConfigError: it is a frozen one that has not been loaded.
         """
         if self.image_encoder is None:
             raise ConfigError(
-                f"this model is conditioned by {self.image_encoder_name}, which is not loaded. "
-                "Expected `load_scene_model`, which loads it; give --image-encoder."
+                f"this model's image encoder {self.image_encoder_name} is not loaded. "
+                "Expected a model from `load_scene_model`, which loads it; give --image-encoder."
             )
         return self.image_encoder
 
     def forward(self, x: Tensor, t_times_1000: Tensor, cond: Tensor) -> Tensor:
-        """Return the velocities (B, N + 1, 8, R, R, R) of a stack of grids at t (B,)."""
+        """Return the velocities (B, N + 1, 8, R, R, R) of a stack of grids.
+
+        Args:
+            x: (B, N + 1, 8, R, R, R), noisy latents, scene first.
+            t_times_1000: (B,), the noise time that all grids of a sample share, times 1000.
+            cond: (B, N + 1, T, C), image tokens. With a local slot, 2 N + 1 of each.
+        """
         if self.image_to_mean is None:
             return self._flow_velocity(x, t_times_1000, cond)
-        # With μ the mean that the images suggest, r_0 = x_0 - μ has a flow of its own:
-        # r_t = (1 - t)·r_0 + t·ε = x_t - (1 - t)·μ, with the velocity ε - r_0 = v + μ.
+        # The flow model works on the residual r_0 = x_0 - μ, with μ the mean from the images:
+        # r_t = (1 - t)·r_0 + t·ε = x_t - (1 - t)·μ, and its velocity is ε - r_0 = v + μ.
         mean: Tensor = self.image_to_mean(cond)
         if self.low_rank_mean is not None:
             mean = mean + self.low_rank_mean(cond, self._empty_tokens(cond.device))
@@ -228,7 +242,7 @@ class SceneModel(nn.Module):
         return torch.cat([v_scene[:, None], v_instances], dim=1)
 
     def _slots_velocity(self, x: Tensor, t_times_1000: Tensor, cond: Tensor) -> Tensor:
-        """Run the published slots [instance, scene, local], the scene again for each instance."""
+        """Run the published slots [instance, scene, local], with the scene once per instance."""
         num_instances = (x.shape[1] - 1) // 2
 
         def slots(stack: Tensor) -> Tensor:
@@ -241,11 +255,11 @@ class SceneModel(nn.Module):
         return torch.cat([v[:, :1, 1], v[:, :, 0], v[:, :, 2]], dim=1)
 
     def normalize(self, latent: Tensor) -> Tensor:
-        """Turn the encoder's latents (…, 8, R, R, R) into what the flow model works on."""
+        """Return the flow model's latents (…, 8, R, R, R) for those of the encoder."""
         return (latent - self.latent_mean) / self.latent_std
 
     def denormalize(self, x_0: Tensor) -> Tensor:
-        """Turn samples (…, 8, R, R, R) into latents for the decoder."""
+        """Return the decoder's latents (…, 8, R, R, R) for samples: ``normalize`` inverted."""
         return x_0 * self.latent_std + self.latent_mean
 
 
@@ -258,20 +272,21 @@ def model_args(
     """Return the arguments of a SceneModel.
 
     Args:
-        size: which of ``MODEL_ARGS``.
-        image_encoder: a frozen encoder's name (DINOv2 ViT-L/14's 1024 channels) takes the place of
-            our own, and of the means that are made of its tokens.
-        scene_context_blocks: middle blocks in which instances see the scene; None: the size's.
-        low_rank_mean: with its LowRankMean, if it has one.
+        size: a key of ``MODEL_ARGS``.
+        image_encoder: name of a frozen encoder whose tokens have 1024 channels (DINOv2 ViT-L/14).
+            It replaces the trained encoder, and PatchMean and LowRankMean with it.
+        scene_context_blocks: middle blocks in which instances attend to the scene. None: as many
+            as the size has.
+        low_rank_mean: False leaves out the size's LowRankMean.
 
     Raises:
-        ConfigError: the network has fewer blocks.
+        ConfigError: ``scene_context_blocks`` is above the number of blocks.
     """
     args = dict(MODEL_ARGS[size])
     flow = dict(args["flow"])
     if image_encoder is not None:
         args["image_encoder"] = image_encoder
-        if args.pop("mean_heads", None) is not None:  # a size made for its own encoder's tokens
+        if args.pop("mean_heads", None) is not None:  # its flow model fits its own encoder
             flow["cond_channels"] = DINOV2_CHANNELS
     if image_encoder is not None or not low_rank_mean:
         args.pop("mean_rank", None)
@@ -288,8 +303,14 @@ def model_args(
 def build_model(size: ModelSize, seed: int, **options: Any) -> SceneModel:
     """Return a freshly initialised model; the same seed gives the same weights.
 
-    ``options`` are those of ``model_args``. With ``image_encoder`` its own encoder is left out, and
-    the caller puts the loaded one into the model's ``image_encoder``.
+    Args:
+        size: a key of ``MODEL_ARGS``.
+        seed: of the weights; torch's own generator is left as it was.
+        options: those of ``model_args``. With ``image_encoder``, the caller assigns the loaded
+            encoder to the model's ``image_encoder``.
+
+    Raises:
+        ConfigError: as ``model_args`` raises it.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(seed, "model"))

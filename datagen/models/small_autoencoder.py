@@ -1,15 +1,15 @@
 """A small autoencoder of sparse structures, with the interface and latent shape of TRELLIS's.
 
-A grid of 64³ voxels is cut into 16³ patches of 4³. The encoder codes each occupied patch by itself;
-an empty patch has the latent zero, exactly. The decoder reads a patch's latent and its neighbours'.
-So the work of both grows with the surface, and what a flow model learns is zero but for the
-surface, and moves with it by whole patches.
+A grid of 64³ voxels is cut into 16³ patches of 4³. The encoder codes each occupied patch on its
+own; the latent of an empty patch is exactly zero. The decoder reads a patch's latent and those of
+its neighbours. So the cost of both grows with the surface. Latents are zero away from the surface,
+and move with it by whole patches.
 
-The latent of an occupied patch is its code plus ``OFFSET`` in every channel. Codes have mean zero:
-without the offset a flow model that knows where a thing is, but not yet its shape, would predict
-zero there, which is "empty", and learn nothing from knowing.
+The latent of an occupied patch is its code plus ``OFFSET`` in every channel. Codes have mean zero.
+Without the offset, a flow model that has learned where an object is, and not yet its shape, would
+predict zero there, which means "empty", and its loss would not improve.
 
-B batch, C latent channels, S side in patches, P patch side, N occupied patches, H hidden.
+B batch, C latent channels, S side in patches, P patch side, N occupied patches, H hidden channels.
 """
 
 from functools import reduce
@@ -18,31 +18,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from datagen.models.patches import unpatchify
+
 OFFSET = 2.0
-"""What the latent of an occupied patch has on top of its code: one spread of the codes."""
+"""Added to the code of an occupied patch: one standard deviation of the codes."""
 
 OCCUPIED_POWER = 0.5
-"""A patch is occupied if its latent's mean square is above this: an eighth of OFFSET²."""
+"""A patch is occupied if its latent's mean square is above this, an eighth of OFFSET²."""
 
 EMPTY_LOGIT = -10.0
-
-
-def patchify(occupancy: Tensor, patch_size: int) -> Tensor:
-    """Cut (B, 1, S·P, S·P, S·P) into patches (B, S, S, S, P³), x, y, z in both."""
-    batch, side = occupancy.shape[0], occupancy.shape[-1] // patch_size
-    cut = occupancy.reshape(batch, *[side, patch_size] * 3)
-    return cut.permute(0, 1, 3, 5, 2, 4, 6).reshape(batch, side, side, side, patch_size**3)
-
-
-def unpatchify(patches: Tensor, patch_size: int) -> Tensor:
-    """Join patches (B, S, S, S, P³) into (B, 1, S·P, S·P, S·P); the inverse of ``patchify``."""
-    batch, side = patches.shape[:2]
-    cut = patches.reshape(batch, *[side] * 3, *[patch_size] * 3).permute(0, 1, 4, 2, 5, 3, 6)
-    return cut.reshape(batch, 1, *[side * patch_size] * 3)
+"""Of every voxel in an empty patch."""
 
 
 class ResidualBlock(nn.Module):
-    """Normalise, widen, narrow, add: a transformer's MLP without the attention."""
+    """Residual MLP: norm, two linear layers with a SiLU between them."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -51,13 +40,13 @@ class ResidualBlock(nn.Module):
         self.narrow = nn.Linear(2 * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (..., H) to (..., H)."""
+        """Return (..., H) after the block."""
         out: Tensor = x + self.narrow(F.silu(self.widen(self.norm(x))))
         return out
 
 
 class SmallSparseStructureEncoder(nn.Module):
-    """Occupancy to latent, patch by patch."""
+    """Encoder: occupancy grids to latents, patch by patch."""
 
     def __init__(
         self,
@@ -67,7 +56,7 @@ class SmallSparseStructureEncoder(nn.Module):
         patch_size: int = 4,
         latent_scale: float = 2.0,
     ) -> None:
-        """Build the network; latent_scale is the latent's spread over occupied patches."""
+        """Build the network; latent_scale is the codes' standard deviation."""
         super().__init__()
         self.latent_channels = latent_channels
         self.patch_size = patch_size
@@ -75,45 +64,41 @@ class SmallSparseStructureEncoder(nn.Module):
         self.input_layer = nn.Linear(patch_size**3, channels)
         self.blocks = nn.Sequential(*[ResidualBlock(channels) for _ in range(num_blocks)])
         self.out_layer = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, latent_channels))
-        # Fixes the scale: whatever the weights, occupied patches have mean 0 and spread 1.
+        # Fixes the scale: for any weights, codes have mean 0 and standard deviation 1.
         self.standardize = nn.BatchNorm1d(latent_channels, affine=False, momentum=0.02)
 
     def encode_patches(self, patches: Tensor) -> Tensor:
-        """Return the latents (N, C) of occupied patches (N, P³), float 0 or 1."""
+        """Return the codes (N, C) float32 of occupied patches (N, P³), float 0 or 1."""
         x = self.out_layer(self.blocks(self.input_layer(2 * patches - 1)))
-        latents: Tensor = self.latent_scale * self.standardize(x.float())
-        return latents
+        codes: Tensor = self.latent_scale * self.standardize(x.float())
+        return codes
 
-    def forward(self, occupancy: Tensor, sample_posterior: bool = False) -> Tensor:
-        """Return the latent of an occupancy grid.
+    def forward(self, occupancy: Tensor) -> Tensor:
+        """Return the latents (B, 8, 16, 16, 16) float32 of occupancy grids; empty patches give 0.
 
         Args:
-            occupancy: (B, 1, 64, 64, 64), bool, or float 0 or 1, canonical, x, y, z.
-            sample_posterior: accepted as in TRELLIS; there is no posterior, the mean is returned.
-
-        Returns:
-            (B, 8, 16, 16, 16) float32; zero where the patch is empty.
+            occupancy: (B, 1, 64, 64, 64), bool, or float 0 or 1, canonical, axes x, y, z.
         """
         side = occupancy.shape[-1] // self.patch_size
         cut = occupancy.bool().reshape(-1, *[side, self.patch_size] * 3)
         occupied = any_of(any_of(cut, 2), 3).any(dim=4)
         latent = torch.zeros(*occupied.shape, self.latent_channels, device=occupancy.device)
         if occupied.any():
-            # The scene's patches are its instances' over again: of real scenes, two in five differ.
+            # A scene repeats its instances' patches: in real scenes, two in five are distinct.
             patches = cut.permute(0, 1, 3, 5, 2, 4, 6)[occupied].flatten(1)
-            different, place = unique_patches(patches)
-            codes = self.encode_patches(different.to(self.input_layer.weight.dtype))
+            distinct, place = unique_patches(patches)
+            codes = self.encode_patches(distinct.to(self.input_layer.weight.dtype))
             latent[occupied] = (codes + OFFSET)[place]
         return latent.permute(0, 4, 1, 2, 3).contiguous()
 
 
 def any_of(values: Tensor, dim: int) -> Tensor:
-    """Return ``values.any(dim)`` of a short axis: a few times faster than torch's on a CPU."""
+    """Return ``values.any(dim)`` for a short axis, a few times faster than torch on a CPU."""
     return reduce(torch.logical_or, values.unbind(dim))
 
 
 def unique_patches(patches: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the different ones (M, P³) among patches (N, P³) bool, and which each is (N,)."""
+    """Return the distinct patches (M, P³) among (N, P³) bool, and the row of each there (N,)."""
     bits = torch.arange(patches.shape[1], device=patches.device)
     assert len(bits) <= 64, patches.shape
     words = (patches.long() << bits).sum(dim=-1)
@@ -122,7 +107,7 @@ def unique_patches(patches: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class SmallSparseStructureDecoder(nn.Module):
-    """Latent to occupancy logits; a patch sees its 3³ neighbours' latents."""
+    """Decoder: latents to occupancy logits, each patch from the 3³ latents around it."""
 
     def __init__(
         self,
@@ -139,26 +124,26 @@ class SmallSparseStructureDecoder(nn.Module):
         self.out_layer = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, patch_size**3))
 
     def decode_neighbourhoods(self, neighbourhoods: Tensor) -> Tensor:
-        """Return logits (N, P³) of patches from their neighbourhoods (N, 27·C)."""
+        """Return the logits (N, P³) of patches with neighbourhoods (N, 27·C)."""
         logits: Tensor = self.out_layer(self.blocks(self.input_layer(neighbourhoods)))
         return logits
 
     def forward(self, latent: Tensor) -> Tensor:
-        """Return logits (B, 1, 64, 64, 64), occupied where > 0, of a latent (B, 8, 16, 16, 16)."""
+        """Return the logits (B, 1, 64, 64, 64) of latents (B, 8, 16, 16, 16); > 0 is occupied."""
         occupied = latent.square().mean(dim=1) > OCCUPIED_POWER
-        heard = latent * occupied[:, None]
+        kept = latent * occupied[:, None]
         patches = latent.new_full((*occupied.shape, self.patch_size**3), EMPTY_LOGIT)
-        # One grid at a time: what its hidden layers take is what fits a processor's cache.
+        # One grid at a time, so that its hidden layers fit into the processor's cache.
         decoded = [
             self.decode_neighbourhoods(gather_neighbourhoods(one[None], chosen[None]))
-            for one, chosen in zip(heard, occupied, strict=True)
+            for one, chosen in zip(kept, occupied, strict=True)
         ]
         patches[occupied] = torch.cat(decoded).to(latent.dtype)
-        return unpatchify(patches, self.patch_size)
+        return unpatchify(patches.flatten(1, 3), self.patch_size, patches.shape[1])
 
 
 def gather_neighbourhoods(latent: Tensor, chosen: Tensor) -> Tensor:
-    """Gather the latents of chosen patches and of the 26 around each, zero outside the grid.
+    """Return the latents of chosen patches and of the 26 around each, zero outside the grid.
 
     Args:
         latent: (B, C, S, S, S).

@@ -1,7 +1,8 @@
 """Sparse volumes: features (N, C) on the occupied cells, "sites", of a batch of grids.
 
-Plain PyTorch, on a CPU or a GPU. Shape suffixes: N sites, C channels, H heads, D head channels,
-T condition tokens, B samples of the batch (some may have no site).
+Plain PyTorch, on a CPU or a GPU. Shape suffixes: N sites, M sites after pooling, C channels,
+H heads, D head channels, T condition tokens, B samples of the batch (some may have no site),
+K groups of channels.
 """
 
 import itertools
@@ -14,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 BITS = 16
-"""Of a packed coordinate; the sample takes the rest of an int64."""
-MAX_COORD = 2**BITS - 3
+"""Of a packed coordinate, which may be -1 to 65534; the sample has the other bits of an int64."""
 TAPS = list(itertools.product((-1, 0, 1), repeat=3))
 """The offsets of a 3³ kernel, x slowest, as its weights are stored."""
 PADDED_LENGTH = 512
@@ -24,12 +24,12 @@ PADDED_LENGTH = 512
 
 @dataclass(frozen=True)
 class Sites:
-    """The cells that carry features. Row i of any features belongs to row i of ``coords``."""
+    """The cells that have features; row i of the features belongs to row i of ``coords``."""
 
     coords: Tensor
-    """(N, 4) int, sample, x, y, z; no cell twice; any order."""
+    """(N, 4) int: sample, x, y, z. Cells are distinct, in any order."""
     num_samples: int
-    """Samples of the batch, those without a site counted in."""
+    """Samples of the batch, those without a site included."""
     _cache: dict[str, object] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -42,14 +42,14 @@ class Sites:
 
     @cached_property
     def pairs(self) -> list[tuple[Tensor, Tensor] | None]:
-        """For each of the 27 taps, the sites that have a neighbour there, and the neighbours.
+        """For each of the 27 taps, the sites with a neighbour there, and those neighbours.
 
-        None for the centre, where every site is its own.
+        Each is a pair of row numbers, int64 of equal length; None for the centre tap.
         """
         keys = pack(self.coords)
         sorted_keys, order = keys.sort()
         found: list[tuple[Tensor, Tensor] | None] = [None] * len(TAPS)
-        for tap in range(len(TAPS) // 2):  # the other half are the same pairs, turned round
+        for tap in range(len(TAPS) // 2):  # the other half are the same pairs, swapped
             wanted = keys + _key_step(TAPS[tap])
             place = torch.searchsorted(sorted_keys, wanted).clamp(max=max(len(keys) - 1, 0))
             here = (sorted_keys[place] == wanted).nonzero().squeeze(1)
@@ -64,14 +64,14 @@ class Sites:
         return Groups.of(self.sample, self.num_samples)
 
     def by_window(self, size: int, shift: int) -> "Groups":
-        """The sites of each window of size³ cells, the windows moved by -shift along each axis."""
+        """Return the sites of each window of size³ cells, moved by -shift along each axis."""
         windows = self.coords.clone()
         windows[:, 1:] = torch.div(windows[:, 1:] + shift, size, rounding_mode="floor")
         _, index = torch.unique(pack(windows), return_inverse=True)
         return Groups.of(index, int(index.max()) + 1 if len(index) else 0)
 
     def windows(self, size: int, shift: int) -> "Groups":
-        """Return ``by_window``, computed once."""
+        """Return ``by_window`` from the cache."""
         key = f"{size}/{shift}"
         if key not in self._cache:
             self._cache[key] = self.by_window(size, shift)
@@ -82,22 +82,22 @@ class Sites:
 
 @dataclass(frozen=True)
 class Groups:
-    """Sites in groups that attend among themselves."""
+    """A partition of the sites into groups, such as samples or windows."""
 
     order: Tensor
-    """(N,) int64: the sites, group by group."""
+    """(N,) int64: rows of the sites, group after group."""
     counts: list[int]
-    """Sites of each group."""
+    """How many sites each group has."""
 
     @classmethod
     def of(cls, group: Tensor, num_groups: int) -> "Groups":
-        """Return the groups of sites whose group numbers (N,) are given."""
+        """Return the groups of sites with group numbers (N,) int64, 0 to num_groups - 1."""
         counts = torch.bincount(group, minlength=num_groups)
         return cls(group.argsort(stable=True), counts.tolist())
 
 
 def pack(coords: Tensor) -> Tensor:
-    """Return one int64 a row of (N, 4) coordinates, ordered as they are: sample, x, y, z."""
+    """Return keys (N,) int64 of coordinates (N, 4), in the same order: by sample, x, y, z."""
     shifted = coords.long() + 1  # a neighbour at -1 stays within its own bits
     shifted[:, 0] -= 1
     key = shifted[:, 0]
@@ -107,7 +107,7 @@ def pack(coords: Tensor) -> Tensor:
 
 
 def unpack(keys: Tensor) -> Tensor:
-    """Return the (N, 4) int32 coordinates of ``pack``."""
+    """Return the coordinates (N, 4) int32 of keys (N,): the inverse of ``pack``."""
     mask = (1 << BITS) - 1
     axes = [(keys >> (BITS * place) & mask) - 1 for place in (2, 1, 0)]
     return torch.stack([keys >> 3 * BITS, *axes], dim=1).int()
@@ -119,11 +119,11 @@ def _key_step(offset: tuple[int, ...]) -> int:
 
 
 class SparseConv3d(nn.Module):
-    """A convolution at the sites alone: absent neighbours count as zero, outputs stay sites.
+    """Submanifold convolution: outputs at the sites alone, absent neighbours count as zero.
 
-    The weight is (out, k, k, k, in), its kernel axes x, y, z. With kernel size 1 the published
-    library reads the weight's memory as (in, out), without transposing it; the published networks
-    were trained so, and so are read here.
+    The weight is (out, k, k, k, in), with kernel axes x, y, z. For kernel size 1 the library of the
+    published networks reads the weight's memory as (in, out) without a transpose. The networks were
+    trained that way, so this class reads it the same way.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3) -> None:
@@ -132,7 +132,7 @@ class SparseConv3d(nn.Module):
         self.conv = _ConvWeights(in_channels, out_channels, kernel_size)
 
     def forward(self, feats: Tensor, sites: Sites) -> Tensor:
-        """Map features (N, C_in) to (N, C_out)."""
+        """Return features (N, C_out) for features (N, C_in)."""
         weight, bias = self.conv.weight, self.conv.bias
         out_channels, in_channels = weight.shape[0], weight.shape[-1]
         if weight.shape[1] == 1:
@@ -147,12 +147,12 @@ class SparseConv3d(nn.Module):
         return out.to(feats.dtype)
 
     def on_children(self, feats: Tensor, parents: Sites) -> Tensor:
-        """Return the convolution of features copied to all 8 children, (8 N, C_out).
+        """Return the convolution (8 N, C_out) of features (N, C_in) copied to all 8 children.
 
-        Equal to ``forward(subdivide(feats), subdivided sites)``. A child's 27 neighbours are
-        children of 8 parents only: along an axis, the lower child's are those of parents -1, 0, 0
-        and the upper child's those of 0, 0, 1. So taps that read the same parent are summed first,
-        and 64 products a parent do for 216.
+        The result is that of ``forward(feats.repeat_interleave(8, dim=0), subdivide(parents))``. A
+        child's 27 neighbours belong to only 8 parents: along an axis, the three neighbours of the
+        lower child lie in parents -1, 0, 0, and those of the upper child in 0, 0, 1. Taps that read
+        the same parent are summed first, which leaves 64 products per parent instead of 216.
         """
         weight, bias = self.conv.weight, self.conv.bias
         out_channels = weight.shape[0]
@@ -182,7 +182,7 @@ class _ConvWeights(nn.Module):
 
 
 def _sum_taps(weight: Tensor, parity: tuple[int, ...]) -> Tensor:
-    """Sum a kernel (out, 3, 3, 3, in) to (out, 2, 2, 2, in): the taps that read one parent."""
+    """Return (out, 2, 2, 2, in): a kernel (out, 3, 3, 3, in) summed over taps of equal parent."""
     for axis, upper in enumerate(parity, start=1):
         first, middle, last = weight.unbind(axis)
         pair = (first + middle, last) if upper else (first, middle + last)
@@ -191,10 +191,10 @@ def _sum_taps(weight: Tensor, parity: tuple[int, ...]) -> Tensor:
 
 
 def downsample(feats: Tensor, sites: Sites) -> tuple[Tensor, Sites, Tensor]:
-    """Pool cells of 2³ and return features (M, C), their sites, and each old site's new row (N,).
+    """Pool cells of 2³: return features (M, C), their sites, and each old site's new row (N,).
 
-    The sum of a cell's features is divided by their number *plus one*: the published "mean"
-    counts the zero that it starts from.
+    The sum of a cell's features is divided by their number *plus one*: the published "mean" also
+    counts the zero it starts from.
     """
     halved = sites.coords.clone()
     halved[:, 1:] = torch.div(halved[:, 1:], 2, rounding_mode="floor")
@@ -207,7 +207,7 @@ def downsample(feats: Tensor, sites: Sites) -> tuple[Tensor, Sites, Tensor]:
 
 
 def subdivide(sites: Sites) -> Sites:
-    """Return the 8 children 2c + (i, j, k) of every site, parent by parent, k fastest."""
+    """Return the 8 children 2c + (i, j, k) of every site c, parent by parent, k fastest."""
     steps = list(itertools.product((0, 1), repeat=3))
     offsets = torch.tensor([(0, *step) for step in steps], device=sites.coords.device)
     factor = torch.tensor([1, 2, 2, 2], device=sites.coords.device)
@@ -216,10 +216,10 @@ def subdivide(sites: Sites) -> Sites:
 
 
 class SparseGroupNorm(nn.GroupNorm):
-    """Group norm with the statistics of each sample over all its sites, in float32."""
+    """Group norm with statistics over all sites of a sample, computed in float32."""
 
     def forward(self, feats: Tensor, sites: Sites) -> Tensor:  # type: ignore[override]
-        """Map (N, C) to (N, C)."""
+        """Return features (N, C) normalised, in the input's dtype."""
         grouped = torch.unflatten(feats.float(), 1, (self.num_groups, -1))
         per_site = grouped.shape[2]
         count = torch.bincount(sites.sample, minlength=sites.num_samples).clamp(min=1) * per_site
@@ -233,15 +233,15 @@ class SparseGroupNorm(nn.GroupNorm):
 
 
 def _sample_sums(values: Tensor, sites: Sites) -> Tensor:
-    """Sum (N, G) over the sites of each sample: (B, G)."""
+    """Return the sums (B, K) of values (N, K) over the sites of each sample."""
     total = values.new_zeros(sites.num_samples, values.shape[1])
     return total.index_add(0, sites.sample, values)
 
 
 def attend_in_groups(q_NHD: Tensor, k_NHD: Tensor, v_NHD: Tensor, groups: Groups) -> Tensor:
-    """Attend among the sites of each group alone, softmax(Q Kᵀ / √D) V: (N, H, D).
+    """Return the attended values (N, H, D): softmax(Q Kᵀ / √D) V within each group of sites.
 
-    Groups of about the same length are padded to a common one and run together; no pad is seen.
+    Groups of similar length are padded to a common one and run together; padding is masked.
     """
     out = torch.empty_like(q_NHD)
     starts = [0, *itertools.accumulate(groups.counts)]
@@ -254,12 +254,13 @@ def attend_in_groups(q_NHD: Tensor, k_NHD: Tensor, v_NHD: Tensor, groups: Groups
         mask = None if bool(real.all()) else real[:, None, None]
         q, k, v = (part[rows].transpose(1, 2) for part in (q_NHD, k_NHD, v_NHD))
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        out[rows[real]] = attended.transpose(1, 2)[real].to(out.dtype)  # autocast has its own
+        # Under autocast, attention may return another dtype.
+        out[rows[real]] = attended.transpose(1, 2)[real].to(out.dtype)
     return out
 
 
 def _batches(counts: list[int]) -> dict[int, list[int]]:
-    """Return the groups to run together by the length that they are padded to."""
+    """Return the groups that run together, by the length they are padded to."""
     batches: dict[int, list[int]] = {}
     for index, count in enumerate(counts):
         if count:
@@ -270,12 +271,12 @@ def _batches(counts: list[int]) -> dict[int, list[int]]:
 
 
 def _padded(rows: Tensor, length: int) -> Tensor:
-    """Repeat the first row at the end until there are ``length``."""
+    """Return ``length`` rows: the given ones, then the first one again and again."""
     return rows if len(rows) == length else torch.cat([rows, rows[:1].expand(length - len(rows))])
 
 
 def attend_to_tokens(q_NHD: Tensor, k_BTHD: Tensor, v_BTHD: Tensor, groups: Groups) -> Tensor:
-    """Let each sample's sites attend to its own condition tokens: (N, H, D)."""
+    """Return the attended values (N, H, D): each sample's sites attend to its own T tokens."""
     out = torch.empty_like(q_NHD)
     starts = [0, *itertools.accumulate(groups.counts)]
     for sample, count in enumerate(groups.counts):
@@ -285,12 +286,3 @@ def attend_to_tokens(q_NHD: Tensor, k_BTHD: Tensor, v_BTHD: Tensor, groups: Grou
         q, k, v = (p.transpose(0, 1)[None] for p in (q_NHD[rows], k_BTHD[sample], v_BTHD[sample]))
         out[rows] = F.scaled_dot_product_attention(q, k, v)[0].transpose(0, 1).to(out.dtype)
     return out
-
-
-def position_embedding(coords: Tensor, channels: int) -> Tensor:
-    """Return (N, C): sines and cosines of coordinates (N, 3), zeros to the end."""
-    num_frequencies = channels // 3 // 2
-    steps = torch.arange(num_frequencies, dtype=torch.float32, device=coords.device)
-    angles = coords.float()[..., None] * 10000 ** -(steps / num_frequencies)
-    embedding = torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1)
-    return F.pad(embedding, (0, channels - embedding.shape[1]))

@@ -1,10 +1,10 @@
 """TRELLIS's image-conditioned flow transformer over sparse-structure latents.
 
-Shape suffixes: B batch, G grids (slots) of one sample, L tokens, C channels, T condition tokens.
+Shape suffixes: B batch, G grids (slots) of one sample, L tokens of a grid, T condition tokens,
+C channels, R latent side.
 Parameter names are those of the published checkpoints.
 """
 
-import math
 from typing import Literal
 
 import torch
@@ -13,14 +13,16 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from datagen.models.attention import BlockShape, ModulatedTransformerCrossBlock
+from datagen.models.embeddings import TimestepEmbedder, grid_position_embedding
+from datagen.models.patches import patchify, unpatchify
 from datagen.models.sparse_structure_vae import convert_torso_to_fp16
 
 MIN_T = 0.05
-"""Below this noise time the division by t that turns an x_0 into a velocity is held."""
+"""Smallest noise time by which a predicted x_0 is divided to get a velocity."""
 
 
 class SparseStructureFlowModel(nn.Module):
-    """Velocity of a noisy latent, given its time and the tokens of an image."""
+    """Velocity of a noisy latent, given its noise time and the tokens of an image."""
 
     def __init__(
         self,
@@ -39,23 +41,36 @@ class SparseStructureFlowModel(nn.Module):
         predicts: Literal["velocity", "x_0"] = "velocity",
         data_std: float = 1.0,
     ) -> None:
-        """Build with the published arguments; the last two are this project's own.
+        """Build with the published arguments, and with two of this project.
 
-        With ``predicts`` "x_0" the transformer's output is the clean latent, from which the
-        velocity follows: clean latents lie near a low-dimensional set that few wide patches can
-        carry, noise does not. Its input is scaled by ``_input_gain``; ``data_std`` is the spread
-        of clean latents. The model is called alike and gives a velocity either way.
+        Args:
+            resolution: R.
+            in_channels: of the latent.
+            model_channels: of the tokens.
+            cond_channels: of the image tokens.
+            out_channels: of the velocity.
+            num_blocks: transformer blocks.
+            num_heads: attention heads.
+            mlp_ratio: hidden channels of the feed-forward parts, per channel.
+            patch_size: side of the patches that become tokens.
+            pe_mode: "ape", absolute position embedding, the only one supported.
+            use_fp16: store the blocks' linear weights in half precision.
+            qk_rms_norm: normalise queries and keys of the self-attention.
+            predicts: what the transformer gives. With "x_0", the clean latent: clean latents lie
+                near a low-dimensional set that a few wide patches can carry, and noise does not.
+                The model returns the velocity in both cases.
+            data_std: standard deviation of clean latents, used where x_0 is predicted.
         """
         super().__init__()
         self.resolution, self.patch_size = resolution, patch_size
         self.predicts, self.data_std = predicts, data_std
         self.scene_context_blocks = range(0)
         self.use_checkpoint = False
-        """Compute blocks again in the backward pass instead of keeping what is in them."""
+        """Whether the backward pass computes the blocks again, which saves their activations."""
         self.t_embedder = TimestepEmbedder(model_channels)
         self.pos_emb: Tensor
         self.register_buffer(
-            "pos_emb", position_embedding(resolution // patch_size, model_channels)
+            "pos_emb", grid_position_embedding(resolution // patch_size, model_channels)
         )
         self.input_layer = nn.Linear(in_channels * patch_size**3, model_channels)
         shape = BlockShape(model_channels, cond_channels, num_heads, mlp_ratio, qk_rms_norm)
@@ -68,29 +83,40 @@ class SparseStructureFlowModel(nn.Module):
             convert_torso_to_fp16(self)
 
     def forward(self, x: Tensor, t_times_1000: Tensor, cond: Tensor) -> Tensor:
-        """Return the velocity (B, 8, R, R, R) of ``x`` at t (B,), given tokens (B, T, C)."""
+        """Return the velocity (B, 8, R, R, R) of a noisy latent.
+
+        Args:
+            x: (B, 8, R, R, R).
+            t_times_1000: (B,), the noise time, times 1000.
+            cond: (B, T, C), image tokens.
+        """
         return self.predict_grids(x[:, None], t_times_1000, cond[:, None])[:, 0]
 
     def predict_grids(
         self, x: Tensor, t_times_1000: Tensor, cond_BGTC: Tensor, num_targets: int = 0
     ) -> Tensor:
-        """Return the velocities (B, G, 8, R, R, R) of several grids that share their time.
+        """Return the velocities (B, G, 8, R, R, R) of several grids that share their noise time.
 
-        In ``scene_context_blocks`` the first ``num_targets`` grids see the others as well.
+        Args:
+            x: (B, G, 8, R, R, R), noisy latents.
+            t_times_1000: (B,), the noise time, times 1000.
+            cond_BGTC: image tokens of each grid.
+            num_targets: how many grids, from the first on, attend to the others as well, in
+                ``scene_context_blocks``.
         """
         if self.predicts == "velocity":
             return self._transform(x, t_times_1000, cond_BGTC, num_targets)
         t = (t_times_1000 / 1000).reshape(-1, 1, 1, 1, 1, 1)
-        guess = x * self._input_gain(t)
-        x_0 = self.data_std * self._transform(guess, t_times_1000, cond_BGTC, num_targets)
+        estimate = x * self._input_gain(t)
+        x_0 = self.data_std * self._transform(estimate, t_times_1000, cond_BGTC, num_targets)
         # x_t = (1 - t) x_0 + t ε and v = ε - x_0, so v = (x_t - x_0) / t.
         velocity: Tensor = (x - x_0) / t.clamp(min=MIN_T)
         return velocity
 
     def _input_gain(self, t: Tensor) -> Tensor:
-        """Return what makes x_t the best linear guess of x_0 / data_std (Wiener's gain).
+        """Return Wiener's gain, which makes x_t the best linear estimate of x_0 / data_std.
 
-        It is 0 at t = 1: pure noise says nothing, and at full strength it drowns the condition.
+        It is 0 at t = 1: pure noise carries no signal, and at full strength it hides the condition.
         """
         signal = (1 - t) * self.data_std
         return signal / (signal**2 + t**2)
@@ -98,7 +124,7 @@ class SparseStructureFlowModel(nn.Module):
     def _transform(
         self, x: Tensor, t_times_1000: Tensor, cond_BGTC: Tensor, num_targets: int
     ) -> Tensor:
-        """Map grids (B, G, 8, R, R, R) to grids: cut, embed, transform, join."""
+        """Return the transformer's output for grids (B, G, 8, R, R, R), in the same shape."""
         B, G = x.shape[:2]
         tokens = patchify(x.flatten(0, 1), self.patch_size)
         h = self.input_layer(tokens).reshape(B, G, *self.pos_emb.shape) + self.pos_emb
@@ -110,7 +136,7 @@ class SparseStructureFlowModel(nn.Module):
     def _run_blocks(
         self, h_BGLC: Tensor, t_BC: Tensor, cond_BGTC: Tensor, num_targets: int
     ) -> Tensor:
-        """Run the blocks in the torso's precision."""
+        """Run the blocks in their own precision; return the input's."""
         dtype = next(m.weight.dtype for m in self.blocks.modules() if isinstance(m, nn.Linear))
         h, t, cond = h_BGLC.to(dtype), t_BC.to(dtype), cond_BGTC.to(dtype)
         for index, block in enumerate(self.blocks):
@@ -122,52 +148,8 @@ class SparseStructureFlowModel(nn.Module):
         return h.to(h_BGLC.dtype)
 
 
-class TimestepEmbedder(nn.Module):
-    """Embed t·1000 by cosines and sines, then two linear layers."""
-
-    def __init__(self, channels: int, num_frequencies: int = 256) -> None:
-        super().__init__()
-        self.num_frequencies = num_frequencies
-        self.mlp = nn.Sequential(
-            nn.Linear(num_frequencies, channels), nn.SiLU(), nn.Linear(channels, channels)
-        )
-
-    def forward(self, t_times_1000: Tensor) -> Tensor:
-        half = self.num_frequencies // 2
-        steps = torch.arange(half, dtype=torch.float32, device=t_times_1000.device)
-        angles = t_times_1000[:, None].float() * torch.exp(-math.log(10000) * steps / half)
-        embedded: Tensor = self.mlp(torch.cat([angles.cos(), angles.sin()], dim=-1))
-        return embedded
-
-
-def position_embedding(side: int, channels: int) -> Tensor:
-    """Return (side³, channels): sines and cosines of x, y and z in C order, zeros to the end."""
-    axes = torch.meshgrid(*(torch.arange(side, dtype=torch.float32),) * 3, indexing="ij")
-    coords = torch.stack(axes, dim=-1).reshape(-1, 3)
-    num_frequencies = channels // 3 // 2
-    frequencies = 10000 ** -(torch.arange(num_frequencies, dtype=torch.float32) / num_frequencies)
-    angles = coords[..., None] * frequencies
-    embedding = torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1)
-    return F.pad(embedding, (0, channels - embedding.shape[1]))
-
-
-def patchify(x: Tensor, patch_size: int) -> Tensor:
-    """Cut (B, C, R, R, R) into tokens (B, (R/p)³, C·p³), features ordered (C, px, py, pz)."""
-    B, C, R = x.shape[:3]
-    p, r = patch_size, R // patch_size
-    x = x.reshape(B, C, r, p, r, p, r, p).permute(0, 2, 4, 6, 1, 3, 5, 7)
-    return x.reshape(B, r**3, C * p**3)
-
-
-def unpatchify(tokens: Tensor, patch_size: int, side: int) -> Tensor:
-    """Invert ``patchify``: (B, side³, C·p³) to (B, C, side·p, side·p, side·p)."""
-    B, p, r = tokens.shape[0], patch_size, side
-    x = tokens.reshape(B, r, r, r, -1, p, p, p).permute(0, 4, 1, 5, 2, 6, 3, 7)
-    return x.reshape(B, -1, r * p, r * p, r * p)
-
-
 def _initialize(model: SparseStructureFlowModel) -> None:
-    """Xavier weights; modulation and output start at zero, so that the model starts at 0."""
+    """Set Xavier weights; zero modulation and output layer, so that a fresh model gives 0."""
     for name, module in model.named_modules():
         if not isinstance(module, nn.Linear):
             continue

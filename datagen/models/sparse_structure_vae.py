@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class SparseStructureEncoder(nn.Module):
-    """Occupancy grid to the mean of its latent distribution."""
+    """Encoder: occupancy grids to the mean of their latent distribution."""
 
     def __init__(
         self,
@@ -34,11 +34,11 @@ class SparseStructureEncoder(nn.Module):
             convert_torso_to_fp16(self)
 
     def forward(self, occupancy: Tensor) -> Tensor:
-        """Encode (B, 1, R, R, R), bool, or float 0 or 1, to the mean (B, 8, R/4, R/4, R/4)."""
+        """Return the means (B, 8, R/4, R/4, R/4) of (B, 1, R, R, R), bool, or float 0 or 1."""
         return self.moments(occupancy)[0]
 
     def moments(self, occupancy: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log-variance of the latent, (B, 8, R/4, R/4, R/4) each."""
+        """Return the latents' mean and log-variance, (B, 8, R/4, R/4, R/4) each."""
         occupancy = occupancy.to(self.input_layer.weight.dtype)
         h = self.input_layer(occupancy).to(_torso_dtype(self.middle_block))
         for block in self.blocks:
@@ -49,7 +49,7 @@ class SparseStructureEncoder(nn.Module):
 
 
 class SparseStructureDecoder(nn.Module):
-    """Latent to occupancy logits; a voxel is occupied where its logit is above 0."""
+    """Decoder: latents to occupancy logits; a voxel is occupied where its logit is above 0."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class SparseStructureDecoder(nn.Module):
             convert_torso_to_fp16(self)
 
     def forward(self, latent: Tensor) -> Tensor:
-        """Decode (B, 8, r, r, r) to logits (B, 1, 4r, 4r, 4r)."""
+        """Return the logits (B, 1, 4r, 4r, 4r) of latents (B, 8, r, r, r)."""
         h = self.input_layer(latent).to(_torso_dtype(self.middle_block))
         h = self.middle_block(h)
         for block in self.blocks:
@@ -87,12 +87,13 @@ class ChannelLayerNorm(nn.LayerNorm):
     """Layer norm over the channels of (B, C, X, Y, Z), computed in float32."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return (B, C, X, Y, Z) normalised, in the input's dtype."""
         last = x.float().movedim(1, -1)
         return super().forward(last).movedim(-1, 1).to(x.dtype)
 
 
 class ResBlock3d(nn.Module):
-    """Two normalised convolutions beside an identity."""
+    """Residual block of two convolutions, each after norm and SiLU."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -104,6 +105,7 @@ class ResBlock3d(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return (B, C, X, Y, Z) after the block."""
         h = self.conv1(F.silu(self.norm1(x)))
         h = self.conv2(F.silu(self.norm2(h)))
         y: Tensor = x + h
@@ -111,30 +113,32 @@ class ResBlock3d(nn.Module):
 
 
 class DownsampleBlock3d(nn.Module):
-    """Halve the resolution with a strided convolution."""
+    """Strided convolution that halves the resolution."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv3d(in_channels, out_channels, 2, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return (B, C_out, X/2, Y/2, Z/2) for (B, C_in, X, Y, Z)."""
         y: Tensor = self.conv(x)
         return y
 
 
 class UpsampleBlock3d(nn.Module):
-    """Double the resolution: a convolution to 8 times the channels, then a shuffle into space."""
+    """Convolution to 8 times the channels, and a pixel shuffle that doubles the resolution."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv3d(in_channels, 8 * out_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return (B, C_out, 2X, 2Y, 2Z) for (B, C_in, X, Y, Z)."""
         return pixel_shuffle_3d(self.conv(x), 2)
 
 
 def pixel_shuffle_3d(x: Tensor, factor: int) -> Tensor:
-    """Move channels into space: (B, C·f³, X, Y, Z) to (B, C, X·f, Y·f, Z·f)."""
+    """Return (B, C, X·f, Y·f, Z·f) for (B, C·f³, X, Y, Z), where f is the factor."""
     B, C, X, Y, Z = x.shape
     f = factor
     x = x.reshape(B, C // f**3, f, f, f, X, Y, Z).permute(0, 1, 5, 2, 6, 3, 7, 4)
@@ -160,5 +164,5 @@ def _out_layer(channels: int, out_channels: int) -> nn.Sequential:
 
 
 def _torso_dtype(torso: nn.Module) -> torch.dtype:
-    """Return the dtype of the torso's convolutions (its norms are always float32)."""
+    """Return the dtype of the torso's convolutions; its norms are always float32."""
     return next(m.weight.dtype for m in torso.modules() if isinstance(m, nn.Conv3d))

@@ -1,36 +1,38 @@
-"""TRELLIS's decoders of structured latents: to a mesh's cubes, and to Gaussians.
+"""TRELLIS's decoders of structured latents: to the cubes of a mesh, and to Gaussians.
 
-Shape suffixes: N sites, C channels, H heads, D head channels. Parameter names are those of the
-published checkpoints.
+Shape suffixes: N sites, C channels, H heads, D head channels, G Gaussians of one object. Parameter
+names are those of the published checkpoints.
 """
 
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datagen.models.attention import FeedForward, SelfAttention
+from datagen.models.embeddings import position_embedding
 from datagen.models.sparse import (
     Sites,
     SparseConv3d,
     SparseGroupNorm,
     attend_in_groups,
-    position_embedding,
     subdivide,
 )
 from datagen.models.structured_latent_flow import (
     convert_to_fp16,
     layer_norm,
-    project,
+    project_qkv,
     torso_dtype,
 )
+from datagen.views.directions import radical_inverse
 
 
 class SparseTransformer(nn.Module):
-    """What all decoders begin with: a transformer that attends in windows, shifted in turn."""
+    """Base of the encoder and decoders: attention in windows, shifted in every second block."""
 
     def __init__(
         self,
@@ -48,7 +50,7 @@ class SparseTransformer(nn.Module):
         qk_rms_norm: bool = False,
         representation_config: dict[str, Any] | None = None,
     ) -> None:
-        """Build with the published arguments, which all decoders share."""
+        """Build with the published arguments, which the encoder and all decoders share."""
         super().__init__()
         self.resolution, self.window_size, self.use_fp16 = resolution, window_size, use_fp16
         self.config = representation_config or {}
@@ -59,7 +61,7 @@ class SparseTransformer(nn.Module):
         )
 
     def transform(self, feats: Tensor, sites: Sites) -> Tensor:
-        """Map latents (N, 8) to features (N, C) in the torso's precision."""
+        """Return features (N, C), in the dtype of the blocks, for latents (N, 8)."""
         h: Tensor = self.input_layer(feats)
         h = h + position_embedding(sites.coords[:, 1:], h.shape[1])
         h = h.to(torso_dtype(self.blocks))
@@ -70,7 +72,7 @@ class SparseTransformer(nn.Module):
 
 
 class WindowBlock(nn.Module):
-    """Self-attention among the sites of a window, and feed-forward, both normalised before."""
+    """Self-attention within each window, and feed-forward, with a norm before each."""
 
     def __init__(self, channels: int, num_heads: int, mlp_ratio: float) -> None:
         super().__init__()
@@ -78,8 +80,15 @@ class WindowBlock(nn.Module):
         self.mlp = FeedForward(channels, mlp_ratio)
 
     def forward(self, x: Tensor, sites: Sites, window_size: int, shift: int) -> Tensor:
-        """Map features (N, C) to (N, C)."""
-        q, k, v = project(self.attn, layer_norm(x))
+        """Return features (N, C) after the block.
+
+        Args:
+            x: (N, C).
+            sites: of the N features.
+            window_size: cells along a window's side.
+            shift: cells by which the windows are moved, along each axis.
+        """
+        q, k, v = project_qkv(self.attn, layer_norm(x))
         attended = attend_in_groups(q, k, v, sites.windows(window_size, shift))
         x = x + self.attn.to_out(attended.flatten(1))
         y: Tensor = x + self.mlp(layer_norm(x))
@@ -87,7 +96,7 @@ class WindowBlock(nn.Module):
 
 
 class SLatMeshDecoder(SparseTransformer):
-    """Latents to the cubes of a mesh: 64 cubes a voxel, at four times the resolution."""
+    """Latents to the cubes of a mesh: 64 cubes per voxel, at four times the resolution."""
 
     def __init__(self, **published: Any) -> None:
         """Build with the published arguments: see ``SparseTransformer``."""
@@ -105,7 +114,12 @@ class SLatMeshDecoder(SparseTransformer):
     def forward(self, feats: Tensor, sites: Sites) -> tuple[Tensor, Sites]:
         """Return cube features (64 N, 101) and the cubes, at four times the resolution.
 
-        The channels are sdf 8, deform 8·3, weights 21 and, with colours, 8·6: see ``cube_mesh``.
+        The channels are sdf 8, deform 8·3, weights 21 and, with colours, 8·6; without them there
+        are 53. ``datagen.sampling.cube_mesh`` reads them.
+
+        Args:
+            feats: (N, 8), latents.
+            sites: of the N latents.
         """
         h = self.transform(feats, sites)
         for block in self.upsample:
@@ -114,7 +128,7 @@ class SLatMeshDecoder(SparseTransformer):
 
 
 class SubdivideBlock(nn.Module):
-    """Halve the cells: two convolutions on the children beside a skip."""
+    """Residual block that cuts each cell into 8: two convolutions on the children."""
 
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__()
@@ -134,16 +148,17 @@ class SubdivideBlock(nn.Module):
             self.skip_connection = SparseConv3d(channels, out_channels, kernel_size=1)
 
     def forward(self, x: Tensor, sites: Sites) -> tuple[Tensor, Sites]:
-        """Map features (N, C) to (8 N, C_out) on the children."""
+        """Return features (8 N, C_out) on the children, and the children, for features (N, C)."""
         first, norm, _, second = self.out_layers
         assert isinstance(first, SparseConv3d)
-        # Normalised before the cells are cut: eight copies have the same statistics.
+        # Eight copies have the same statistics, so the norm comes before the cells are cut.
         h = F.silu(self.act_layers[0](x, sites))
         children = subdivide(sites)
         h = F.silu(norm(first.on_children(h, sites), children))
         h = second(h, children)
         if isinstance(self.skip_connection, SparseConv3d):
-            x = self.skip_connection(x, sites)  # a map of each site alone: before copying
+            # Kernel size 1 works on each site alone, so it may come before the copies are made.
+            x = self.skip_connection(x, sites)
         out: Tensor = h + x.repeat_interleave(8, dim=0)
         return out, children
 
@@ -155,7 +170,7 @@ class Gaussians:
     xyz: Tensor
     """(G, 3): centres."""
     scaling: Tensor
-    """(G, 3): standard deviations along the own axes."""
+    """(G, 3): standard deviations along each Gaussian's own axes."""
     rotation: Tensor
     """(G, 4): unit quaternions, w x y z."""
     opacity: Tensor
@@ -165,7 +180,7 @@ class Gaussians:
 
 
 class SLatGaussianDecoder(SparseTransformer):
-    """Latents to a fixed number of Gaussians a voxel."""
+    """Latents to a fixed number of Gaussians per voxel."""
 
     def __init__(self, **published: Any) -> None:
         """Build with the published arguments: see ``SparseTransformer``."""
@@ -179,16 +194,16 @@ class SLatGaussianDecoder(SparseTransformer):
             convert_to_fp16(self.blocks)
 
     def forward(self, feats: Tensor, sites: Sites) -> Tensor:
-        """Return the raw channels (N, 14 · num_gaussians); ``gaussians`` reads them."""
+        """Return the raw channels (N, 14 · num_gaussians) of latents (N, 8), for ``gaussians``."""
         h = self.transform(feats, sites).to(feats.dtype)
         out: Tensor = self.out_layer(F.layer_norm(h, h.shape[-1:]))
         return out
 
     def gaussians(self, raw: Tensor, sites: Sites) -> list[Gaussians]:
-        """Return the activated Gaussians of each sample from the raw channels (N, 14 · G).
+        """Return the activated Gaussians of each sample from raw channels (N, 14 · num_gaussians).
 
-        As TRELLIS's decoder and its Gaussian model write them: centres spread over 1.5 voxels by
-        a tanh, deviations by a softplus with a least size, opacity by a sigmoid.
+        Activations are those of TRELLIS's decoder and Gaussian model: a tanh keeps centres within
+        1.5 voxels, a softplus with a smallest size gives standard deviations, a sigmoid opacities.
         """
         raw = raw.float()
         rate, count = self.config["lr"], self.config["num_gaussians"]
@@ -221,28 +236,18 @@ class SLatGaussianDecoder(SparseTransformer):
         return torch.sqrt(F.softplus(scaling + inverse_softplus).square() + least**2)
 
     def _perturbation(self, count: int) -> Tensor:
-        """Return atanh of a Hammersley sequence (G, 3) spread over the voxel."""
-        points = [
-            [index / count, _radical_inverse(index, 2), _radical_inverse(index, 3)]
-            for index in range(count)
-        ]
-        return torch.atanh((2 * torch.tensor(points) - 1) / self.config["voxel_size"])
+        """Return atanh of a Hammersley sequence (count, 3) that fills the voxel."""
+        index = np.arange(count)
+        points = np.column_stack(
+            [index / count, radical_inverse(index, 2), radical_inverse(index, 3)]
+        )
+        return torch.atanh((2 * torch.tensor(points).float() - 1) / self.config["voxel_size"])
 
 
 def _widths(count: int) -> dict[str, int]:
-    """Return the channels of each property, in their order."""
+    """Return how many channels each property has, in their order."""
     names = {"_xyz": 3, "_features_dc": 3, "_scaling": 3, "_rotation": 4, "_opacity": 1}
     return {name: count * width for name, width in names.items()}
-
-
-def _radical_inverse(index: int, base: int) -> float:
-    """Return the van der Corput sequence: an index's digits behind the point, reversed."""
-    result, digit = 0.0, 1.0
-    while index:
-        digit /= base
-        result += digit * (index % base)
-        index //= base
-    return result
 
 
 def _logit(probability: float) -> float:

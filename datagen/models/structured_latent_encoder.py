@@ -1,4 +1,4 @@
-"""TRELLIS's encoder of structured latents: averaged image features on voxels to 8 channels each."""
+"""TRELLIS's encoder of structured latents: averaged image features to 8 channels per voxel."""
 
 from typing import Any
 
@@ -11,15 +11,15 @@ from datagen.models.structured_latent_flow import convert_to_fp16
 
 
 class SLatEncoder(SparseTransformer):
-    """Features on voxels to the mean of their latents; the spread is not used."""
+    """Encoder: features on voxels to the mean of their latent distribution."""
 
     def __init__(self, in_channels: int, latent_channels: int, **published: Any) -> None:
-        """Build with the published arguments: those of ``SparseTransformer``, and ``in_channels``.
+        """Build with the published arguments.
 
         Args:
-            in_channels: of the features; 1024 of DINOv2 ViT-L.
+            in_channels: of the features; 1024 for DINOv2 ViT-L.
             latent_channels: of the latents; 8.
-            published: the rest.
+            published: those of ``SparseTransformer``.
         """
         super().__init__(latent_channels=in_channels, **published)
         self.in_channels = in_channels
@@ -28,7 +28,7 @@ class SLatEncoder(SparseTransformer):
             convert_to_fp16(self.blocks)
 
     def forward(self, feats: Tensor, sites: Sites) -> Tensor:
-        """Map features (N, C) float32 to the latents' means (N, 8)."""
+        """Return the latents' means (N, 8) float32 of features (N, C) float32 on N sites."""
         h = self.transform(feats, sites).to(feats.dtype)
         mean: Tensor = self.out_layer(F.layer_norm(h, h.shape[-1:])).chunk(2, dim=1)[0]
         return mean

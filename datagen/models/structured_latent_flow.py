@@ -1,7 +1,7 @@
 """TRELLIS's flow transformer over structured latents: features on the occupied voxels.
 
-Shape suffixes: N sites, M sites after pooling, C channels, H heads, D head channels, B samples,
-T condition tokens. Parameter names are those of the published checkpoints.
+Shape suffixes: N sites, C channels, E channels of the embedded time, H heads, D head channels,
+B samples, T condition tokens. Parameter names are those of the published checkpoints.
 """
 
 from typing import Literal
@@ -11,19 +11,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datagen.models.attention import CrossAttention, FeedForward, SelfAttention
+from datagen.models.embeddings import TimestepEmbedder, position_embedding
 from datagen.models.sparse import (
     Sites,
     SparseConv3d,
     attend_in_groups,
     attend_to_tokens,
     downsample,
-    position_embedding,
 )
-from datagen.models.sparse_structure_flow import TimestepEmbedder
 
 
 class SLatFlowModel(nn.Module):
-    """Velocity of noisy features on sites, given their time and the tokens of an image."""
+    """Velocity of noisy latents on sites, given their noise time and the tokens of an image."""
 
     def __init__(
         self,
@@ -42,7 +41,11 @@ class SLatFlowModel(nn.Module):
         use_fp16: bool = False,
         qk_rms_norm: bool = False,
     ) -> None:
-        """Build with the published arguments. Only one pooling by 2 is defined."""
+        """Build with the published arguments.
+
+        Raises:
+            TypeError: the arguments ask for another resampling than one pooling by 2.
+        """
         super().__init__()
         self.resolution, self.in_channels = resolution, in_channels
         self.cond_channels = cond_channels
@@ -71,7 +74,14 @@ class SLatFlowModel(nn.Module):
             convert_to_fp16(self.input_blocks, self.blocks, self.out_blocks)
 
     def forward(self, x: Tensor, t_times_1000: Tensor, cond: Tensor, sites: Sites) -> Tensor:
-        """Return the velocity (N, 8) of features (N, 8) at times (B,), given tokens (B, T, C)."""
+        """Return the velocity (N, 8) of noisy latents.
+
+        Args:
+            x: (N, 8), in the order of ``sites``.
+            t_times_1000: (B,), the noise time of each sample, times 1000.
+            cond: (B, T, C), image tokens.
+            sites: of the B samples.
+        """
         assert len(cond) == len(t_times_1000) == sites.num_samples, (
             len(cond),
             len(t_times_1000),
@@ -100,9 +110,9 @@ class SLatFlowModel(nn.Module):
 
 
 class SparseResBlock(nn.Module):
-    """Two normalised convolutions, the second one modulated by the time, beside a skip.
+    """Residual block of two convolutions, the second one modulated by the noise time.
 
-    Resampling comes first and is the caller's: the skips of other blocks share its sites.
+    The caller resamples the features before the block, because other blocks share the new sites.
     """
 
     def __init__(
@@ -123,7 +133,7 @@ class SparseResBlock(nn.Module):
             self.skip_connection = nn.Linear(channels, out_channels)
 
     def forward(self, x: Tensor, emb: Tensor, sites: Sites) -> Tensor:
-        """Map features (N, C) to (N, C_out), given the embedded time (B, E)."""
+        """Return features (N, C_out) for features (N, C) and the embedded time (B, E)."""
         scale, shift = self.emb_layers(emb)[sites.sample].chunk(2, dim=1)
         h = self.conv1(F.silu(layer_norm(x, self.norm1)), sites)
         h = self.conv2(F.silu(layer_norm(h) * (1 + scale) + shift), sites)
@@ -132,7 +142,7 @@ class SparseResBlock(nn.Module):
 
 
 class SparseCrossBlock(nn.Module):
-    """Self-attention in each sample, cross-attention, feed-forward; modulated by the time."""
+    """Self-attention within each sample, cross-attention, feed-forward; modulated by the time."""
 
     def __init__(
         self,
@@ -151,11 +161,18 @@ class SparseCrossBlock(nn.Module):
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(channels, 6 * channels))
 
     def forward(self, x: Tensor, emb: Tensor, cond: Tensor, sites: Sites) -> Tensor:
-        """Map features (N, C) to (N, C)."""
+        """Return features (N, C) after the block.
+
+        Args:
+            x: (N, C).
+            emb: (B, C), the embedded noise time.
+            cond: (B, T, C_cond), condition tokens.
+            sites: of the N features.
+        """
         modulation = self.adaLN_modulation(emb)[sites.sample].chunk(6, dim=1)
         shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp = modulation
         h = layer_norm(x) * (1 + scale_msa) + shift_msa
-        q, k, v = project(self.self_attn, h)
+        q, k, v = project_qkv(self.self_attn, h)
         attended = attend_in_groups(q, k, v, sites.by_sample)
         x = x + self.self_attn.to_out(attended.flatten(1)) * gate_msa
         x = x + cross_attend(self.cross_attn, layer_norm(x, self.norm2), cond, sites)
@@ -164,14 +181,14 @@ class SparseCrossBlock(nn.Module):
         return y
 
 
-def project(attention: SelfAttention, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def project_qkv(attention: SelfAttention, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return queries, keys and values (N, H, D) of features (N, C)."""
     q, k, v = attention.to_qkv(x).unflatten(1, (3, attention.num_heads, -1)).unbind(1)
     return attention.q_rms_norm(q), attention.k_rms_norm(k), v
 
 
 def cross_attend(attention: CrossAttention, x: Tensor, cond: Tensor, sites: Sites) -> Tensor:
-    """Let each sample's sites (N, C) attend to its own condition tokens (B, T, C): (N, C)."""
+    """Return (N, C): each sample's sites (N, C) attend to its condition tokens (B, T, C_cond)."""
     q = attention.to_q(x).unflatten(1, (attention.num_heads, -1))
     k, v = attention.to_kv(cond).unflatten(2, (2, attention.num_heads, -1)).unbind(2)
     out: Tensor = attention.to_out(attend_to_tokens(q, k, v, sites.by_sample).flatten(1))
@@ -179,18 +196,18 @@ def cross_attend(attention: CrossAttention, x: Tensor, cond: Tensor, sites: Site
 
 
 def layer_norm(x: Tensor, norm: nn.LayerNorm | None = None) -> Tensor:
-    """Normalise the channels in float32, whatever the torso's precision."""
+    """Return (N, C) with channels normalised in float32, in the input's dtype."""
     weight, bias = (norm.weight, norm.bias) if norm is not None else (None, None)
     return F.layer_norm(x.float(), x.shape[-1:], weight, bias, eps=1e-6).to(x.dtype)
 
 
 def torso_dtype(torso: nn.Module) -> torch.dtype:
-    """Return the precision of a torso's linear layers."""
+    """Return the dtype of a torso's linear layers."""
     return next(m.weight.dtype for m in torso.modules() if isinstance(m, nn.Linear))
 
 
 def convert_to_fp16(*torsos: nn.Module) -> None:
-    """Store linear and convolution weights in half precision, as published; norms stay."""
+    """Store linear and convolution weights in half precision, as published, and keep the norms."""
     for torso in torsos:
         for module in torso.modules():
             if isinstance(module, nn.Linear):
@@ -200,7 +217,7 @@ def convert_to_fp16(*torsos: nn.Module) -> None:
 
 
 def _initialize(model: SLatFlowModel) -> None:
-    """Xavier weights; modulation, second convolutions and output start at zero."""
+    """Set Xavier weights; zero modulation, second convolutions and output layer."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
             nn.init.zeros_(module.bias)

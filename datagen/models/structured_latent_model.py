@@ -1,4 +1,4 @@
-"""The trained structured-latent model: an image encoder and a flow model of structured latents.
+"""The structured-latent model: an image encoder and a flow model of structured latents.
 
 Shape suffixes: N sites of all samples together, B samples, T tokens, C channels.
 """
@@ -36,10 +36,10 @@ SLAT_ARGS: dict[SlatSize, dict[str, Any]] = {
 
 
 class StructuredLatentModel(nn.Module):
-    """Velocities of the latents on the voxels of instances, from the instances' images.
+    """Velocities of the latents on instances' voxels, given the instances' images.
 
-    What it learns are at most 8 fixed linear combinations of the voxels' features, each of mean 0
-    and spread 1: see ``normalize``.
+    Latents are 8 fixed linear combinations of the voxels' features, each with mean 0 and standard
+    deviation 1: see ``normalize``.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class StructuredLatentModel(nn.Module):
 
         Args:
             flow: arguments of the flow model.
-            image_encoder: arguments of the one that is trained along.
+            image_encoder: arguments of the image encoder, which is trained together with it.
             feature_channels: C of the features that it is trained on.
         """
         super().__init__()
@@ -64,30 +64,41 @@ class StructuredLatentModel(nn.Module):
         self.register_buffer("latent_std", torch.ones(channels))
 
     def set_statistics(self, mean: Tensor, basis: Tensor, std: Tensor) -> None:
-        """Take the features' mean (C,), orthonormal directions (C, 8), and the spread along them.
+        """Set the statistics of the features.
 
-        Directions of no length (fewer than 8 channels) give latents that are always 0.
+        Args:
+            mean: (C,).
+            basis: (C, 8), orthonormal directions. A direction of zeros (C is below 8) gives latents
+                that are always 0.
+            std: (8,), standard deviation along each direction.
         """
         self.feature_mean.copy_(mean)
         self.feature_basis.copy_(basis)
         self.latent_std.copy_(std)
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """Turn uint8 images (B, G, S, S, 3) into tokens (B, G, T, C)."""
+        """Return the tokens (B, G, T, C) of images (B, G, S, S, 3), uint8 sRGB."""
         tokens: Tensor = self.image_encoder(images)
         return tokens
 
     def forward(self, x: Tensor, t_times_1000: Tensor, cond: Tensor, sites: Sites) -> Tensor:
-        """Return the velocities (N, 8) of noisy latents at t (B,), given tokens (B, T, C)."""
+        """Return the velocities (N, 8) of noisy latents.
+
+        Args:
+            x: (N, 8), in the order of ``sites``.
+            t_times_1000: (B,), the noise time of each sample, times 1000.
+            cond: (B, T, C), image tokens.
+            sites: of the B samples.
+        """
         velocity: Tensor = self.flow(x, t_times_1000, cond, sites)
         return velocity
 
     def normalize(self, features: Tensor) -> Tensor:
-        """Turn features (N, C) into the latents (N, 8) that the flow model works on."""
+        """Return the flow model's latents (N, 8) for features (N, C)."""
         return (features - self.feature_mean) @ self.feature_basis / self.latent_std
 
     def denormalize(self, x_0: Tensor) -> Tensor:
-        """Turn latents (N, 8) into features (N, C): exact where C is at most 8."""
+        """Return features (N, C) for latents (N, 8): ``normalize`` inverted, if C is at most 8."""
         return (x_0 * self.latent_std) @ self.feature_basis.T + self.feature_mean
 
 

@@ -1,6 +1,6 @@
-"""Features of voxels: the average of image features over the views that show each of them.
+"""Features of voxels: image features averaged over the views that show each voxel.
 
-M voxels, C channels.
+M voxels, C channels, H and W height and width of an image, h and w of a feature map.
 """
 
 from collections.abc import Sequence
@@ -18,32 +18,32 @@ from datagen.models.dinov2 import DinoV2, load_dinov2
 from datagen.views.voxel_visibility import SurfacePoints, VoxelTable
 
 COLORS = "colors"
-"""Name of the features that need no weights."""
+"""Name of the features that need no network: the images' own colours."""
 
 
 class FeatureEncoder(Protocol):
-    """Makes a map of features of one picture."""
+    """Computes the feature map of one image."""
 
     def __call__(self, rgba: NDArray[np.uint8]) -> Tensor:
-        """Return (C, h, w) float16 of a picture (H, W, 4), straight alpha, sRGB."""
+        """Return the map (C, h, w) float16 of an image (H, W, 4), straight alpha, sRGB."""
 
 
 class ColorFeatures:
-    """A picture's own sRGB on black, in [0, 1]: three channels, pixel by pixel."""
+    """The colours themselves: sRGB on black in [0, 1], one cell per pixel."""
 
     def __call__(self, rgba: NDArray[np.uint8]) -> Tensor:
-        """Return (3, H, W) float16."""
+        """Return the map (3, H, W) float16."""
         return torch.from_numpy(on_black(rgba)).permute(2, 0, 1).half()
 
 
 class DinoFeatures:
-    """Patch tokens of a frozen DINOv2 before its last norm, as TRELLIS averages them."""
+    """Patch features of a frozen DINOv2 before its last norm, as TRELLIS averages them."""
 
     def __init__(self, encoder: DinoV2) -> None:
         self._encoder = encoder
 
     def __call__(self, rgba: NDArray[np.uint8]) -> Tensor:
-        """Return (C, S / 14, S / 14) float16, on the encoder's device."""
+        """Return the map (C, S/14, S/14) float16 on the encoder's device, S its input size."""
         side = self._encoder.size_px
         resized = Image.fromarray(rgba).resize((side, side), Image.Resampling.LANCZOS)
         pixels = np.rint(255 * on_black(np.asarray(resized))).astype(np.uint8)
@@ -51,35 +51,49 @@ class DinoFeatures:
 
 
 def load_feature_encoder(name: str, device: torch.device) -> FeatureEncoder:
-    """Return the encoder of a name: ``colors``, or what ``load_dinov2`` takes."""
+    """Return the feature encoder of a name.
+
+    Args:
+        name: ``colors``, or what ``load_dinov2`` takes.
+        device: where the network goes.
+
+    Raises:
+        ConfigError: the transformers package is not installed.
+        DatasetError: there are no such weights.
+    """
     return ColorFeatures() if name == COLORS else DinoFeatures(load_dinov2(name, device))
 
 
 def on_black(rgba: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return a picture (H, W, 4) over black, (H, W, 3) in [0, 1]."""
+    """Return an image (H, W, 4) on black, as (H, W, 3) in [0, 1]."""
     pixels = rgba.astype(np.float32) / 255
     return pixels[..., :3] * pixels[..., 3:]
 
 
 @dataclass(frozen=True)
 class FeatureView:
-    """One view that voxels may be seen in."""
+    """One view, its feature map, and the surface it shows."""
 
     features: Tensor
     """(C, h, w)."""
     surface: SurfacePoints
+    """What each pixel shows."""
 
 
 @torch.inference_mode()
 def average_features(
     views: Sequence[FeatureView], voxels: VoxelTable
 ) -> tuple[Tensor, NDArray[np.uint16]]:
-    """Return the features (M, C) float32 of voxels, and how many views show each (M,).
+    """Return the features (M, C) float32 of voxels, and how many views show each, (M,) uint16.
 
-    A voxel's features are the mean over the views that show it, each read, between the map's cells
-    bilinearly, where the pixels that show it lie on average. A voxel that no view shows takes the
-    mean over all views that its centre falls into, whatever stands before it: for all voxels
-    alike, that is TRELLIS's rule, which knows no visibility.
+    A voxel's features are the mean over the views that show it. Each view's map is read, with
+    bilinear interpolation, at the mean position of the pixels that show the voxel. A voxel that no
+    view shows has the mean over all views whose image contains its centre, occluded or not;
+    TRELLIS does so for every voxel.
+
+    Args:
+        views: at least one.
+        voxels: M voxels, in the views' world frame.
     """
     device = views[0].features.device
     count = len(voxels.slots)
@@ -101,7 +115,7 @@ def average_features(
 
 
 def read_map(features: Tensor, uv: Tensor) -> Tensor:
-    """Return what a map (C, h, w) holds at places (M, 2), 0..1: (M, C) float32."""
+    """Return the bilinear values (M, C) float32 of a map (C, h, w) at (M, 2) u, v in [0, 1]."""
     grid = (2 * uv - 1)[None, None]
     found = F.grid_sample(features[None].float(), grid, padding_mode="border", align_corners=False)
     return found[0, :, 0].T

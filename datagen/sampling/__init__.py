@@ -1,4 +1,4 @@
-"""Sampling from a trained flow model."""
+"""Sampling from trained flow models, and the files of sampled scenes."""
 
 from datagen.sampling.flow_euler import sample_flow
 

@@ -1,13 +1,14 @@
-"""The surface in the cubes of ``SLatMeshDecoder``, on the cubes that can hold any of it.
+"""The surface in the cubes of ``SLatMeshDecoder``, from the cubes that can contain a part of it.
 
 FlexiCubes (Shen et al. 2023, "Flexible Isosurface Extraction for Gradient-Based Mesh
 Optimization"), as TRELLIS uses it: dual marching cubes whose vertices are placed by weights on
 each cube's edges (beta), corners (alpha) and quads (gamma). The published code fills a dense grid
-of 257³ corners; here only the cubes about a corner inside are looked at. Such a corner belongs to a
-listed cube, since one that no listed cube touches lies outside; but more than half of the surface's
-cubes may be unlisted neighbours.
+of 257³ corners. This module visits only the cubes around inside corners. An inside corner always
+belongs to a cube that the decoder lists, because a corner without one counts as outside. The other
+cubes around it may be missing from the list: more than half of the surface's cubes can be.
 
-V grid corners, K cubes looked at, S surface cubes, E edges, D dual vertices.
+V grid corners, M listed cubes, K visited cubes, S surface cubes, X crossed edges, D dual vertices,
+Q quads, F faces.
 """
 
 import itertools
@@ -18,18 +19,18 @@ from torch import Tensor
 
 from datagen.models.sparse import pack, unpack
 
-CORNERS = [(x, y, z) for z in (0, 1) for y in (0, 1) for x in (0, 1)]
-"""Of a cube, x fastest: the order of the decoder's channels."""
+CUBE_CORNERS = [(x, y, z) for z in (0, 1) for y in (0, 1) for x in (0, 1)]
+"""Corners of a cube, x fastest: the order of the decoder's channels."""
 
-EDGES = [(0, 1), (1, 5), (4, 5), (0, 4), (2, 3), (3, 7), (6, 7), (2, 6)]
-EDGES += [(2, 0), (3, 1), (7, 5), (6, 4)]
-"""Of a cube, by corners: the order of beta."""
+CUBE_EDGES = [(0, 1), (1, 5), (4, 5), (0, 4), (2, 3), (3, 7), (6, 7), (2, 6)]
+CUBE_EDGES += [(2, 0), (3, 1), (7, 5), (6, 4)]
+"""Edges of a cube, as pairs of corners: the order of beta."""
 
 NUM_CHANNELS = 53
-"""Of a cube, without colours: sdf 8, deform 24, weights 21."""
+"""Channels of a cube without colours: sdf 8, deform 24, weights 21."""
 
 MAX_DEFORM = 1 - 1e-8
-"""How far a corner may move, of half a cell."""
+"""How far a corner may move, as a share of half a cell."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,14 @@ class CubeMesh:
 
 @dataclass(frozen=True)
 class _Grid:
-    """Cubes, their corners, and what is known at both."""
+    """The visited cubes and their corners, with the values at both."""
 
     cubes: Tensor
     """(K, 3)."""
     weights: Tensor
     """(K, 21): beta 12, alpha 8, gamma 1, raw."""
     corner_of: Tensor
-    """(K, 8): rows of the corners."""
+    """(K, 8): rows of each cube's corners."""
     sdf: Tensor
     """(V,): negative inside."""
     positions: Tensor
@@ -65,19 +66,16 @@ class _Grid:
 def extract_mesh(
     coords: Tensor, feats: Tensor, resolution: int, *, closed: bool = False
 ) -> CubeMesh:
-    """Return the surface of one object.
+    """Return the surface of one object; it has no vertices if no corner is inside.
 
     Args:
-        coords: (M, 3) int, the listed cubes, 0..resolution - 1.
-        feats: (M, 101) or (M, 53), the decoder's channels of each: sdf 8, deform 8·3, weights 21
-            (beta 12, alpha 8, gamma 1) and, if any, colours 8·6.
+        coords: (M, 3) int, the cubes that the decoder lists, 0..resolution - 1.
+        feats: (M, 101) or (M, 53), their channels: sdf 8, deform 8·3, weights 21 (beta 12, alpha 8,
+            gamma 1) and, with colours, 8·6.
         resolution: cubes along a side of the grid. TRELLIS: four times the voxels. I-Scene: five
-            times, with the same cubes, so that its mesh is 0.8·v - 0.1 of true space.
-        closed: look beyond the grid's border too. As published, a surface that meets the border
-            stays open there; beyond it all is outside, so that it can be closed.
-
-    Returns:
-        The mesh; without vertices where no corner is inside.
+            times, with the same cubes, so its vertices v are at 0.8·v - 0.1 in true space.
+        closed: close the surface where it meets the grid's border, by visiting the cubes beyond it.
+            The published code leaves it open there.
     """
     feats = feats.float()
     grid = _fill_grid(coords, feats, resolution, closed=closed)
@@ -86,7 +84,7 @@ def extract_mesh(
     case = _resolve_ambiguous(grid.cubes[surface], case[surface])
     loops, num_loops = (table.to(coords.device) for table in (LOOPS, NUM_LOOPS))
     first = num_loops[case].cumsum(0) - num_loops[case]
-    dual_of = loops[case] + first[:, None]  # (S, 12), wrong where no crossing is
+    dual_of = loops[case] + first[:, None]  # (S, 12), meaningless for edges that are not crossed
     crossed = loops[case] >= 0
     vertices, colors = _place_vertices(grid, surface, dual_of, crossed, int(num_loops[case].sum()))
     faces = _join_vertices(grid, surface, dual_of, crossed)
@@ -94,10 +92,10 @@ def extract_mesh(
 
 
 def _fill_grid(coords: Tensor, feats: Tensor, resolution: int, *, closed: bool) -> _Grid:
-    """Average what cubes say of shared corners, and take the cubes around those inside."""
-    offsets = torch.tensor(CORNERS, device=coords.device)
-    said = pack(_with_zero((coords[:, None] + offsets).reshape(-1, 3)))
-    known, place = torch.unique(said, return_inverse=True)
+    """Average the cubes' values at shared corners, and collect the cubes around inside corners."""
+    offsets = torch.tensor(CUBE_CORNERS, device=coords.device)
+    listed_corners = pack(_with_zero((coords[:, None] + offsets).reshape(-1, 3)))
+    known, place = torch.unique(listed_corners, return_inverse=True)
     channels = [(feats[:, :8] - 1 / resolution).reshape(-1, 1), feats[:, 8:32].reshape(-1, 3)]
     has_colors = feats.shape[1] > NUM_CHANNELS
     if has_colors:
@@ -130,7 +128,7 @@ def _fill_grid(coords: Tensor, feats: Tensor, resolution: int, *, closed: bool) 
 
 
 def _looked_up(known: Tensor, values: Tensor, wanted: Tensor, default: list[float]) -> Tensor:
-    """Return the values (W, C) of wanted keys, by sorted known ones; the default where unknown."""
+    """Return the values (W, C) of the wanted keys among sorted known ones, or the default."""
     out = values.new_tensor(default).repeat(len(wanted), 1)
     if len(known):
         place = torch.searchsorted(known, wanted).clamp(max=len(known) - 1)
@@ -140,24 +138,24 @@ def _looked_up(known: Tensor, values: Tensor, wanted: Tensor, default: list[floa
 
 
 def _case_numbers(grid: _Grid) -> Tensor:
-    """Return (K,): bit i of a cube's number says that its corner i is inside."""
+    """Return (K,): bit i of a cube's number is set if its corner i is inside."""
     inside = grid.sdf[grid.corner_of] < 0
     return (inside.long() << torch.arange(8, device=inside.device)).sum(dim=1)
 
 
 def _resolve_ambiguous(cubes: Tensor, case: Tensor) -> Tensor:
-    """Return the cases (S,), two that would join wrongly across a face turned inside out.
+    """Return the cases (S,), complemented for two neighbours that would be joined wrongly.
 
-    A face whose inside corners lie across its diagonal can be cut in two ways. Where the loop of
-    both neighbours holds all four of its edges, two vertices would be joined twice, and the mesh
-    would not be manifold (Nielson 2004, "Dual Marching Cubes", cases 16 and 19).
+    A face whose inside corners are diagonally opposite is ambiguous: it can be cut in two ways. If
+    in both neighbours one loop contains all four edges of the face, two vertices would be joined
+    twice, and the mesh would not be manifold (Nielson 2004, "Dual Marching Cubes", cases 16, 19).
     """
     step = AMBIGUOUS_STEP.to(cubes.device)[case]
-    doubtful = step.any(dim=1)
-    keys = pack(_with_zero(cubes))  # sorted: the cubes are
+    ambiguous = step.any(dim=1)
+    keys = pack(_with_zero(cubes))  # sorted, because the cubes are
     wanted = pack(_with_zero(cubes + step))
     place = torch.searchsorted(keys, wanted).clamp(max=max(len(keys) - 1, 0))
-    both = doubtful & (keys[place] == wanted) & doubtful[place]
+    both = ambiguous & (keys[place] == wanted) & ambiguous[place]
     return torch.where(both, 255 - case, case)
 
 
@@ -170,7 +168,7 @@ def _place_vertices(
     u_e = (s_b α_b x_a - s_a α_a x_b) / (s_b α_b - s_a α_a)  (FlexiCubes, equations 1 to 5).
     """
     cube, edge = crossed.nonzero(as_tuple=True)
-    ends = torch.tensor(EDGES, device=crossed.device)[edge]  # (C, 2)
+    ends = torch.tensor(CUBE_EDGES, device=crossed.device)[edge]  # (X, 2)
     corner = grid.corner_of[surface[cube][:, None], ends]
     weights = grid.weights[surface[cube]]
     alpha = 1 + 0.99 * torch.tanh(weights[:, 12:20].gather(1, ends))
@@ -190,10 +188,11 @@ def _place_vertices(
 
 
 def _join_vertices(grid: _Grid, surface: Tensor, dual_of: Tensor, crossed: Tensor) -> Tensor:
-    """Return faces (F, 3): a quad around each crossed edge that four cubes share, cut in two."""
+    """Return faces (F, 3): two triangles around each crossed edge that four cubes share."""
     cube, edge = crossed.nonzero(as_tuple=True)
-    ends = grid.corner_of[surface[cube][:, None], torch.tensor(EDGES, device=cube.device)[edge]]
-    ends, _ = ends.sort(dim=1)  # rows are in the order of x, y, z: the first end is the lower one
+    corners = torch.tensor(CUBE_EDGES, device=cube.device)[edge]
+    ends = grid.corner_of[surface[cube][:, None], corners]
+    ends, _ = ends.sort(dim=1)  # rows follow x, y, z, so the first end is the lower one
     number = len(grid.sdf)
     key = ends[:, 0] * number + ends[:, 1]
     # The four cubes around an edge come in the order of their coordinates, cubes being sorted.
@@ -203,8 +202,8 @@ def _join_vertices(grid: _Grid, surface: Tensor, dual_of: Tensor, crossed: Tenso
     whole = counts == 4
     quads = order[starts[whole][:, None] + torch.arange(4, device=cube.device)[[0, 1, 3, 2]]]
     lower_is_inside = grid.sdf[found[whole] // number] < 0
-    # Of the four cubes, the first two differ in the later of the two other axes. So round an edge
-    # along x or z they turn one way, round one along y (the last four edges) the other.
+    # Of the four cubes, the first two differ in the later of the two other axes. So they run in one
+    # direction around edges along x or z, and in the other around edges along y (the last four).
     is_along_y = edge[quads[:, 0]] >= 8
     flip = lower_is_inside ^ is_along_y
     quads = torch.where(flip[:, None], quads.flip(1), quads)
@@ -222,12 +221,12 @@ def _cut_quads(quads: Tensor, gamma: Tensor) -> Tensor:
 
 
 def _with_zero(coords: Tensor) -> Tensor:
-    """Put a sample number 0 before coordinates (N, 3)."""
+    """Return (N, 4): coordinates (N, 3) after a sample number 0."""
     return torch.nn.functional.pad(coords.long(), (1, 0))
 
 
 def _faces_of_cube() -> list[list[int]]:
-    """Return the corners of each of the six faces, in turn around it."""
+    """Return the corners of each of the six faces, in order around the face."""
     faces = []
     for axis, side in itertools.product(range(3), (0, 1)):
         u, v = (other for other in range(3) if other != axis)
@@ -235,20 +234,19 @@ def _faces_of_cube() -> list[list[int]]:
         for at_u, at_v in ((0, 0), (1, 0), (1, 1), (0, 1)):
             corner = [0, 0, 0]
             corner[axis], corner[u], corner[v] = side, at_u, at_v
-            face.append(CORNERS.index((corner[0], corner[1], corner[2])))
+            face.append(CUBE_CORNERS.index((corner[0], corner[1], corner[2])))
         faces.append(face)
     return faces
 
 
 def _loops_of(case: int) -> tuple[list[int], tuple[int, int, int]]:
-    """Return the loop of each edge (-1: not crossed), and the way to a doubtful face's neighbour.
+    """Return the loop of each edge (-1: not crossed), and the step across an ambiguous face.
 
-    On each face, a crossed edge is linked with the next one round an inside corner (or round the
-    inside corners between them), which keeps inside corners across a diagonal apart. The linked
-    edges are a loop about a vertex.
+    On each face, two crossed edges are linked if the corners between them are inside. This keeps
+    diagonally opposite inside corners apart. Linked edges form a loop around one dual vertex.
     """
     inside = [bool(case >> corner & 1) for corner in range(8)]
-    number = {frozenset(ends): index for index, ends in enumerate(EDGES)}
+    number = {frozenset(ends): index for index, ends in enumerate(CUBE_EDGES)}
     leader = list(range(12))
 
     def find(edge: int) -> int:
@@ -256,19 +254,19 @@ def _loops_of(case: int) -> tuple[list[int], tuple[int, int, int]]:
             edge = leader[edge]
         return edge
 
-    doubtful = []
+    ambiguous = []
     for place, face in enumerate(_faces_of_cube()):
         links = _links_on_face(face, inside)
         for first, second in links:
             leader[find(number[first])] = find(number[second])
         if len(links) == 2:
-            doubtful.append((place, [number[edge] for link in links for edge in link]))
-    crossed = [inside[a] != inside[b] for a, b in EDGES]
+            ambiguous.append((place, [number[edge] for link in links for edge in link]))
+    crossed = [inside[a] != inside[b] for a, b in CUBE_EDGES]
     leaders = sorted({find(edge) for edge in range(12) if crossed[edge]})
     loops = [leaders.index(find(edge)) if crossed[edge] else -1 for edge in range(12)]
     step = [0, 0, 0]
-    if len(doubtful) == 1 and len({loops[edge] for edge in doubtful[0][1]}) == 1:
-        axis, side = divmod(doubtful[0][0], 2)
+    if len(ambiguous) == 1 and len({loops[edge] for edge in ambiguous[0][1]}) == 1:
+        axis, side = divmod(ambiguous[0][0], 2)
         step[axis] = 2 * side - 1
     return loops, (step[0], step[1], step[2])
 
@@ -291,8 +289,8 @@ def _links_on_face(
 
 _TABLE = [_loops_of(case) for case in range(256)]
 LOOPS = torch.tensor([loops for loops, _ in _TABLE])
-"""(256, 12): which loop of its cube an edge belongs to; -1 where it is not crossed."""
+"""(256, 12): the loop of its cube that an edge belongs to; -1 if the edge is not crossed."""
 NUM_LOOPS = LOOPS.amax(dim=1) + 1
-"""(256,): vertices of a cube."""
+"""(256,): dual vertices of a cube."""
 AMBIGUOUS_STEP = torch.tensor([step for _, step in _TABLE])
-"""(256, 3): the way to the neighbour across a face that the cube's one loop meets twice."""
+"""(256, 3): the step to the neighbour across a face that one loop of the cube meets twice; or 0."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Velocity = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Called as ``model(x_t, t_times_1000 (B,), cond)``; returns v in the shape of ``x_t``."""
+"""Called as ``model(x_t, t_times_1000, cond)``, with times (B,); returns v in x_t's shape."""
 
 
 @torch.no_grad()
@@ -25,20 +25,21 @@ def sample_flow(
     rescale_t: float = 3.0,
     sigma_min: float = 1e-5,
 ) -> Tensor:
-    """Integrate dx/dt = v from the noise and return the sample, in the noise's shape.
+    """Return the sample that a flow model makes of noise, in the noise's shape.
 
-    Guidance is TRELLIS's: v = (1 + w)·v(cond) - w·v(neg_cond), for t inside ``cfg_interval``.
+    dx/dt = v is integrated from t = 1 to 0. Guidance is TRELLIS's, for t inside ``cfg_interval``:
+    v = (1 + w)·v(cond) - w·v(neg_cond).
 
     Args:
-        model: gives the velocity; any number of axes after the batch axis.
+        model: gives the velocity.
         noise: (B, ...), standard normal.
-        cond: (B, ...), what the model is conditioned on.
-        neg_cond: shape of ``cond``, to be moved away from; zeros if trained so.
+        cond: (B, ...), the condition.
+        neg_cond: (B, ...), the negative condition; zeros, if the model was trained with them.
         steps: number of Euler steps.
         cfg_strength: w above.
-        cfg_interval: lowest and highest t that are guided, both included.
-        rescale_t: r in t' = r·t / (1 + (r - 1)·t); above 1, steps are finer near the noise.
-        sigma_min: spread left at t = 0. The Euler step needs no value of it: it is the model's own.
+        cfg_interval: lowest and highest t with guidance, both included.
+        rescale_t: r in t' = r·t / (1 + (r - 1)·t); above 1, steps are smaller near the noise.
+        sigma_min: standard deviation left at t = 0, as in training; Euler steps do not use it.
     """
     x = noise
     times = noise_times(steps, rescale_t)
@@ -52,6 +53,6 @@ def sample_flow(
 
 
 def noise_times(steps: int, rescale_t: float) -> NDArray[np.float64]:
-    """Return the (steps + 1,) times from 1 to 0."""
+    """Return the noise times (steps + 1,) float64, from 1 to 0."""
     t = np.linspace(1.0, 0.0, steps + 1)
     return np.asarray(rescale_t * t / (1 + (rescale_t - 1) * t))

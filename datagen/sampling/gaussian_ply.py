@@ -1,4 +1,4 @@
-"""Gaussians as a PLY file that gsplat and the common viewers open."""
+"""Gaussians in PLY files, as gsplat and common viewers read them."""
 
 from pathlib import Path
 
@@ -14,13 +14,13 @@ EPSILON = 1e-6
 
 
 def write_gaussian_ply(path: Path, gaussians: Gaussians) -> None:
-    """Write Gaussians, Y-up, in the layout of "3D Gaussian Splatting" (Kerbl et al. 2023).
+    """Write Gaussians, Y-up, in the format of "3D Gaussian Splatting" (Kerbl et al. 2023).
 
-    Little-endian float32 a Gaussian: x y z, nx ny nz (zero), f_dc_0..2, opacity (logit),
+    Each has little-endian float32 values: x y z, nx ny nz (zero), f_dc_0..2, opacity (logit),
     scale_0..2 (log), rot_0..3 (w x y z).
     """
-    turn = torch.tensor(Z_UP_TO_Y_UP[:3, :3], dtype=torch.float32)
-    xyz = gaussians.xyz.cpu().float() @ turn.T
+    rotation = torch.tensor(Z_UP_TO_Y_UP[:3, :3], dtype=torch.float32)
+    xyz = gaussians.xyz.cpu().float() @ rotation.T
     opacity = torch.logit(gaussians.opacity.cpu().float().clamp(EPSILON, 1 - EPSILON))
     columns = torch.cat(
         [
@@ -29,7 +29,7 @@ def write_gaussian_ply(path: Path, gaussians: Gaussians) -> None:
             gaussians.features.cpu().float().flatten(1),
             opacity,
             gaussians.scaling.cpu().float().log(),
-            turn_quaternions(gaussians.rotation.cpu().float()),
+            rotate_quaternions(gaussians.rotation.cpu().float()),
         ],
         dim=1,
     )
@@ -41,8 +41,8 @@ def write_gaussian_ply(path: Path, gaussians: Gaussians) -> None:
     path.write_bytes("\n".join(lines).encode() + columns.numpy().astype("<f4").tobytes())
 
 
-def turn_quaternions(rotation: Tensor) -> Tensor:
-    """Turn unit quaternions (N, 4), w x y z, from z_up to y_up: a quarter turn about -X first."""
+def rotate_quaternions(rotation: Tensor) -> Tensor:
+    """Return unit quaternions (N, 4), w x y z, in y_up for those in z_up: -90° about X."""
     half = float(np.sqrt(0.5))
     w, x, y, z = rotation.unbind(dim=1)
     # (half - half·i) · (w + x·i + y·j + z·k)

@@ -1,4 +1,4 @@
-"""The networks that sample scenes."""
+"""The networks that a scene is sampled with, loaded and checked."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,22 +16,22 @@ from datagen.models import (
     load_model,
     load_scene_model,
 )
-from datagen.sampling.appearance import (
-    LatentNetworks,
-)
+from datagen.sampling.appearance import LatentNetworks
 from datagen.shards import Dataset
 
 
 @dataclass(frozen=True)
 class Networks:
-    """A model and its decoder, on their device."""
+    """Everything that samples a scene, on one device."""
 
     model: SceneModel
+    """The structure model."""
     decoder: torch.nn.Module
+    """Decodes its latents to occupancy logits."""
     latent: LatentNetworks | None = None
-    """For textured meshes; None where stage one alone is asked for."""
+    """The latent model, for textured meshes. None: only structures are sampled."""
     blender: BlenderProcess | None = None
-    """Renders the textured scene for its preview; None where that is not asked for."""
+    """Renders the textured scene for the preview. None: the preview does without."""
 
 
 LATENT_NETWORKS: dict[str, type[torch.nn.Module]] = {
@@ -39,13 +39,19 @@ LATENT_NETWORKS: dict[str, type[torch.nn.Module]] = {
     "slat_mesh_decoder": SLatMeshDecoder,
     "slat_gaussian_decoder": SLatGaussianDecoder,
 }
+"""Class of each network of the latent model, by the field that names its checkpoint."""
 
 
 def load_latent_networks(paths: dict[str, str], device: torch.device) -> LatentNetworks | None:
-    """Load the networks of the second stage, by role; None for no paths.
+    """Return the networks of the latent model, or None if there are no paths.
+
+    Args:
+        paths: paths without suffix or hub ids, by the keys of ``LATENT_NETWORKS``. The Gaussian
+            decoder may be left out.
+        device: where the networks go; on a CPU in float32.
 
     Raises:
-        DatasetError: one is not to be had, or another kind of network.
+        DatasetError: a checkpoint is missing, or holds another kind of network.
     """
     if not paths:
         return None
@@ -64,7 +70,15 @@ def load_latent_networks(paths: dict[str, str], device: torch.device) -> LatentN
 
 
 def read_scene_model(model: Dataset, device: torch.device) -> SceneModel:
-    """Load a workspace's trained model."""
+    """Return the structure model that a workspace's ``datagen train`` wrote, in evaluation mode.
+
+    Args:
+        model: the dataset of ``datagen train``.
+        device: where the model goes.
+
+    Raises:
+        StageError: the dataset holds another network.
+    """
     path = model.folder.path / "model"
     if find_scene_model(str(path)).kind != "trained":
         raise StageError(

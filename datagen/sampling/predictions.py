@@ -1,4 +1,4 @@
-"""The files of a sampled scene."""
+"""The files of a sampled scene: GLBs, occupancy, preview, and ``meta.json``."""
 
 import json
 import logging
@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 
 from datagen.blender import BlenderProcess
 from datagen.errors import RowError
-from datagen.sampling.appearance import (
-    Appearance,
-)
+from datagen.sampling.appearance import Appearance
 from datagen.sampling.gaussian_ply import write_gaussian_ply
 from datagen.sampling.surfaces import (
     instance_name,
@@ -32,12 +30,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was sampled of one scene."""
+    """A sampled scene with N instances."""
 
     logits: NDArray[np.float32]
     """(N + 1, R, R, R), the scene first; above 0 is occupied."""
     appearances: Mapping[int, Appearance] | None
-    """By instance, those that have a surface; None where stage one alone was asked for."""
+    """Of each instance with a surface, by index. None: only structures were sampled."""
 
 
 def write_prediction(
@@ -49,9 +47,19 @@ def write_prediction(
     row: Row,
     blender: BlenderProcess | None = None,
 ) -> list[int]:
-    """Write one sampled scene: GLBs, occupancy, preview, and ``meta.json`` last.
+    """Write the files of one sampled scene; return the empty instances, which have no GLB node.
 
-    Returns the instances that came out empty, which have no node.
+    The files are ``scene.glb``, ``instance_XX.glb`` and, with Gaussians, ``instance_XX.ply``,
+    ``occupancy.npz``, ``preview.png``, and last ``meta.json``.
+
+    Args:
+        folder: of this scene; made if missing.
+        predicted: the scene.
+        rgba: (H, W, 4), the input image, straight alpha, sRGB.
+        instance_map: (H, W), 0 for background, i + 1 for instance i.
+        true_instances: (N, R, R, R), true occupancy for the preview, if known.
+        row: what ``meta.json`` holds in addition.
+        blender: renders the textured scene for the preview, if given.
     """
     folder.mkdir(parents=True, exist_ok=True)
     occupied = predicted.logits > 0
@@ -66,8 +74,8 @@ def write_prediction(
         meta["surfaces"] = surface_report(predicted.appearances)
     textured = _render(blender, folder) if predicted.appearances else None
     np.savez_compressed(folder / "occupancy.npz", scene=occupied[0], instances=occupied[1:])
-    pictures = (rgba, occupied[1:], true_instances, instance_map, textured)
-    write_preview(folder / "preview.png", *pictures)
+    panels = (rgba, occupied[1:], true_instances, instance_map, textured)
+    write_preview(folder / "preview.png", *panels)
     names = [instance_name(i) for i in range(len(occupied) - 1)]
     meta |= {"instances": names, "empty_instances": empty}
     (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
@@ -75,7 +83,7 @@ def write_prediction(
 
 
 def write_appearances(folder: Path, appearances: Mapping[int, Appearance]) -> None:
-    """Write the textured scene and its instances, and their Gaussians, if any."""
+    """Write the textured scene, each textured instance, and its Gaussians if it has any."""
     write_textured_glb(folder / "scene.glb", {i: one.mesh for i, one in appearances.items()})
     for index, one in appearances.items():
         name = instance_name(index)
@@ -85,7 +93,7 @@ def write_appearances(folder: Path, appearances: Mapping[int, Appearance]) -> No
 
 
 def surface_report(appearances: Mapping[int, Appearance]) -> dict[str, Row]:
-    """Return the faces of each textured surface, before and after decimation, and if closed."""
+    """Return per instance: faces after and before decimation, and whether it is watertight."""
     return {
         instance_name(index): {
             "faces": len(one.mesh.faces),

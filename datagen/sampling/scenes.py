@@ -1,4 +1,8 @@
-"""Sampling one scene: images in, occupancy logits of the scene and its instances out."""
+"""Sampling of one scene: images in, occupancy logits of the scene and its instances out.
+
+Shapes: N instances of a scene, n of them in one batch, S image side, T tokens, C channels, R latent
+side.
+"""
 
 import logging
 from dataclasses import dataclass
@@ -10,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from datagen.errors import StageError
+from datagen.errors import StageError, first_line
 from datagen.models import SceneModel
 from datagen.sampling.flow_euler import sample_flow
 from datagen.views.conditioning import canonical_images, condition_images
@@ -18,13 +22,16 @@ from datagen.views.conditioning import canonical_images, condition_images
 logger = logging.getLogger(__name__)
 
 IMAGES_AT_ONCE = 8
+"""Images that are encoded together."""
+
 GRIDS_PER_DECODE = 4
-"""Decoding works at 64³: few grids at once keep it below what sampling takes."""
+"""Latents that are decoded together: few, because at 64³ decoding needs more than sampling."""
 
 ACTIVATIONS_PER_TOKEN = 16
-"""Numbers a token and channel that a block holds at its widest (12.2 measured at full size)."""
+"""Values per token and channel that a block holds at most (12.2 measured at full size)."""
 
 SHARE_OF_FREE_MEMORY = 0.6
+"""Of a CPU's free memory, what sampling may use."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,23 +43,23 @@ class SamplerConfig:
     cfg_strength: float = 3.0
     """w in (1 + w)·v(cond) - w·v(uncond)."""
     cfg_interval: tuple[float, float] = (0.5, 1.0)
-    """Guided only for t inside it."""
+    """Noise times with guidance, both ends included."""
     rescale_t: float = 3.0
-    """Above 1, steps are finer near the noise."""
+    """Above 1, steps are smaller near the noise."""
     independent_noise: bool = False
-    """Every instance from noise of its own; else all from the same, as I-Scene released it."""
+    """Whether each instance has its own noise; I-Scene's release lets all share one."""
 
 
 @dataclass(frozen=True)
 class SceneImages:
-    """What a model is conditioned on."""
+    """The images that a model is conditioned on."""
 
     scene: NDArray[np.uint8]
-    """(S, S, 3), sRGB, background black."""
+    """(S, S, 3), sRGB, black background."""
     instances: NDArray[np.uint8]
-    """(N, S, S, 3), the same crop with one instance left."""
+    """(N, S, S, 3), the same crop with one instance each."""
     local: NDArray[np.uint8] | None = None
-    """(N, S, S, 3), crops of their own, for models with a local slot."""
+    """(N, S, S, 3), each instance in its own crop, for models with a local slot."""
 
     @classmethod
     def cut(
@@ -62,7 +69,13 @@ class SceneImages:
         instance_map: NDArray[np.integer[Any]],
         num_instances: int,
     ) -> "SceneImages":
-        """Cut a picture (H, W, 4) by its instance map (H, W) as the model's encoder wants it.
+        """Return an image's crops in the size of the model's image encoder.
+
+        Args:
+            model: the structure model.
+            rgba: (H, W, 4), straight alpha, sRGB.
+            instance_map: (H, W), 0 for background, i + 1 for instance i.
+            num_instances: N.
 
         Raises:
             RowError: the map is all background.
@@ -73,7 +86,7 @@ class SceneImages:
         return cls(scene, instances, canonical_images(*arguments) if model.local_slot else None)
 
     def stack(self, chosen: slice) -> NDArray[np.uint8]:
-        """Return the scene's image, then the chosen instances', (1 + n or 1 + 2n, S, S, 3)."""
+        """Return images (1 + n or 1 + 2n, S, S, 3): scene, chosen instances, their own crops."""
         local = [] if self.local is None else [self.local[chosen]]
         return np.concatenate([self.scene[None], self.instances[chosen], *local])
 
@@ -91,21 +104,21 @@ def sample_scene(
 ) -> NDArray[np.float32]:
     """Return occupancy logits (N + 1, 64, 64, 64), the scene first; above 0 is occupied.
 
-    All instances go through the network at once, with one scene branch for all of them. Where that
-    takes too much memory they go in several batches, each with the scene beside it: the scene never
-    sees the instances, so it comes out the same, and so do they.
+    All instances go through the network together, with one scene branch for all of them. If the
+    memory does not suffice, they go in several batches, each beside the scene. The scene never
+    attends to the instances, so the results are the same.
 
     Args:
-        model: trained; its device is used.
+        model: the trained structure model; its device is used.
         decoder: latents (G, 8, 16, 16, 16) to logits (G, 1, 64, 64, 64), on the same device.
-        images: as ``SceneImages.cut`` gives them.
+        images: as ``SceneImages.cut`` returns them.
         config: steps and guidance.
-        seed: of the noise, which is drawn on the CPU and so the same on every device.
-        max_batch: most instances at once. None: as many as the free memory holds.
+        seed: of the noise. It is drawn on the CPU, so it is the same for every device.
+        max_batch: most instances in one batch. None: as many as fit the free memory.
         tokens: of the images, as ``image_tokens`` returns them. None: they are encoded here.
 
     Raises:
-        StageError: not even one instance fits the GPU's memory.
+        StageError: one instance and its scene need more than the GPU's memory.
     """
     num_instances = len(images.instances)
     noise = _draw_noise(num_instances, config.independent_noise, seed)
@@ -143,16 +156,17 @@ def _conditions(
         return model.encode_images(stack[None].to(model.latent_mean.device))
     first, num_instances = 1, len(images.instances)
     rows = [0]
-    while first < len(tokens):  # the instances' own slots, then their local ones
+    while first < len(tokens):  # the instances' slots, then their local slots
         rows += [first + index for index in range(num_instances)[chosen]]
         first += num_instances
     return tokens[rows][None]
 
 
 def instances_that_fit(model: SceneModel, num_instances: int) -> int:
-    """Return how many instances go at once: all on a GPU, which says itself when it is full.
+    """Return how many of the instances go into one batch, at least 1.
 
-    A CPU's memory has to be asked before: a process that takes too much is killed.
+    On a GPU all of them: torch raises an error when the memory is full, and the batch is halved. On
+    a CPU as many as fit the free memory, because a process that takes too much is killed.
     """
     free = _free_bytes() if model.latent_mean.device.type == "cpu" else None
     if free is None:
@@ -163,14 +177,14 @@ def instances_that_fit(model: SceneModel, num_instances: int) -> int:
     fit = max(int(SHARE_OF_FREE_MEMORY * free / a_grid) - 1, 1)
     if fit < num_instances:
         logger.info(
-            f"infer: {num_instances} instances go {fit} at a time, that is what fits the memory"
+            f"infer: the free memory holds {fit} of the {num_instances} instances at a time"
         )
     return max(min(fit, num_instances), 1)
 
 
 def _draw_noise(num_instances: int, independent: bool, seed: int) -> "_Noise":
     generator = torch.Generator().manual_seed(seed)
-    # In the order of the released slots, so that a seed means what it means there.
+    # In the order of the released slots, so that a seed gives the same noise as in the release.
     instance, scene, local = torch.randn(3, 1, 8, 16, 16, 16, generator=generator)
     shape = (num_instances, -1, -1, -1, -1)
     if not independent:
@@ -181,12 +195,14 @@ def _draw_noise(num_instances: int, independent: bool, seed: int) -> "_Noise":
 
 @dataclass(frozen=True)
 class _Noise:
+    """Noise of the scene (1, 8, R, R, R), and of N instances and their local slots."""
+
     scene: Tensor
     instances: Tensor
     local: Tensor
 
     def __call__(self, chosen: slice) -> Tensor:
-        """Return (1 + 2n, 8, R, R, R): the scene's, the chosen instances', their local slots'."""
+        """Return noise (1 + 2n, 8, R, R, R): of scene, chosen instances, their local slots."""
         return torch.cat([self.scene, self.instances[chosen], self.local[chosen]])
 
 
@@ -216,28 +232,28 @@ def _sample_batch(
 
 
 def _smaller(batch: int, error: torch.OutOfMemoryError) -> int:
-    """Return half the batch that did not fit.
+    """Return half the size of a batch that did not fit the GPU's memory.
 
     Raises:
-        StageError: it was one instance.
+        StageError: it was a single instance.
     """
     if batch <= 1:
         raise StageError(
             "infer: GPU out of memory with one instance and its scene "
-            f"({str(error).splitlines()[0]}). Expected a GPU with more free memory; "
-            "stop what else runs on it, or use --device cpu."
+            f"({first_line(error)}). Expected a GPU with more free memory; "
+            "stop other programs that use it, or use --device cpu."
         ) from error
     torch.cuda.empty_cache()
     fits = batch // 2
     logger.warning(
-        f"infer: GPU out of memory with {batch} instances at once; going on with {fits} at a time "
-        f"(--max-batch {fits} spares the attempt)"
+        f"infer: GPU out of memory with {batch} instances at once; continuing with {fits} at a "
+        f"time (--max-batch {fits} avoids the failed attempt)"
     )
     return fits
 
 
 def _free_bytes() -> int | None:
-    """Return the memory that this machine can still give, where it says so (Linux)."""
+    """Return the bytes of free memory, or None where the system does not report them."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:

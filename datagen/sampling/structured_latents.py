@@ -1,6 +1,6 @@
-"""TRELLIS's structured-latent model: from occupied voxels to latents, all instances at once.
+"""Sampling of structured latents on occupied voxels, for all instances of a scene at once.
 
-N voxels of all instances together, B instances, T condition tokens.
+Shapes: B instances, n voxels of one instance, T condition tokens, C channels.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,17 +34,18 @@ SLAT_STD = (
     2.6217446327209473,
     2.684523105621338,
 )
-"""Of the published latents (``slat_normalization`` in TRELLIS-image-large's pipeline.json)."""
+"""Mean and standard deviation of TRELLIS's latents, a value per channel (``slat_normalization`` in
+the pipeline.json of TRELLIS-image-large)."""
 
 
 @dataclass(frozen=True)
 class StructuredLatents:
-    """Features on the voxels of one instance."""
+    """Latents on the voxels of one instance."""
 
     coords: Tensor
     """(n, 3) int32, 0..63."""
     feats: Tensor
-    """(n, 8) float32, in the decoders' own units."""
+    """(n, 8) float32, denormalised for the decoders."""
 
 
 @torch.inference_mode()
@@ -59,21 +60,20 @@ def sample_structured_latents(
     mean: Sequence[float] = SLAT_MEAN,
     std: Sequence[float] = SLAT_STD,
 ) -> list[StructuredLatents | None]:
-    """Sample the latents of a scene's instances, as many at once as ``max_voxels`` allows.
+    """Return the sampled latents of each instance, or None for an instance without voxels.
+
+    Instances are sampled in chunks of at most ``max_voxels``.
 
     Args:
-        model: in evaluation mode; its device is used.
+        model: in evaluation mode, on the device of ``cond``.
         voxels: B tensors (n, 3) int, the occupied voxels of each instance.
-        cond: (B, T, C), the structure model's own condition; zeros are unconditional.
+        cond: (B, T, C), image tokens, as the structure model was conditioned on.
         config: steps and guidance; published: 25 and 3.0.
-        generator: of the noise, on the CPU. It is drawn for all voxels together, instance by
-            instance, so the chunks do not show in it.
-        max_voxels: voxels of one chunk; an instance that has more goes alone.
-        mean: of the latents that the model was trained on, a channel each.
-        std: their spread.
-
-    Returns:
-        An entry an instance; None for one without a voxel.
+        generator: of the noise, on the CPU. Noise is drawn for all voxels together, instance after
+            instance, so the result does not depend on the chunks.
+        max_voxels: voxels of one chunk; an instance with more is sampled alone.
+        mean: of the latents that the model was trained on, one value per channel.
+        std: their standard deviation, one value per channel.
     """
     counts = [len(one) for one in voxels]
     noise = torch.split(torch.randn(sum(counts), model.in_channels, generator=generator), counts)
@@ -111,7 +111,12 @@ def sample_structured_latents(
 
 
 def chunks_of(counts: Sequence[int], max_voxels: int) -> Iterator[list[int]]:
-    """Yield the instances with voxels, in order, in runs of at most ``max_voxels`` together."""
+    """Yield chunks of instances with at most ``max_voxels`` together; empty instances are left out.
+
+    Args:
+        counts: voxels of each instance.
+        max_voxels: of a chunk; an instance with more is a chunk of its own.
+    """
     chunk: list[int] = []
     total = 0
     for index, count in enumerate(counts):
@@ -127,7 +132,7 @@ def chunks_of(counts: Sequence[int], max_voxels: int) -> Iterator[list[int]]:
 
 
 def batch_sites(voxels: Sequence[Tensor], device: torch.device) -> Sites:
-    """Return the sites of several instances, each a sample of one batch."""
+    """Return the sites of several instances' voxels (n, 3), each instance a sample."""
     numbered = [
         torch.nn.functional.pad(one.int(), (1, 0), value=sample)
         for sample, one in enumerate(voxels)

@@ -1,7 +1,7 @@
-"""From decoder logits to surfaces, and to GLB files and back.
+"""Surfaces of decoder logits, and the GLB files of scenes: written and read.
 
-Meshes are (vertices (V, 3) float32, faces (F, 3) int32), canonical frame: Z up, [−0.5, 0.5]³.
-Y-up exists only inside the GLB: (x, y, z) → (x, z, −y).
+Meshes are (vertices (V, 3) float32, faces (F, 3) int32) in the canonical frame, z_up, [−0.5, 0.5]³.
+Inside a GLB they are y_up: (x, y, z) → (x, z, −y).
 """
 
 import json
@@ -22,7 +22,7 @@ from datagen.errors import DatasetError
 from datagen.voxels.drawing import instance_color
 
 _LOGIT_LIMIT = 4.0
-"""Beyond this a decoder is certain; the clip keeps the surface between voxel centres."""
+"""Logits are clipped to ± this, which keeps the surface away from the voxel centres."""
 
 _NODE_NAME = re.compile(r"instance_(\d+)$")
 
@@ -30,34 +30,37 @@ _NODE_NAME = re.compile(r"instance_(\d+)$")
 def surface_from_logits(
     logits: NDArray[np.floating[Any]], *, smoothing_steps: int = 6
 ) -> Mesh | None:
-    """Return the surface between the occupied (logit > 0) and free voxels of (R, R, R).
+    """Return the surface between occupied and free voxels, or None if no voxel is occupied.
 
-    Marching cubes over the voxel centres ((i + 0.5)/R − 0.5), closed at the border of the cube,
-    then light Taubin smoothing, which takes off the stairs and hardly shrinks. None where no voxel
-    is occupied.
+    Marching cubes over the voxel centres, closed at the border of the cube, then light Taubin
+    smoothing, which removes the stairs and almost keeps the volume.
+
+    Args:
+        logits: (R, R, R), above 0 is occupied; voxel i has its centre at (i + 0.5)/R − 0.5.
+        smoothing_steps: of Taubin's filter; 0 for none.
     """
     resolution = logits.shape[0]
     field = np.clip(np.asarray(logits, np.float32), -_LOGIT_LIMIT, _LOGIT_LIMIT)
     if not (field > 0).any():
         return None
-    # Outside is as certainly free as a voxel can be occupied: the surface stays within the cube.
+    # The border outside is as free as a voxel can be occupied, so the surface stays in the cube.
     field = np.pad(field, 1, constant_values=-_LOGIT_LIMIT)
     vertices, faces, _, _ = marching_cubes(field, 0.0, gradient_direction="ascent")
     mesh = trimesh.Trimesh((vertices - 0.5) / resolution - 0.5, faces, process=False)
-    # nu a little above lamb: 1/lamb − 1/nu ≈ 0.04, a pass band that keeps the volume (Taubin 1995).
+    # nu is slightly above lamb: 1/lamb − 1/nu ≈ 0.04, a pass band that keeps volume (Taubin 1995).
     trimesh.smoothing.filter_taubin(mesh, lamb=0.5, nu=0.51, iterations=smoothing_steps)
     smooth = np.asarray(mesh.vertices).clip(-0.5, 0.5)
     return smooth.astype(np.float32), np.asarray(faces, np.int32)
 
 
 def surface_from_occupancy(occupied: NDArray[np.bool_], *, smoothing_steps: int = 6) -> Mesh | None:
-    """Return the surface of a grid (R, R, R) that is known without logits, as above."""
+    """Return the surface of an occupancy grid (R, R, R), made as ``surface_from_logits`` does."""
     logits = np.where(occupied, _LOGIT_LIMIT, -_LOGIT_LIMIT)
     return surface_from_logits(logits, smoothing_steps=smoothing_steps)
 
 
 def instance_name(index: int) -> str:
-    """Return the name of placement ``index`` in GLB nodes and files."""
+    """Return the name of instance ``index`` in GLB nodes and file names."""
     return f"instance_{index:02d}"
 
 
@@ -66,10 +69,15 @@ def write_scene_glb(
     instances: Mapping[int, Mesh | None],
     colors: Callable[[int], tuple[int, int, int]] = instance_color,
 ) -> list[int]:
-    """Write one GLB (Y-up) with a node an instance, ``instance_XX``; return those left out.
+    """Write a GLB (y_up) with a node ``instance_XX`` per instance; return the instances left out.
 
-    Instances without a surface (None, or no faces) get no node: the caller must report them. A
-    file without any instance is still a valid GLB.
+    Instances without a surface (None, or no faces) get no node; the caller reports them. A file
+    without any instance is still a valid GLB.
+
+    Args:
+        path: of the GLB; its folder is made if missing.
+        instances: meshes by index.
+        colors: sRGB colour of an instance, 0..255.
     """
     present = {index: mesh for index, mesh in sorted(instances.items()) if _has_faces(mesh)}
     scene = trimesh.Scene()
@@ -93,7 +101,7 @@ def write_scene_glb(
 def write_instance_glbs(folder: Path, instances: Mapping[int, Mesh | None]) -> list[Path]:
     """Write ``instance_XX.glb`` for every instance that has a surface; return their paths.
 
-    They stand where they stand in the scene, not re-centred.
+    Each keeps its place in the scene.
     """
     paths = []
     for index, mesh in sorted(instances.items()):
@@ -104,26 +112,26 @@ def write_instance_glbs(folder: Path, instances: Mapping[int, Mesh | None]) -> l
 
 
 def read_scene_glb(path: Path) -> dict[int, Mesh]:
-    """Read back what ``write_scene_glb`` wrote: placement index to mesh, canonical frame, Z up.
+    """Return the meshes of a GLB that ``write_scene_glb`` wrote, by instance index.
 
     Raises:
-        DatasetError: the file is missing, no GLB, or holds a node of another name.
+        DatasetError: the file is missing, is no GLB, or has a node of another name.
     """
     if not path.is_file():
-        raise DatasetError(f"{path}: no such file; a predicted scene was expected. Run infer.")
+        raise DatasetError(f"{path}: no such file. Expected a predicted scene; run infer.")
     try:
         scene = trimesh.load_scene(path, process=False)
     except (ValueError, KeyError, IndexError, struct.error) as error:
         raise DatasetError(
-            f"{path}: not a readable GLB ({error}); expected a predicted scene. Run infer again."
+            f"{path}: not a readable GLB ({error}). Expected a predicted scene; run infer again."
         ) from error
     instances: dict[int, Mesh] = {}
     for node in scene.graph.nodes_geometry:
         matched = _NODE_NAME.match(node)
         if matched is None:
             raise DatasetError(
-                f"{path}: holds a node {node!r}; expected instance_XX with XX the placement index. "
-                "Rename the node, or read the file that infer wrote."
+                f"{path}: holds a node {node!r}. Expected instance_XX, where XX is the index; "
+                "rename the node, or read the file that infer wrote."
             )
         node_to_y_up, geometry_name = scene.graph[node]
         geometry = scene.geometry[geometry_name]
@@ -140,7 +148,7 @@ def _has_faces(mesh: Mesh | None) -> bool:
 
 
 def empty_glb() -> bytes:
-    """Return a GLB with an empty scene; trimesh refuses to export one."""
+    """Return the bytes of a GLB with an empty scene, which trimesh cannot export."""
     content = json.dumps({"asset": {"version": "2.0"}, "scene": 0, "scenes": [{}]}).encode()
     content += b" " * (-len(content) % 4)
     header = struct.pack("<4sII", b"glTF", 2, 20 + len(content))

@@ -1,8 +1,8 @@
-"""A decoder's coloured surface as a light mesh with a texture.
+"""Small textured meshes of a decoder's coloured surfaces.
 
-Fewer faces (quadric decimation), closed holes (MeshFix), an atlas (xatlas), and in each texel the
-colour of the full surface at that place. Needs the extra ``textures``: fast-simplification,
-pymeshfix and xatlas.
+A surface gets fewer faces (quadric decimation), closed holes (MeshFix), an atlas (xatlas), and in
+each texel the colour of the full surface at that point. Needs the extra ``textures``:
+fast-simplification, pymeshfix and xatlas.
 """
 
 import logging
@@ -27,25 +27,27 @@ from datagen.sampling.surfaces import empty_glb, instance_name
 logger = logging.getLogger(__name__)
 
 NEIGHBOURS = 4
-"""Vertices of the full surface that a texel's colour is mixed from."""
+"""How many vertices of the full surface a texel's colour is mixed from."""
 HOLE_EDGES = 250
-"""Of the longest hole that is closed, on a surface of full detail. TRELLIS: 250."""
+"""Edges of the longest hole that is closed, on the full surface. TRELLIS: 250."""
 HOLE_SHARE = 0.75
-"""Of the square root of a surface's faces: half a ball's rim has 1.6 times that root, and stays."""
+"""Edges of the longest hole that is closed, per square root of the surface's faces.
+
+The rim of half a sphere has 1.6 times that root, and stays open."""
 MIN_FACES = 200
-"""Decimation leaves at least so many."""
+"""Decimation leaves at least this many."""
 
 
 @dataclass(frozen=True)
 class TexturedMesh:
-    """A mesh with a texture, canonical frame: Z up, [-0.5, 0.5]³."""
+    """A mesh with a texture, in the canonical frame, z_up, [-0.5, 0.5]³."""
 
     vertices: NDArray[np.float32]
-    """(V, 3); a vertex on a seam of the atlas stands twice."""
+    """(V, 3); a vertex on a seam of the atlas is repeated."""
     faces: NDArray[np.int32]
     """(F, 3)."""
     uv: NDArray[np.float32]
-    """(V, 2), 0..1, v upwards."""
+    """(V, 2), 0..1, v points up."""
     texture: NDArray[np.uint8]
     """(T, T, 3), sRGB."""
     watertight: bool
@@ -62,14 +64,14 @@ def bake(
     keep_faces: float = 0.05,
     texture_px: int = 1024,
 ) -> TexturedMesh:
-    """Decimate a coloured surface, unwrap it, and put its colours into a texture.
+    """Return a coloured surface with fewer faces, and with its colours in a texture.
 
     Args:
-        vertices: (V, 3).
+        vertices: (V, 3), canonical.
         faces: (F, 3).
         colors: (V, 3), sRGB in [0, 1].
         keep_faces: share of the faces that decimation leaves. TRELLIS: 0.05.
-        texture_px: side of the texture.
+        texture_px: width and height of the texture.
 
     Raises:
         ConfigError: a library of the extra ``textures`` is not installed.
@@ -82,7 +84,7 @@ def bake(
     texture[texel] = _colors_at(points, np.asarray(vertices), np.asarray(colors))
     filled = np.zeros((texture_px, texture_px), bool)
     filled[texel] = True
-    # Beyond the charts, the nearest colour: what is seen when a viewer blends across a seam.
+    # Texels outside the charts get the nearest colour, because viewers blend across seams.
     nearest = distance_transform_edt(~filled, return_distances=False, return_indices=True)
     return TexturedMesh(
         vertices=atlas_vertices.astype(np.float32),
@@ -95,9 +97,13 @@ def bake(
 
 
 def write_textured_glb(path: Path, instances: Mapping[int, TexturedMesh]) -> None:
-    """Write one GLB (Y-up) with a node an instance, ``instance_XX``, each with its texture.
+    """Write a GLB (y_up) with a textured node ``instance_XX`` per instance.
 
     A file without any instance is still a valid GLB.
+
+    Args:
+        path: of the GLB; its folder is made if missing.
+        instances: meshes by index.
     """
     scene = trimesh.Scene()
     for index, mesh in sorted(instances.items()):
@@ -138,11 +144,12 @@ def _decimate(
 
 
 def _close_holes(mesh: trimesh.Trimesh, keep_faces: float) -> trimesh.Trimesh:
-    """Close the holes of up to HOLE_EDGES edges, as many fewer as decimation made edges longer.
+    """Return the mesh with its small holes closed.
 
-    On surfaces of few faces, where a rim too has few edges, HOLE_SHARE sets the limit. What
-    joins surfaces at a point or an edge alone is cut apart on the way. A larger hole is an opening
-    that the decoder meant, and stays.
+    A hole may have HOLE_EDGES edges on the full surface; decimation makes edges longer, so the
+    limit falls with the square root of the faces kept. On surfaces of few faces HOLE_SHARE gives
+    the limit. Larger holes are openings of the object, and stay. MeshFix also separates surfaces
+    that touch in a single point or edge.
     """
     try:
         import pymeshfix
@@ -155,7 +162,7 @@ def _close_holes(mesh: trimesh.Trimesh, keep_faces: float) -> trimesh.Trimesh:
     fixer.load_array(np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces, np.int32))
     fixer.fill_small_boundaries(nbe=most, refine=True)
     vertices, faces = fixer.return_arrays()
-    if not len(faces):  # it keeps nothing of a surface without an inside
+    if not len(faces):  # MeshFix removes a surface that encloses no volume
         return mesh
     return trimesh.Trimesh(vertices, faces, process=True)
 
@@ -163,7 +170,7 @@ def _close_holes(mesh: trimesh.Trimesh, keep_faces: float) -> trimesh.Trimesh:
 def _unwrap(
     mesh: trimesh.Trimesh,
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float32]]:
-    """Return each atlas vertex's vertex (V,), the faces (F, 3) and uv (V, 2)."""
+    """Return the mesh's vertex of each atlas vertex (V,), the faces (F, 3) and uv (V, 2)."""
     try:
         import xatlas
     except ImportError as error:
@@ -180,9 +187,9 @@ def _texel_points(
     uv: NDArray[np.floating[Any]],
     texture_px: int,
 ) -> tuple[tuple[NDArray[np.intp], NDArray[np.intp]], NDArray[np.float64]]:
-    """Return the texels (row, column) whose centre lies in a chart, and their points (N, 3).
+    """Return the N texels (row, column) whose centre lies in a chart, and their points (N, 3).
 
-    A ray straight down on the atlas finds the triangle under each texel.
+    A ray straight down onto the atlas finds the triangle under each texel.
     """
     flat = np.column_stack([uv, np.zeros(len(uv))]).astype(np.float32)
     scene = EmbreeScene(robust=True)
@@ -194,7 +201,7 @@ def _texel_points(
     hits = scene.run(origins, down, query="INTERSECT", output=True)
     hit = hits["geomID"] >= 0
     corners = vertices[faces[hits["primID"][hit]]]
-    # Embree's u and v weigh the second and the third corner.
+    # Embree's u and v are the weights of the second and the third corner.
     second, third = hits["u"][hit][:, None], hits["v"][hit][:, None]
     points = (1 - second - third) * corners[:, 0] + second * corners[:, 1] + third * corners[:, 2]
     row, column = np.divmod(np.flatnonzero(hit), texture_px)
@@ -206,7 +213,7 @@ def _colors_at(
     vertices: NDArray[np.floating[Any]],
     colors: NDArray[np.floating[Any]],
 ) -> NDArray[np.float64]:
-    """Return the colours (N, 3) at points by those of the nearest vertices, by distance."""
+    """Return the colours (N, 3) at points: inverse-square mean over the nearest vertices."""
     distance, near = cKDTree(vertices).query(points, k=min(NEIGHBOURS, len(vertices)))
     distance, near = distance.reshape(len(points), -1), near.reshape(len(points), -1)
     weight = 1 / np.maximum(distance, 1e-9) ** 2

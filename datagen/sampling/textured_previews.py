@@ -1,6 +1,6 @@
-"""A sampled scene with its textures, as our own Blender renders it: for people, beside the input.
+"""Rendered previews of textured scenes, to be shown beside the input image.
 
-Blender runs as a process of its own; a picture that it cannot make is no reason to lose a scene.
+Blender runs as a separate process. The caller keeps a scene even if its preview cannot be made.
 """
 
 import io
@@ -18,19 +18,23 @@ from datagen.core.cameras import distance_to_frame, intrinsics_from_fov, look_at
 from datagen.errors import RowError
 
 SIZE_PX = 384
+"""Width and height of a preview."""
 FOV_RAD = np.deg2rad(40.0)
 TOWARDS_CAMERA = np.array([8.0, -16.0, 10.0])
-"""Of the voxels' pictures too: from the -Y side, a little from the right and from above."""
-PREPARE_TIMEOUT_S = 300.0
+"""Direction to the camera, in z_up: from -Y, slightly from the right and from above.
+
+Voxels are drawn from the same direction."""
+OPEN_TIMEOUT_S = 300.0
+"""For Blender to open the GLB."""
 
 
 def render_textured(blender: BlenderProcess, glb: Path, samples: int = 16) -> NDArray[np.uint8]:
-    """Return a picture (S, S, 4), straight alpha, sRGB, of a textured scene's GLB.
+    """Return an image (384, 384, 4) of a textured scene's GLB, straight alpha, sRGB.
 
     Args:
         blender: the process that renders.
-        glb: Y up, with at least one triangle.
-        samples: Cycles samples a pixel, before denoising.
+        glb: y_up, with at least one triangle.
+        samples: Cycles samples per pixel, before denoising.
 
     Raises:
         RowError: Blender cannot open or render it.
@@ -39,7 +43,7 @@ def render_textured(blender: BlenderProcess, glb: Path, samples: int = 16) -> ND
         prepared, geometry = Path(folder) / "scene.blend", Path(folder) / "scene.npz"
         report = blender.call(
             "prepare",
-            timeout_s=PREPARE_TIMEOUT_S,
+            timeout_s=OPEN_TIMEOUT_S,
             model_path=str(glb.absolute()),
             blend_path=str(prepared),
             geometry_path=str(geometry),
@@ -55,12 +59,12 @@ def render_textured(blender: BlenderProcess, glb: Path, samples: int = 16) -> ND
             height=SIZE_PX,
             samples=samples,
         )
-        [picture] = render_views(blender, job)
-    return np.asarray(Image.open(io.BytesIO(picture)).convert("RGBA"))
+        [image] = render_views(blender, job)
+    return np.asarray(Image.open(io.BytesIO(image)).convert("RGBA"))
 
 
 def _view(vertices: NDArray[np.float64]) -> RenderView:
-    """Return the camera that frames vertices (V, 3)."""
+    """Return a view of the whole of the vertices (V, 3), metres, z_up."""
     center = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
     radius = float(np.linalg.norm(vertices - center, axis=1).max())
     direction = TOWARDS_CAMERA / np.linalg.norm(TOWARDS_CAMERA)

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datagen.errors import DatasetError
+from datagen.errors import DatasetError, first_line
 from datagen.shards.schemas import SCHEMA_VERSION, VERSION_KEY, is_tensor, read_tensor
 from datagen.shards.storage import Folder
 
@@ -128,7 +128,7 @@ def _readable(folder: Folder, name: str) -> Iterator[None]:
         ) from None
     except (pa.ArrowInvalid, OSError) as error:
         raise DatasetError(
-            f"{folder}/{name} cannot be read: it is truncated or damaged ({_first_line(error)}). "
+            f"{folder}/{name} cannot be read: it is truncated or damaged ({first_line(error)}). "
             "A shard is a whole Parquet file; delete it together with manifest.json and run the "
             "stage again, which makes this shard alone."
         ) from error
@@ -140,10 +140,6 @@ def _refuse_newer(name: str, version: int) -> None:
             f"{name} was written with schema version {version}, this datagen reads up to "
             f"{SCHEMA_VERSION}. Update datagen to read it."
         )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def open_dataset(path_or_url: str | Path | Folder) -> Dataset:

@@ -19,7 +19,7 @@ from datagen.engine.stage import Inputs
 from datagen.engine.units import Process, UnitStage, WorkerContext
 from datagen.errors import ConfigError, DatasetError, RowError, StageError
 from datagen.models.devices import torch_device, torch_threads
-from datagen.models.dinov2 import PUBLISHED, load_dinov2
+from datagen.models.dinov2 import DINOV2_LARGE, load_dinov2
 from datagen.models.named_checkpoints import checkpoint_fingerprint, load_autoencoder
 from datagen.shards import Dataset, Folder, Output, Row
 from datagen.shards.scenes import SceneMeshes, SceneReader
@@ -63,7 +63,9 @@ class EncodeLatents(UnitStage):
     --image-encoder makes of its pictures, 2.8 MB each; training need not run the encoder),
     slat_features (features of the occupied voxels; training of the structured-latent model)."""
     image_encoder: str = content(
-        lambda stage: stage._fingerprint_of_image_encoder(), PUBLISHED, name=image_tokens.INPUT
+        lambda stage: stage._fingerprint_of_image_encoder(),
+        DINOV2_LARGE,
+        name=image_tokens.INPUT,
     )
     """Of image_tokens: dinov2_vitl14_reg, a folder, a hub id or torch.hub's .pth file. Known by its
     weights."""

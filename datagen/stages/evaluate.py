@@ -220,10 +220,12 @@ def _require(load: Callable[[], Any], way_out: str) -> None:
 
 
 def _infer_stage(predictions: Dataset) -> InferScenes:
-    """Return the stage that made the predictions, from its fields."""
-    fields = predictions.fields
+    """Return the stage that made the predictions, from its fields (JSON has lists for tuples)."""
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in predictions.fields.items()
+    }
     sampler = {f.name: fields.pop(f.name) for f in dataclass_fields(SamplerConfig)}
-    sampler["cfg_interval"] = tuple(sampler["cfg_interval"])
     own = {f.name for f in dataclass_fields(InferScenes)}  # those of other nested ones stay out
     known = {name: value for name, value in fields.items() if name in own}
     return InferScenes(sampler=SamplerConfig(**sampler), **known)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from datagen.core.fields import how
 from datagen.errors import ConfigError
 from datagen.models import ModelSize, SceneModel, build_model
-from datagen.models.dinov2 import PUBLISHED
+from datagen.models.dinov2 import DINOV2_LARGE
 from datagen.models.scene_model import model_args
 from datagen.models.structured_latent_model import SLAT_ARGS, SlatSize
 
@@ -184,7 +184,7 @@ class TrainConfig:
 
 ISCENE_L = TrainConfig(
     model="iscene-L",
-    image_encoder=PUBLISHED,
+    image_encoder=DINOV2_LARGE,
     max_steps=130_000,
     batch_size=64,
     micro_batch_size=8,

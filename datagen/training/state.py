@@ -24,7 +24,7 @@ from torch.distributed.checkpoint.state_dict import (
 from datagen.core.fields import deciding_fields
 from datagen.errors import ConfigError, DatasetError, StageError
 from datagen.models import SceneModel
-from datagen.models.dinov2 import PUBLISHED, DinoV2
+from datagen.models.dinov2 import DINOV2_LARGE, DinoV2
 from datagen.models.initial_weights import load_initial
 from datagen.models.structured_latent_model import StructuredLatentModel
 from datagen.training.clipping import GradClipper
@@ -280,7 +280,7 @@ def _checked(encoder: DinoV2 | None, config: TrainConfig, args: dict[str, Any]) 
         raise ConfigError(
             f"--image-encoder {config.image_encoder}: its tokens have "
             f"{encoder and encoder.channels} channels, and --model {config.model} takes {wanted}. "
-            f"Expected {PUBLISHED}, or another of that width."
+            f"Expected {DINOV2_LARGE}, or another of that width."
         )
     return encoder
 

@@ -34,12 +34,12 @@ def sphere_directions(
     # Half a step in, so that without an offset no camera sits on a pole.
     even = (index + (0.5 + offset[0]) % 1.0) / num_views
     if method == "hammersley":
-        return _from_square(even, _radical_inverse(index) + offset[1])
+        return _from_square(even, radical_inverse(index, 2) + offset[1])
     if method == "fibonacci":
         return _from_square(even, index * GOLDEN_TURN + offset[1])
     if method == "trellis":
         u = _warp((index + offset[0]) / num_views)
-        return _from_square(u, _radical_inverse(index) + offset[1])
+        return _from_square(u, radical_inverse(index, 2) + offset[1])
     raise ConfigError(
         f"view directions {method!r} are unknown. Expected hammersley, fibonacci or trellis."
     )
@@ -57,14 +57,17 @@ def _from_square(u: Floats, v: Floats) -> Floats:
     return np.column_stack([ring * np.cos(yaw), ring * np.sin(yaw), z])
 
 
-def _radical_inverse(index: NDArray[np.int64]) -> Floats:
-    """Return the van der Corput sequence in base 2: the bits of each index behind the point."""
+def radical_inverse(index: NDArray[np.int64], base: int) -> Floats:
+    """Return elements (N,) of the van der Corput sequence in a base, for indices (N,) from 0 on.
+
+    An index's digits are mirrored at the point: in base 2, 6 = 110 gives 0.011 = 0.375.
+    """
     result = np.zeros(len(index))
-    digit, rest = 0.5, index.copy()
+    digit, rest = 1.0, index.copy()
     while rest.any():
-        result += digit * (rest & 1)
-        rest >>= 1
-        digit /= 2
+        digit /= base
+        result += digit * (rest % base)
+        rest //= base
     return result
 
 

@@ -1,3 +1,5 @@
+"""A saved network loads with equal weights, and files that do not fit are refused by name."""
+
 import json
 from pathlib import Path
 
@@ -124,12 +126,12 @@ def test_missing_local_path_is_not_looked_up_on_the_hub(tmp_path):
 def test_hub_id_without_network_is_one_clear_error(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(DatasetError, match="nor to be had from the Hugging Face hub"):
+    with pytest.raises(DatasetError, match="the Hugging Face hub did not give it"):
         load_model("owner/repository/ckpts/network", device="cpu")
 
 
 def test_hub_id_in_the_cache_loads_without_network(monkeypatch, tmp_path, checkpoint):
-    """The cache layout is huggingface_hub's: blobs linked into a snapshot of a commit."""
+    """The folders are those of huggingface_hub's cache, with files instead of links."""
     commit = "0" * 40
     repository = tmp_path / "hub" / "models--owner--repository"
     snapshot = repository / "snapshots" / commit / "ckpts"

@@ -1,4 +1,4 @@
-"""The frozen image encoder beside a plain one, on random weights of the published layouts."""
+"""The frozen DINOv2 gives a plain network's tokens, from both formats its weights come in."""
 
 import copy
 import io
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from datagen.errors import DatasetError
 from datagen.models.dinov2 import (
-    PUBLISHED,
+    DINOV2_LARGE,
     DinoV2,
-    dinov2_from_hub_layout,
+    dinov2_from_hub_format,
     load_dinov2,
     translate_hub_keys,
 )
@@ -24,7 +24,7 @@ HEADS = 2
 
 
 def plain_x_prenorm(w: dict[str, Tensor], images: Tensor) -> Tensor:
-    """What torch.hub's model calls x_prenorm, of normalised images (B, 3, S, S), step by step."""
+    """Return torch.hub's x_prenorm of normalised images (B, 3, S, S), computed step by step."""
     x = F.conv2d(images, w["patch_embed.proj.weight"], w["patch_embed.proj.bias"], stride=PATCH)
     x = x.flatten(2).transpose(1, 2)
     x = torch.cat([w["cls_token"].expand(len(x), -1, -1), x], dim=1) + w["pos_embed"]
@@ -53,7 +53,7 @@ def random_images(batch: int = 2, grids: int = 3) -> Tensor:
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    """The same weights in both published layouts: torch.hub's file, transformers' folder."""
+    """The same weights in both published formats: torch.hub's file, transformers' folder."""
     folder = tmp_path_factory.mktemp("weights")
     torch.save(dinov2_weights(), folder / "dinov2_vitl14_reg4_pretrain.pth")
     config = transformers.Dinov2WithRegistersConfig(
@@ -71,7 +71,7 @@ def published(tmp_path_factory):
     return folder
 
 
-def test_both_layouts_give_the_tokens_of_a_plain_network(published):
+def test_both_formats_give_the_tokens_of_a_plain_network(published):
     images = random_images()
     pixels = images.flatten(0, 1).permute(0, 3, 1, 2) / 255
     mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[:, :, None, None]
@@ -137,14 +137,14 @@ def test_model_that_holds_the_encoder_neither_stores_nor_copies_it(published):
 
 def test_ten_channel_conditioner_is_refused():
     with pytest.raises(DatasetError, match="takes 10 channels, expected 3"):
-        dinov2_from_hub_layout(dinov2_weights(in_channels=10), "c.pt", "cpu")
+        dinov2_from_hub_format(dinov2_weights(in_channels=10), "c.pt", "cpu")
 
 
 def test_missing_tensor_is_an_error_not_a_random_number():
     weights = dinov2_weights()
     del weights["blocks.1.attn.proj.weight"]
     with pytest.raises(DatasetError, match=r"tensors are missing.*encoder\.layer\.1"):
-        dinov2_from_hub_layout(weights, "c.pt", "cpu")
+        dinov2_from_hub_format(weights, "c.pt", "cpu")
 
 
 def test_other_architecture_is_named(tmp_path):
@@ -163,7 +163,7 @@ def test_without_network_the_message_names_the_way_out(monkeypatch, tmp_path):
 
     monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", refuse)
     with pytest.raises(DatasetError, match=r"couldn't connect.*torch\.hub's \.pth") as caught:
-        load_dinov2(PUBLISHED, "cpu")
+        load_dinov2(DINOV2_LARGE, "cpu")
     assert "\n" not in str(caught.value)
     with pytest.raises(DatasetError, match="no such file"):
         load_dinov2(str(tmp_path / "none.pth"), "cpu")
@@ -171,5 +171,5 @@ def test_without_network_the_message_names_the_way_out(monkeypatch, tmp_path):
 
 def test_file_that_would_run_code_is_refused(tmp_path):
     torch.save({"a": io.BytesIO(b"x")}, tmp_path / "code.pth")
-    with pytest.raises(DatasetError, match="nothing else in it is run"):
+    with pytest.raises(DatasetError, match="other content is never run"):
         load_dinov2(str(tmp_path / "code.pth"), "cpu")

@@ -1,4 +1,4 @@
-"""Parity with the published networks: files that hold inputs, random weights and outputs."""
+"""Structure networks give the outputs that the published classes gave for the same weights."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,8 @@ from datagen.models import (
     SparseStructureFlowModel,
     load_model,
 )
-from datagen.models.sparse_structure_flow import patchify, position_embedding, unpatchify
+from datagen.models.embeddings import grid_position_embedding
+from datagen.models.patches import patchify, unpatchify
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -67,7 +68,7 @@ def test_network_of_published_size_has_published_tensors(manifest, cls):
 def test_position_embedding_computed_here_is_the_stored_one(name):
     model = load_model(GOLDEN / name, device="cpu")
     side = model.resolution // model.patch_size
-    computed = position_embedding(side, model.pos_emb.shape[1])
+    computed = grid_position_embedding(side, model.pos_emb.shape[1])
     torch.testing.assert_close(computed, model.pos_emb, rtol=0, atol=1e-6)
 
 

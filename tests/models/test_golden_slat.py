@@ -1,4 +1,4 @@
-"""Structured-latent networks against recorded outputs of the published classes."""
+"""Latent networks give the outputs that the published classes gave for the same weights."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Published layouts with random weights: what is read is what was written, or an error says why."""
+"""Published checkpoints become scene models that compute the same, or an error names the fault."""
 
 import copy
 import json
@@ -41,7 +41,7 @@ def test_package_gives_the_velocities_of_the_released_pairs(tmp_path):
     x, t, cond = random_stack(4)  # the scene, three instances
     v = model(x, t, cond)
     flow = random_flow().float().eval()
-    for i in (1, 2, 3):  # released: the slots [instance, scene], the scene anew each time
+    for i in (1, 2, 3):  # released: the slots [instance, scene], with the scene run again each time
         pair = flow(x[:, [i, 0]], t, cond[:, [i, 0]])
         torch.testing.assert_close(v[:, i], pair[:, 0], atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(v[:, 0], pair[:, 1], atol=1e-4, rtol=1e-4)
@@ -75,7 +75,7 @@ def test_trellis_weights_make_a_scene_model(tmp_path, dino):
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
-def test_trained_model_with_a_frozen_encoder_comes_back_with_it(tmp_path, dino, monkeypatch):
+def test_trained_model_with_a_frozen_encoder_is_loaded_with_it(tmp_path, dino, monkeypatch):
     flow = MODEL_ARGS["small"]["flow"] | {"cond_channels": CHANNELS}
     monkeypatch.setitem(MODEL_ARGS, "small", {"flow": flow, "image_encoder": {}})
     model = build_model("small", 0, image_encoder=dino)
@@ -113,7 +113,7 @@ def test_step_of_training_under_a_frozen_encoder_moves_the_flow_alone(dino, monk
     torch.testing.assert_close(after, before, atol=0, rtol=0)
 
 
-def test_encoder_of_its_own_or_of_other_channels_is_said(tmp_path, dino):
+def test_encoder_for_a_model_with_its_own_or_of_other_channels_is_refused(tmp_path, dino):
     save_model(build_model("small", 0), tmp_path / "own", MODEL_ARGS["small"])
     with pytest.raises(ConfigError, match="has an encoder of its own"):
         load_scene_model(tmp_path / "own", device="cpu", image_encoder=dino)
@@ -165,7 +165,7 @@ def edit_json(path, **changes):
             ),
             "no entry sizes.none",
         ),
-        (lambda f: torch.save({"a": print}, f / "denoiser.pt"), "nothing else in it is run"),
+        (lambda f: torch.save({"a": print}, f / "denoiser.pt"), "other content is never run"),
         (lambda f: torch.save([1], f / "denoiser.pt"), "no state dict"),
         (lambda f: (f / "denoiser.pt").write_text("x"), "cannot be opened"),
         (
@@ -174,7 +174,7 @@ def edit_json(path, **changes):
         ),
     ],
 )
-def test_spoiled_package_says_what_is_wrong(tmp_path, spoil, message):
+def test_error_for_a_spoiled_package_names_the_fault(tmp_path, spoil, message):
     write_iscene_package(tmp_path / "package")
     spoil(tmp_path / "package")
     with pytest.raises(DatasetError) as caught:

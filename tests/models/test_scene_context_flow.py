@@ -1,3 +1,5 @@
+"""Scene-context attention: one scene branch equals the published pairs; who attends to whom."""
+
 import torch
 import torch.nn.functional as F
 
@@ -18,7 +20,7 @@ ARGS = {
 
 
 def random_model(cls, **kwargs):
-    """A model none of whose layers is zero (as initialised, the output layer is)."""
+    """Return a model with every layer random; a fresh one has a zero output layer."""
     torch.manual_seed(0)
     model = cls(**ARGS, **kwargs).eval()
     for parameter in model.parameters():
@@ -112,10 +114,10 @@ def test_model_that_predicts_x_0_gives_the_velocity_towards_it():
     plain = SparseStructureFlowModel(**ARGS).eval()
     plain.load_state_dict(model.state_dict())
     x, t, cond = grids(2), torch.tensor([800.0, 250.0]), torch.randn(2, 7, 16)
-    # Best linear guess of x_0 / 0.5 from x_t = (1 - t) x_0 + t ε at t = 0.8 and 0.25.
+    # Best linear estimate of x_0 / 0.5 from x_t = (1 - t) x_0 + t ε at t = 0.8 and 0.25.
     gains = torch.tensor([0.1 / (0.1**2 + 0.8**2), 0.375 / (0.375**2 + 0.25**2)])
-    guess = x * gains.reshape(2, 1, 1, 1, 1)
-    x_0 = 0.5 * plain(guess, t, cond)  # the same transformer's raw output
+    estimate = x * gains.reshape(2, 1, 1, 1, 1)
+    x_0 = 0.5 * plain(estimate, t, cond)  # the same transformer's raw output
     v = model(x, t, cond)
     arrived = x - (t / 1000).reshape(2, 1, 1, 1, 1) * v
     torch.testing.assert_close(arrived, x_0, rtol=1e-4, atol=1e-5)

@@ -1,3 +1,5 @@
+"""The structure model: seeds, sizes, normalisation, saving, means, and scene context."""
+
 import pytest
 import torch
 
@@ -65,7 +67,7 @@ def test_image_tokens_depend_on_where_in_the_image_a_thing_is():
 
 
 @torch.no_grad()
-def test_flow_that_knows_nothing_predicts_the_mean_that_the_image_suggests():
+def test_untrained_flow_predicts_the_mean_of_the_image():
     model = build_model("small", 0)
     torch.nn.init.normal_(model.image_to_mean.spread.weight)
     torch.nn.init.normal_(model.low_rank_mean.spread.weight)
@@ -88,7 +90,7 @@ def test_scene_context_blocks_decide_whether_instances_see_the_scene(blocks, see
     model = build_model("small", 0, scene_context_blocks=blocks).eval()
     flow = model.flow
     torch.nn.init.normal_(flow.out_layer.weight, generator=torch.Generator().manual_seed(1))
-    for block in flow.blocks:  # gates start at zero, and shut everything out
+    for block in flow.blocks:  # fresh gates are zero, and let nothing through
         torch.nn.init.normal_(block.adaLN_modulation[1].bias, std=1.0)
     channels = MODEL_ARGS["small"]["image_encoder"]["channels"]
     cond = torch.zeros(1, 2, 3, channels)

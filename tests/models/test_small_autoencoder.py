@@ -1,4 +1,4 @@
-"""The small autoencoder: its shapes and rules, and what the committed weights can do."""
+"""The small autoencoder: patches, latents and neighbourhoods, and what its weights reconstruct."""
 
 from pathlib import Path
 
@@ -10,14 +10,13 @@ import trimesh
 import datagen.models
 from datagen.core.seeding import rng_for
 from datagen.models import load_model
+from datagen.models.patches import patchify, unpatchify
 from datagen.models.small_autoencoder import (
     OCCUPIED_POWER,
     OFFSET,
     SmallSparseStructureDecoder,
     SmallSparseStructureEncoder,
     gather_neighbourhoods,
-    patchify,
-    unpatchify,
 )
 from datagen.voxels import voxelize_surface
 
@@ -41,13 +40,13 @@ def test_patch_holds_its_own_voxels_in_xyz_order():
     occupancy = torch.arange(64**3).reshape(1, 1, 64, 64, 64)
     patches = patchify(occupancy, 4)
     expected = occupancy[0, 0, 8:12, 60:64, 4:8].flatten()
-    assert patches.shape == (1, 16, 16, 16, 64)
-    torch.testing.assert_close(patches[0, 2, 15, 1], expected)
+    assert patches.shape == (1, 16**3, 64)
+    torch.testing.assert_close(patches.unflatten(1, (16, 16, 16))[0, 2, 15, 1], expected)
 
 
 def test_patches_join_to_the_grid_they_were_cut_from():
     occupancy = random_occupancy(0, 0.5)
-    torch.testing.assert_close(unpatchify(patchify(occupancy, 4), 4), occupancy)
+    torch.testing.assert_close(unpatchify(patchify(occupancy, 4), 4, 16), occupancy)
 
 
 def test_neighbourhood_is_27_latents_in_xyz_order_and_zero_outside():
@@ -92,12 +91,12 @@ def test_decoder_gives_logits_of_the_grids_shape_and_sees_only_neighbours():
     logits, other = decoder(latent), decoder(changed)
     assert logits.shape == (1, 1, 64, 64, 64)
     patches = patchify((logits != other).float(), 4).any(dim=-1)[0]
-    touched = torch.nonzero(patches)
+    touched = torch.nonzero(patches.unflatten(0, (16, 16, 16)))
     assert touched.min() == 4
     assert touched.max() == 6
 
 
-def test_silent_latent_decodes_to_nothing():
+def test_latent_of_zeros_decodes_to_nothing():
     decoder = SmallSparseStructureDecoder(channels=16, num_blocks=1).eval()
     assert (decoder(torch.zeros(1, 8, 16, 16, 16)) < 0).all()
 
@@ -106,15 +105,15 @@ def test_committed_weights_fit_into_8_mb():
     assert sum(path.stat().st_size for path in WEIGHTS.glob("small_ss_*")) < 8e6
 
 
-def test_occupied_patches_have_mean_offset_and_a_vague_latent_still_says_occupied(committed):
+def test_occupied_patches_are_above_the_threshold_and_a_bare_offset_decodes_to_voxels(committed):
     encoder, decoder = committed
     sphere = trimesh.creation.icosphere(3, radius=0.3)
     grid = voxelize_surface(sphere.vertices, sphere.faces)
     latent = encoder(torch.from_numpy(grid)[None, None].float())
     occupied = latent.abs().sum(dim=1) > 0
     assert (latent.square().mean(dim=1)[occupied] > OCCUPIED_POWER).all()
-    vague = torch.where(occupied[:, None], OFFSET, 0.0).expand(-1, 8, -1, -1, -1)
-    assert (decoder(vague) > 0).any()
+    bare = torch.where(occupied[:, None], OFFSET, 0.0).expand(-1, 8, -1, -1, -1)
+    assert (decoder(bare) > 0).any()
 
 
 @pytest.mark.parametrize(
@@ -129,9 +128,9 @@ def test_occupied_patches_have_mean_offset_and_a_vague_latent_still_says_occupie
             0.01, 0.7, transform=trimesh.transformations.euler_matrix(0.2, 0, 0)
         ),
     ],
-    ids=["sphere", "small torus", "turned box", "thin leg"],
+    ids=["sphere", "small torus", "rotated box", "thin leg"],
 )
-def test_committed_weights_reconstruct_shapes_they_never_saw(committed, mesh):
+def test_committed_weights_reconstruct_shapes_outside_the_training_set(committed, mesh):
     encoder, decoder = committed
     grid = torch.from_numpy(voxelize_surface(mesh.vertices, mesh.faces))
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Sparse primitives beside plain dense twins."""
+"""Sparse operations give what plain dense ones give on the same cells."""
 
 import itertools
 

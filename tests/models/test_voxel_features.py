@@ -1,4 +1,4 @@
-"""Averaged features against scenes whose colours and hidden sides are known."""
+"""Voxels have the features of the views that show them, in scenes of known colours."""
 
 import numpy as np
 import pytest
@@ -34,8 +34,8 @@ TOUCHING = [box((-0.7, -0.3, 0.0), (0.013, 0.3, 0.5)), box((0.013, -0.3, 0.0), (
 
 
 def view_from(azimuth, elevation, boxes=BOXES):
-    turned = [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation)]
-    camera = look_at(4 * np.array([*turned, np.sin(elevation)]), np.array([0, 0, 0.25]))
+    horizontal = [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation)]
+    camera = look_at(4 * np.array([*horizontal, np.sin(elevation)]), np.array([0, 0, 0.25]))
     seen = RaycastingScene(boxes).cast_view(camera, INTRINSICS, SIZE, SIZE)
     surface = surface_points(seen.depth_z, seen.instance_map, camera, INTRINSICS)
     return FeatureView(ColorFeatures()(COLORS[seen.instance_map]), surface)
@@ -49,7 +49,7 @@ def table_of(boxes, view):
 
 @pytest.fixture(scope="module")
 def views():
-    """Views from two sides and above, none from below; in none a box stands before the other."""
+    """Views from two sides and above; in none of them does one box hide the other."""
     return [view_from(azimuth, 0.6) for azimuth in (1.2, 1.6, 2.0, 4.3, 4.7, 5.1)]
 
 
@@ -71,7 +71,7 @@ def test_visible_voxels_have_their_boxs_own_colour(views, voxels):
     visible = seen > 0
     own = box_index(voxels)[:, None] == np.arange(2)
     colors = features.numpy()[:, :2]
-    # At an outline a cell is mixed with the black beyond; no other colour ever is.
+    # At an outline a cell is mixed with the black background, and with no other colour.
     assert (colors[visible][~own[visible]] == 0).all()
     assert (colors[visible][own[visible]] > 0.25).all()
     assert np.mean(colors[visible][own[visible]] > 0.999) > 0.8
@@ -107,10 +107,9 @@ def test_hidden_voxels_have_the_mean_of_all_views_wherever_they_fall(views, voxe
     np.testing.assert_allclose(features.numpy()[hidden, :2], expected / len(views), atol=1e-3)
 
 
-def test_what_stands_behind_another_box_is_not_seen():
-    view = view_from(
-        0.0, np.arcsin(0.25 / 4)
-    )  # along x, 0.25 m above the ground: the second box stands before the first one
+def test_box_behind_another_is_hidden():
+    # Along x, 0.25 m above the ground: the second box hides the lower part of the first.
+    view = view_from(0.0, np.arcsin(0.25 / 4))
     voxels = table_of(BOXES, view)
     _, seen = average_features([view], voxels)
     x, y, z = voxels.centres_m.T
@@ -134,7 +133,7 @@ def test_voxel_that_two_boxes_share_has_for_each_its_own_colour():
     assert (green > red)[is_shared & (voxels.slots == 2)].all()
 
 
-def test_voxel_behind_the_camera_or_beside_the_picture_counts_nowhere(views):
+def test_voxel_behind_the_camera_or_outside_the_image_has_no_features(views):
     to_world = np.linalg.inv(views[0].surface.world_to_camera)
     behind, beside = to_world @ [0, 0, -1, 1], to_world @ [9, 0, 1, 1]
     for point in (behind, beside):
@@ -146,12 +145,12 @@ def test_voxel_behind_the_camera_or_beside_the_picture_counts_nowhere(views):
         assert seen.tolist() == [0] and (features == 0).all()
 
 
-def test_map_is_read_between_its_cells_bilinearly():
+def test_map_is_interpolated_between_its_cells():
     plane = torch.arange(12.0).reshape(1, 3, 4)
     uv = torch.tensor([[0.5 / 4, 0.5 / 3], [1.0 / 4, 0.5 / 3], [1.5 / 4, 2.0 / 3], [1.0, 1.0]])
     assert read_map(plane, uv)[:, 0].tolist() == pytest.approx([0.0, 0.5, 7.0, 11.0], abs=1e-5)
 
 
-def test_colours_are_laid_on_black():
+def test_transparent_pixels_become_black():
     rgba = np.array([[[255, 0, 0, 0], [255, 102, 0, 255]]], np.uint8)
     np.testing.assert_allclose(on_black(rgba), [[[0, 0, 0], [1, 0.4, 0]]], atol=1e-6)

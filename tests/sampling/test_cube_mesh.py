@@ -1,4 +1,4 @@
-"""Surfaces from cube features, against recorded extractions and simple solids."""
+"""Cube features give the recorded meshes, and closed manifolds for simple solids."""
 
 import itertools
 import json
@@ -10,7 +10,7 @@ import torch
 import trimesh
 from safetensors.torch import load_file
 
-from datagen.sampling.cube_mesh import CORNERS, extract_mesh
+from datagen.sampling.cube_mesh import CUBE_CORNERS, extract_mesh
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "slat"
 CASES = json.loads((GOLDEN / "small_slat_mesh_extract.json").read_text())
@@ -45,7 +45,7 @@ def ball(resolution, radius):
     """Return all cubes of a grid and the channels of a ball's distance field."""
     axis = torch.arange(resolution)
     cubes = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).reshape(-1, 3)
-    corners = (cubes[:, None] + torch.tensor(CORNERS)) / resolution - 0.5
+    corners = (cubes[:, None] + torch.tensor(CUBE_CORNERS)) / resolution - 0.5
     feats = torch.zeros(len(cubes), 53)
     feats[:, :8] = corners.norm(dim=-1) - radius + 1 / resolution  # the extraction takes it off
     return cubes, feats
@@ -87,7 +87,7 @@ def test_nothing_inside_gives_an_empty_mesh():
 def test_one_inside_corner_gives_an_octahedron_about_it():
     cubes = torch.tensor(list(itertools.product((3, 4), repeat=3)))
     feats = torch.zeros(8, 53)
-    corners = cubes[:, None] + torch.tensor(CORNERS)
+    corners = cubes[:, None] + torch.tensor(CUBE_CORNERS)
     inside = (corners == 4).all(dim=-1)
     feats[:, :8] = torch.where(inside, -1.0, 1.0) + 1 / 8
     mesh = as_trimesh(extract_mesh(cubes, feats, 8))
@@ -106,7 +106,7 @@ def test_ambiguous_faces_give_a_manifold():
     sdf = torch.rand(11, 11, 11, generator=generator) - 0.5
     for border in (0, -1):
         sdf[border], sdf[:, border], sdf[:, :, border] = 1, 1, 1
-    corners = cubes[:, None] + torch.tensor(CORNERS)
+    corners = cubes[:, None] + torch.tensor(CUBE_CORNERS)
     feats = torch.zeros(len(cubes), 53)
     feats[:, :8] = sdf[tuple(corners.unbind(-1))] + 1 / 10
     mesh = as_trimesh(extract_mesh(cubes, feats, 10))

@@ -1,3 +1,5 @@
+"""The Euler sampler gives the recorded samples; its times, guidance and interval."""
+
 from pathlib import Path
 
 import pytest

@@ -1,4 +1,4 @@
-"""One scene branch for all instances, in one batch or several: always the released pairs."""
+"""A scene's samples equal those of the released pairs, in one batch or several."""
 
 import numpy as np
 import pytest
@@ -51,16 +51,16 @@ def random_images(num_instances: int, *, local: bool = False) -> SceneImages:
 
 
 def slots_as_released(model: SceneModel, images: SceneImages, seed: int) -> np.ndarray:
-    """Sample [instance, scene(, local)] for every instance, the scene anew each time."""
+    """Sample [instance, scene(, local)] for every instance, with the scene run again each time."""
     num_slots = 2 if images.local is None else 3
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(1, num_slots, 8, 16, 16, 16, generator=generator)
     found = []
     for index, instance in enumerate(images.instances):
         local = [] if images.local is None else [images.local[index]]
-        pictures = torch.from_numpy(np.stack([instance, images.scene, *local]))[None]
+        stack = torch.from_numpy(np.stack([instance, images.scene, *local]))[None]
         with torch.no_grad():
-            cond = model.encode_images(pictures)
+            cond = model.encode_images(stack)
         x_0 = sample_flow(model.flow, noise, cond, torch.zeros_like(cond), steps=FAST.steps)
         logits = Repeat()(model.denormalize(x_0)[0])[:, 0].numpy()
         found += [logits[1]] * (index == 0) + [logits[0]]
@@ -123,15 +123,15 @@ def test_full_gpu_halves_the_batch_and_names_what_fits(monkeypatch, caplog):
     model, images = random_model(), random_images(5)
     encode = model.encode_images
 
-    def refuse(pictures: torch.Tensor) -> torch.Tensor:
-        if pictures.shape[1] > 3:
+    def refuse(stack: torch.Tensor) -> torch.Tensor:
+        if stack.shape[1] > 3:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\nmore")
-        return encode(pictures)
+        return encode(stack)
 
     monkeypatch.setattr(model, "encode_images", refuse)
     with caplog.at_level("WARNING"):
         logits = sample_scene(model, Repeat(), images, FAST, seed=1)
-    assert "GPU out of memory with 5 instances at once; going on with 2" in caplog.text
+    assert "GPU out of memory with 5 instances at once; continuing with 2" in caplog.text
     assert "--max-batch 2" in caplog.text
     monkeypatch.setattr(model, "encode_images", encode)
     np.testing.assert_allclose(
@@ -140,7 +140,7 @@ def test_full_gpu_halves_the_batch_and_names_what_fits(monkeypatch, caplog):
 
 
 def test_gpu_too_small_for_one_instance_is_an_error(monkeypatch):
-    def refuse(pictures: torch.Tensor) -> torch.Tensor:
+    def refuse(stack: torch.Tensor) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory.\nmore")
 
     model = random_model()
@@ -150,7 +150,7 @@ def test_gpu_too_small_for_one_instance_is_an_error(monkeypatch):
 
 
 @pytest.mark.parametrize("local", [False, True])
-def test_kept_tokens_give_what_encoding_gives_in_any_batch(local):
+def test_given_tokens_have_the_samples_of_encoded_images_in_any_batch(local):
     model, images = random_model(local_slot=local), random_images(3, local=local)
     tokens = image_tokens(model, images)
     assert len(tokens) == 1 + 3 * (1 + local)

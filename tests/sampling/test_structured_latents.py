@@ -1,4 +1,4 @@
-"""The structured-latent model's sampler against a recorded trajectory, and its chunks."""
+"""Sampled latents equal a recorded trajectory, and do not depend on chunks or empty instances."""
 
 import json
 from pathlib import Path

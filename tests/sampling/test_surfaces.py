@@ -1,3 +1,5 @@
+"""Surfaces lie at their voxels, and a scene's GLB is read back as it was written."""
+
 import json
 import struct
 from pathlib import Path
@@ -29,7 +31,7 @@ def ball(center: tuple[float, float, float], radius: float, resolution: int = 32
 
 
 def glb_json(path: Path) -> dict:
-    """Read the JSON of a GLB by the letter of its specification, without a library."""
+    """Return the JSON of a GLB, read by its specification without a library."""
     data = path.read_bytes()
     magic, version, length = struct.unpack("<4sII", data[:12])
     assert (magic, version, length) == (b"glTF", 2, len(data))
@@ -130,14 +132,14 @@ def test_scene_glb_without_instances_is_valid_and_reads_back_empty(tmp_path):
     assert read_scene_glb(tmp_path / "scene.glb") == {}
 
 
-def test_instance_glbs_stand_where_they_stand_in_the_scene(tmp_path):
+def test_instance_glbs_keep_their_place_in_the_scene(tmp_path):
     mesh = surface_from_logits(ball((0.2, -0.1, 0.15), 0.1))
     paths = write_instance_glbs(tmp_path, {2: mesh, 3: None})
     assert [path.name for path in paths] == ["instance_02.glb"]
     np.testing.assert_allclose(read_scene_glb(paths[0])[2][0], mesh[0], atol=1e-6)
 
 
-def test_missing_damaged_and_foreign_glbs_are_refused_in_words(tmp_path):
+def test_missing_damaged_and_foreign_glbs_are_refused_with_the_reason(tmp_path):
     with pytest.raises(DatasetError, match="no such file"):
         read_scene_glb(tmp_path / "scene.glb")
     (tmp_path / "text.glb").write_bytes(b"this is no GLB, but a text that is long enough")

@@ -1,4 +1,4 @@
-"""Textures of coloured surfaces, and Gaussians on disk."""
+"""Textures have the colours of their surfaces; Gaussians on disk are readable by others."""
 
 import numpy as np
 import open3d
@@ -7,7 +7,7 @@ import trimesh
 
 from datagen.core.frames import Z_UP_TO_Y_UP
 from datagen.models.structured_latent_decoders import Gaussians
-from datagen.sampling.gaussian_ply import turn_quaternions, write_gaussian_ply
+from datagen.sampling.gaussian_ply import rotate_quaternions, write_gaussian_ply
 from datagen.sampling.textured_mesh import bake, write_textured_glb
 
 
@@ -98,9 +98,9 @@ def test_gaussian_ply_is_read_by_others_with_every_property(tmp_path):
     gaussians = random_gaussians()
     write_gaussian_ply(tmp_path / "a.ply", gaussians)
     cloud = open3d.t.io.read_point_cloud(str(tmp_path / "a.ply"))
-    turn = Z_UP_TO_Y_UP[:3, :3]
+    rotation = Z_UP_TO_Y_UP[:3, :3]
     positions = cloud.point.positions.numpy()
-    np.testing.assert_allclose(positions, gaussians.xyz.numpy() @ turn.T, atol=1e-6)
+    np.testing.assert_allclose(positions, gaussians.xyz.numpy() @ rotation.T, atol=1e-6)
     read = trimesh.load(tmp_path / "a.ply").metadata["_ply_raw"]["vertex"]["data"]
     np.testing.assert_allclose(
         1 / (1 + np.exp(-read["opacity"].ravel())), gaussians.opacity[:, 0], atol=1e-5
@@ -114,10 +114,10 @@ def test_gaussian_ply_is_read_by_others_with_every_property(tmp_path):
         )
 
 
-def test_turned_quaternion_is_the_turned_rotation():
+def test_rotated_quaternion_is_the_rotated_rotation():
     rotation = random_gaussians().rotation
-    turned = turn_quaternions(rotation)
-    for before, after in zip(rotation.numpy(), turned.numpy(), strict=True):
+    rotated = rotate_quaternions(rotation)
+    for before, after in zip(rotation.numpy(), rotated.numpy(), strict=True):
         expected = Z_UP_TO_Y_UP @ trimesh.transformations.quaternion_matrix(before)
         np.testing.assert_allclose(
             trimesh.transformations.quaternion_matrix(after), expected, atol=1e-5

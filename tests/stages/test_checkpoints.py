@@ -25,10 +25,10 @@ def test_other_bytes_from_the_published_repository_are_refused():
         check_published(HUB_ID, FILE, "0" * 64)
 
 
-def test_other_bytes_under_the_published_name_are_said_to_be_so(caplog):
+def test_other_bytes_under_the_published_name_are_a_warning(caplog):
     with caplog.at_level(logging.WARNING):
         check_published("my/ss_enc_conv3d_16l8_fp16", FILE, "0" * 64)
-    assert "is not the published file of that name" in caplog.text
+    assert "differs from the published file of that name" in caplog.text
 
 
 def test_embedded_scene_model_fits_the_small_model_and_its_place():

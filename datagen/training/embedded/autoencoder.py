@@ -25,12 +25,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from datagen.core.seeding import rng_for, seed_for
+from datagen.models.patches import patchify
 from datagen.models.small_autoencoder import (
     OFFSET,
     SmallSparseStructureDecoder,
     SmallSparseStructureEncoder,
     gather_neighbourhoods,
-    patchify,
 )
 from datagen.training.embedded.random_voxels import (
     find_geometry,
@@ -101,7 +101,8 @@ class Autoencoder(nn.Module):
         Binary cross-entropy and dice over the patches that are occupied or touch an occupied one
         (with a sample of the rest), and a fence that keeps latents within 2.5 spreads.
         """
-        patches = patchify(occupancy, self.encoder.patch_size)
+        side = occupancy.shape[-1] // self.encoder.patch_size
+        patches = torch.unflatten(patchify(occupancy, self.encoder.patch_size), 1, (side,) * 3)
         occupied = patches.any(dim=-1)
         codes = self.encoder.encode_patches(patches[occupied].float())
         latent = codes.new_zeros(*occupied.shape, self.encoder.latent_channels)

@@ -13,7 +13,7 @@ import tyro
 
 from datagen.errors import ConfigError
 from datagen.models import SceneModel, find_checkpoint, load_model, save_model
-from datagen.models.checkpoints import read_config
+from datagen.models.weight_files import read_config
 
 logger = logging.getLogger(__name__)
 

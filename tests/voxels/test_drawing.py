@@ -1,3 +1,5 @@
+"""Drawn voxels: where they are, what hides what, their colours, and the preview's panels."""
+
 import io
 
 import numpy as np
@@ -15,17 +17,17 @@ from datagen.voxels.drawing import (
 TOWARDS_VIEWER = np.array([8, -16, 10])
 
 
-def hue_at(picture: np.ndarray, voxel: tuple[int, int, int]) -> np.ndarray:
+def hue_at(image: np.ndarray, voxel: tuple[int, int, int]) -> np.ndarray:
     """Return the colour where the middle of a voxel's top is drawn: (4, 1), (2, −2), (0, −4) px."""
     resolution = 64
     corner = np.array([0, -2 * resolution - 4 * resolution]) - 4  # smallest u and v, margin
     point = np.array(voxel) + np.array([0.5, 0.5, 1.0])
     u, v = point @ np.array([[4, 1], [2, -2], [0, -4]]) - [-4, corner[1]]
-    return picture[int(v), int(u)]
+    return image[int(v), int(u)]
 
 
 def same_hue(pixel: np.ndarray, index: int) -> bool:
-    """Say whether a shaded colour is a multiple of an instance's colour."""
+    """Return whether a shaded colour is a multiple of an instance's colour."""
     color = np.array(instance_color(index), float)
     scale = pixel[:3].astype(float) @ color / (color @ color)
     return bool(np.abs(pixel[:3] - scale * color).max() < 8)
@@ -54,16 +56,16 @@ def test_instance_map_zero_is_clear_and_i_plus_one_is_placement_i():
 
 @pytest.mark.parametrize("voxel", [(0, 0, 0), (63, 0, 0), (0, 63, 0), (0, 0, 63), (20, 40, 31)])
 def test_voxel_is_drawn_where_the_projection_says_and_nowhere_else(voxel):
-    picture = draw_voxels(grids(voxel))
-    assert same_hue(hue_at(picture, voxel), 0)
-    opaque = np.argwhere(picture[..., 3] == 255)
+    image = draw_voxels(grids(voxel))
+    assert same_hue(hue_at(image, voxel), 0)
+    opaque = np.argwhere(image[..., 3] == 255)
     assert len(opaque) <= 36  # three faces of 8, 10 and 16 pixels
     assert np.ptp(opaque, axis=0).max() < 8
 
 
 def test_three_faces_of_a_voxel_have_three_shades():
-    picture = draw_voxels(grids((30, 30, 30)))
-    shades = np.unique(picture[picture[..., 3] == 255][:, 0])
+    image = draw_voxels(grids((30, 30, 30)))
+    shades = np.unique(image[image[..., 3] == 255][:, 0])
     assert len(shades) == 3
 
 
@@ -72,8 +74,8 @@ def test_nearer_voxel_hides_the_farther_whatever_the_order(order):
     near = np.array([40, 10, 40])
     far = near - TOWARDS_VIEWER  # the same pixels, behind
     voxels = [tuple(near), tuple(far)]
-    picture = draw_voxels(grids(*(voxels[i] for i in order)))
-    assert same_hue(hue_at(picture, tuple(near)), order.index(0))
+    image = draw_voxels(grids(*(voxels[i] for i in order)))
+    assert same_hue(hue_at(image, tuple(near)), order.index(0))
 
 
 @pytest.mark.parametrize(
@@ -88,20 +90,20 @@ def test_farther_voxel_changes_no_pixel_of_the_nearer_one(shift):
     assert (both[..., 3] == 255).sum() > opaque.sum()
 
 
-def test_picture_of_solid_block_has_no_holes():
+def test_image_of_solid_block_has_no_holes():
     solid = np.zeros((1, 64, 64, 64), bool)
     solid[0, 10:50, 5:60, 20:40] = True
     opaque = draw_voxels(solid)[..., 3] == 255
     for lines in (opaque, opaque.T):
         for line in lines:
             where = np.flatnonzero(line)
-            assert len(where) == 0 or len(where) == where[-1] - where[0] + 1
+            assert (np.diff(where) == 1).all()
 
 
-def test_picture_of_nothing_is_an_empty_cube():
-    picture = draw_voxels(np.zeros((2, 64, 64, 64), bool))
-    assert picture.shape == (456, 392, 4)
-    assert 0 < (picture[..., 3] > 0).mean() < 0.05
+def test_image_of_nothing_is_an_empty_cube():
+    image = draw_voxels(np.zeros((2, 64, 64, 64), bool))
+    assert image.shape == (456, 392, 4)
+    assert 0 < (image[..., 3] > 0).mean() < 0.05
     assert draw_voxels(np.zeros((0, 64, 64, 64), bool)).shape == (456, 392, 4)
 
 
