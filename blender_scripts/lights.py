@@ -22,8 +22,8 @@ def set_light(scene: bpy.types.Scene, light: dict[str, Any]) -> None:
 
     Args:
         scene: the scene to light.
-        light: ``lamps`` [{``kind``, ``power``, ``towards`` (3), ``position_m`` (3), ``size``,
-            ``color`` (3)}], ``sky_radiance``, ``hdri`` (a path or None), ``hdri_turn_rad``.
+        light: ``lamps`` [{``kind``, ``power``, ``to_lamp`` (3), ``position_m`` (3), ``size``,
+            ``color`` (3)}], ``sky_radiance``, ``hdri`` (a path or None), ``hdri_rotation_rad``.
     """
     if _light == light:
         return
@@ -82,7 +82,7 @@ def _lamp(lamp: dict[str, Any]) -> bpy.types.Object:
     else:
         data.shadow_soft_size = lamp["size"]
     item = bpy.data.objects.new(LAMP, data)
-    item.matrix_world = _pointing(np.array(lamp["towards"]), lamp["position_m"])
+    item.matrix_world = _pointing(np.array(lamp["to_lamp"]), lamp["position_m"])
     return item
 
 
@@ -101,7 +101,7 @@ def _set_sky(scene: bpy.types.Scene, light: dict[str, Any]) -> None:
     picture = _hdri(light["hdri"])
     around = tree.nodes.new("ShaderNodeTexCoord")
     turned = tree.nodes.new("ShaderNodeMapping")
-    turned.inputs["Rotation"].default_value = (0.0, 0.0, light["hdri_turn_rad"])
+    turned.inputs["Rotation"].default_value = (0.0, 0.0, light["hdri_rotation_rad"])
     looked_up = tree.nodes.new("ShaderNodeTexEnvironment")
     looked_up.image = picture
     tree.links.new(around.outputs["Generated"], turned.inputs["Vector"])
