@@ -12,7 +12,7 @@ from torch import nn
 
 from datagen.core.seeding import seed_for
 from datagen.evaluation.constant import fit_constant
-from datagen.evaluation.metrics import voxel_iou
+from datagen.evaluation.formulas import voxel_iou
 from datagen.models import SceneModel
 from datagen.sampling.scenes import SamplerConfig, SceneImages, sample_scene
 from datagen.shards import Dataset

@@ -60,7 +60,7 @@ METHODS = {
 }
 PREDICTIONS = {"perturbed": ((2, 7), 0.02), "damaged": ((3, 6), 0.04)}
 """Fewest and most objects, and how far they are shifted, of the scene's extent."""
-ANY_ROTATION = AlignOptions(align="multistart", multistart=MultistartOptions(turns="all"))
+ANY_ROTATION = AlignOptions(align="multistart", multistart=MultistartOptions(rotations="all"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,12 +1,13 @@
-"""The datasets of ``datagen evaluate``: the columns of scores."""
+"""The datasets of ``datagen evaluate``: their columns, those of the metrics made of METRICS."""
+
+from collections.abc import Iterable
+from typing import Literal
 
 import pyarrow as pa
 
+from datagen.evaluation.metrics import ALIGNED, TAUS, VIEW_TAUS, Metric, Reads, metrics_at
 from datagen.shards.declared import SPLIT, VIEW
 from datagen.shards.tables import Column, Table, column
-
-TAUS = ("0_1", "0_05", "0_01", "0_001")
-"""Thresholds of F-scores, as columns name them."""
 
 _COLLIDING = (
     column(
@@ -21,20 +22,40 @@ _COLLIDING = (
         "Of a scene: the same at 0, 0.1, 0.2, 0.5, 1, 2 and 5 %.",
     ),
 )
-_CD_SQ_SUM = "Chamfer distance: mean squared, both directions added."
-_CD_L2_MEAN = "Chamfer distance: mean, both directions averaged."
-_BOX_IOU = "Intersection over union of axis-aligned boxes."
-_NUM_PREDICTED = "Predicted objects that have a surface."
 
 
-def _score(name: str, meaning: str) -> Column:
-    return column(name, pa.float64(), meaning)
+def _scores(metrics: Iterable[Metric]) -> list[Column]:
+    return [column(m.name, pa.float64(), m.meaning, unit=m.unit) for m in metrics]
 
 
-def _at_taus(name: str, meaning: str, taus: tuple[str, ...] = TAUS[:3]) -> list[Column]:
-    """Return a column a threshold; ``TAU`` stands for it in both texts."""
-    pairs = [(tau, tau.replace("_", ".")) for tau in taus]
-    return [_score(name.replace("TAU", tau), meaning.replace("TAU", word)) for tau, word in pairs]
+def _floors(metrics: Iterable[Metric], of: Literal["view", "protocol"]) -> list[Column]:
+    return [
+        column(m.floor, pa.float64(), f"{m.name} of the truth, sampled again.", unit=m.unit)
+        for m in metrics
+        if of in m.floor_of
+    ]
+
+
+def _view(*reads: Reads) -> list[Column]:
+    """Return columns of ``scores`` in the frame of the view: scores, then their floors."""
+    metrics = metrics_at(VIEW_TAUS, *reads)
+    return [*_scores(m for m in metrics if m.in_scores), *_floors(metrics, "view")]
+
+
+def _aligned(*reads: Reads) -> list[Column]:
+    """Return columns of ``scores`` after alignment: scores, then the floors of the protocol."""
+    metrics = metrics_at(VIEW_TAUS, *reads)
+    own = [*_scores(m for m in metrics if m.in_scores), *_floors(metrics, "protocol")]
+    return [
+        column(ALIGNED + c.name, c.field.type, f"{c.name} after alignment.", unit=c.unit)
+        for c in own
+    ]
+
+
+def _protocol(*reads: Reads) -> list[Column]:
+    """Return columns of ``comparison``: scores, then their floors."""
+    metrics = metrics_at(TAUS, *reads)
+    return [*_scores(metrics), *_floors(metrics, "protocol")]
 
 
 SCORES = Table(
@@ -46,29 +67,18 @@ SCORES = Table(
         SPLIT,
         column("method", pa.string(), "Whose prediction."),
         column("placement_index", pa.int32(), "The object; -1 is the scene."),
-        _score("cd_sq_sum", _CD_SQ_SUM),
-        _score("cd_l2_mean", _CD_L2_MEAN),
-        _score("cd_sq_sum_floor", "cd_sq_sum of the truth against another sample of itself."),
-        *_at_taus("f_score_TAU", "F-score at TAU."),
-        _score("voxel_iou", "Intersection over union of 64³ voxels."),
-        _score("box_iou", _BOX_IOU),
-        _score("aligned_cd_sq_sum", "cd_sq_sum after the scene is aligned to the truth."),
-        _score("aligned_cd_l2_mean", "cd_l2_mean after alignment."),
-        _score("aligned_cd_floor", "aligned_cd_sq_sum of the truth, sampled again."),
-        *_at_taus("aligned_f_score_TAU", "F-score at TAU after alignment."),
-        *_at_taus("aligned_f_score_TAU_floor", "F-score at TAU of the truth, sampled again."),
-        _score("aligned_box_iou", "box_iou after alignment."),
-        _score("aligned_voxel_iou", "Of an object: voxel IoU of the surfaces after alignment."),
-        column("num_predicted", pa.int32(), _NUM_PREDICTED),
+        *_view("distances"),
+        *_view("thresholds"),
+        *_view("voxels"),
+        *_view("boxes"),
+        *_aligned("formula", "distances"),
+        *_aligned("thresholds"),
+        *_aligned("boxes"),
+        *_aligned("voxels"),
+        column("num_predicted", pa.int32(), "Predicted objects that have a surface."),
         *_COLLIDING,
     ),
 )
-
-_WITHIN = {
-    "f_score": "Harmonic mean of precision and recall at {} of the space of the scores.",
-    "precision": "Share of predicted points nearer to the truth than {} of that space.",
-    "recall": "Share of true points nearer to the prediction than {} of that space.",
-}
 
 COMPARISON = Table(
     folder="comparison",
@@ -86,27 +96,18 @@ COMPARISON = Table(
         column("align", pa.string(), "How the prediction was aligned to the truth."),
         column("matched_by", pa.string(), "How instances found their partners: order, or overlap."),
         column("chamfer", pa.string(), "Formula of cd."),
-        column("points", pa.int32(), "Surface samples of an object, or of the scene."),
+        column("points", pa.int32(), "Surface samples: of an object or the scene, by protocol."),
         column("num_true", pa.int32(), "True instances."),
-        column("num_predicted", pa.int32(), _NUM_PREDICTED),
+        column("num_predicted", pa.int32(), "Predicted instances that have a surface."),
         column("num_missing", pa.int32(), "True instances without a partner."),
         column("num_superfluous", pa.int32(), "Unmatched predicted instances."),
         *_COLLIDING,
-        _score("cd", "Chamfer distance by the protocol's formula; nan for a missing instance."),
-        _score("cd_floor", "cd of the truth against another sample of itself."),
-        _score("cd_sq_sum", _CD_SQ_SUM),
-        _score("cd_l2_mean", _CD_L2_MEAN),
-        *(
-            _score(f"{name}_{tau}", meaning.format(tau.replace("_", ".")))
-            for tau in TAUS
-            for name, meaning in _WITHIN.items()
-        ),
-        *_at_taus("f_score_TAU_floor", "f_score_TAU of the truth, sampled again.", TAUS),
-        _score("box_iou", _BOX_IOU),
-        _score("voxel_iou", "Intersection over union of the surfaces' 64³ voxels."),
-        _score(
-            "self_overlap", "Mean voxel IoU of the predicted parts with each other: less is better."
-        ),
+        *_protocol("formula"),
+        *_protocol("distances"),
+        *_protocol("thresholds"),
+        *_protocol("boxes"),
+        *_protocol("voxels"),
+        *_protocol("parts"),
         column(
             "transform",
             pa.list_(pa.float64()),

@@ -13,6 +13,7 @@ from datagen.engine.stage import Inputs, RunOptions
 from datagen.engine.units import Process, UnitStage, WorkerContext
 from datagen.errors import ConfigError, DatasetError
 from datagen.evaluation.compare import Comparison, comparison_rows
+from datagen.evaluation.protocols import DEFAULT_PROTOCOL
 from datagen.evaluation.readers import PREDICTED, found_scenes
 from datagen.evaluation.summary import (
     as_csv,
@@ -28,7 +29,7 @@ from datagen.shards.tables import Table
 
 logger = logging.getLogger(__name__)
 
-PUBLISHED = "published_{protocol}.csv"
+PUBLISHED_TABLE = "published_{protocol}.csv"
 """Tables in ``manifests/``; I-Scene's stands for protocols without one."""
 
 
@@ -155,10 +156,10 @@ class EvaluateFiles(UnitStage):
 
         def process(pair_index: int) -> list[Row]:
             pair = pairs[pair_index]
-            layout = PREDICTED[pair.format]
+            file_format = PREDICTED[pair.format]
             true = truth.read(pair.scene_id)
             rows = comparison_rows(
-                layout.read(pair.place), layout, true, truth.layout, self.comparison
+                file_format.read(pair.place), file_format, true, truth.format, self.comparison
             )
             key = {"method": pair.method, "format": pair.format, "scene_id": pair.scene_id}
             for warning in rows[0]["warnings"]:
@@ -214,8 +215,9 @@ class EvaluateFiles(UnitStage):
 
 def published_table(protocol: str) -> Path:
     """Return the table of scores published by a protocol's definitions, else I-Scene's."""
-    own = manifests_folder() / PUBLISHED.format(protocol=protocol)
-    return own if own.is_file() else manifests_folder() / PUBLISHED.format(protocol="iscene")
+    own = manifests_folder() / PUBLISHED_TABLE.format(protocol=protocol)
+    default = manifests_folder() / PUBLISHED_TABLE.format(protocol=DEFAULT_PROTOCOL)
+    return own if own.is_file() else default
 
 
 def manifests_folder() -> Path:

@@ -107,8 +107,8 @@ def test_report_scores_means_count_missing_objects_as_zero(whole_workspace):
 def test_report_has_aligned_scores_collisions_and_what_is_hard(whole_report):
     text = " ".join(whole_report.text)
     assert "One alignment a scene" in text
-    assert "Col-S, %, by the depth that is let pass" in text
-    assert "mask, % of the picture" in text and "hidden by others" in text
+    assert "Col-S, %, by tolerance" in text
+    assert "mask, % of the image" in text and "hidden by others" in text
     assert "0.875" in text  # the model's aligned F @ 0.1: 0.6 + 0.55 / 2
 
 

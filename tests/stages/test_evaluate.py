@@ -27,7 +27,7 @@ def compared(predicted, *, collisions=True, **fields):
     return stage._compared(predicted, scene(), collisions=collisions)
 
 
-def test_turned_scene_is_scored_as_if_it_had_not_been_turned():
+def test_rotated_scene_is_scored_as_if_it_had_not_been_rotated():
     pytest.importorskip("open3d")
     turn = trimesh.transformations.rotation_matrix(np.radians(90), [0, 0, 1])
     whole, *objects = compared(scene(turn))

@@ -10,7 +10,7 @@ from datagen.evaluation.registration.similarity import similarity
 
 
 def chair(num: int, seed: int):
-    """Return points of a seat, a back, an arm and two legs: no turn or mirror maps it on itself."""
+    """Return points of a seat, a back, an arm and two legs: a shape without symmetry."""
     parts = [
         trimesh.creation.box((0.6, 0.5, 0.08)).apply_translation((0, 0, 0.0)),
         trimesh.creation.box((0.6, 0.08, 0.5)).apply_translation((0, 0.25, 0.25)),
@@ -22,9 +22,9 @@ def chair(num: int, seed: int):
     return sample_surface((mesh.vertices, mesh.faces), num, np.random.default_rng(seed))
 
 
-def turned(points, yaw_deg: float, scale: float = 1.0, shift=(0.0, 0.0, 0.0), axis: int = 2):
-    turn = Rotation.from_rotvec(np.radians(yaw_deg) * np.eye(3)[axis]).as_matrix()
-    pose = similarity(scale, turn, np.asarray(shift, float))
+def rotated(points, yaw_deg: float, scale: float = 1.0, shift=(0.0, 0.0, 0.0), axis: int = 2):
+    rotation = Rotation.from_rotvec(np.radians(yaw_deg) * np.eye(3)[axis]).as_matrix()
+    pose = similarity(scale, rotation, np.asarray(shift, float))
     return transform_points(pose, points), np.linalg.inv(pose)
 
 

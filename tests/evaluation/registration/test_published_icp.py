@@ -21,7 +21,7 @@ def meant(source, target):
     return midi_icp(source, target, as_published=False)
 
 
-# FilterReg sees 2,000 of the points, some 0.03 apart; of a turn of 9° a quarter may stay.
+# FilterReg sees 2,000 of the points, some 0.03 apart; of a rotation of 9° a quarter may stay.
 @pytest.mark.parametrize(("aligner", "left_deg"), [(meant, 2.0), (filterreg, 2.5)])
 def test_small_turn_comes_back(aligner, left_deg):
     found = aligner(transform_points(SMALL, SOURCE), TARGET)
