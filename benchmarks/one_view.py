@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from datagen.core.seeding import rng_for
 from datagen.shards import Folder, Identity, Output, open_dataset
-from datagen.shards.schemas import tensor_field
+from datagen.shards.tensors import tensor_field
 from datagen.verify.shards import check_folder
 
 SCENES, VIEWS = 8, 150

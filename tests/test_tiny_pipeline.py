@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from datagen.shards import open_dataset
+from datagen.shards.declared import LATENTS, LAYOUTS, PREDICTIONS, RENDERS
 from datagen.shards.scenes import SceneReader
-from datagen.shards.schemas import LATENTS, LAYOUTS, PREDICTIONS, RENDERS
 from datagen.voxels import unpack_occupancy, voxelize_surface
 
 FLOW = str(Path(__file__).parent / "golden" / "small_ss_flow")
@@ -48,9 +48,8 @@ def test_four_commands_make_every_dataset(workspace):
     for name in ("assets", "layouts", "renders", "latents", "model", "predictions"):
         assert open_dataset(workspace / name).manifest["failed"] == []
         assert not (workspace / name / ".parts").exists()
-    for name, schema in [("layouts", LAYOUTS), ("renders", RENDERS), ("latents", LATENTS)]:
-        assert open_dataset(workspace / name).schema.names == schema.names
-    assert open_dataset(workspace / "predictions").schema.names == PREDICTIONS.names
+    for table in (LAYOUTS, RENDERS, LATENTS, PREDICTIONS):
+        assert open_dataset(workspace / table.folder).schema.names == table.schema.names
 
 
 def test_infer_without_arguments_takes_one_view_of_each_validation_scene(workspace):
@@ -119,7 +118,7 @@ def test_rendering_on_ray_gives_the_same_cameras_masks_and_visibility(workspace,
     datagen(tmp_path, "render", *words, "--root", str(tmp_path), "--workers", "2")
     local, ray = open_dataset(workspace / "renders"), open_dataset(tmp_path / "renders")
     for ours, theirs in zip(local, ray, strict=True):
-        for name in set(RENDERS.names) - {"rgb"}:
+        for name in set(RENDERS.schema.names) - {"rgb"}:
             assert np.array_equal(ours[name], theirs[name]), name
 
 

@@ -52,7 +52,7 @@ def measure(path: Path) -> Row:
             (F, 3).
 
     Returns:
-        The columns of shards.schemas.ASSETS that the geometry decides, or ``reason`` alone.
+        The columns of shards.declared.ASSETS that the geometry decides, or ``reason`` alone.
     """
     with np.load(path) as geometry:
         vertices, faces = geometry["vertices"], geometry["faces"]
@@ -110,7 +110,7 @@ def support_struct(support: Support | None) -> Row | None:
 
 
 def asset_row(source: str, obj: SourceObject, report: Row, measures: Row) -> Row:
-    """Return one row of shards.schemas.ASSETS.
+    """Return one row of shards.declared.ASSETS.
 
     Args:
         source: the source's name.

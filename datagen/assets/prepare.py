@@ -52,7 +52,7 @@ def prepare_asset(
         max_faces: an object of more triangles is decimated to about so many.
 
     Returns:
-        A row of shards.schemas.ASSETS.
+        A row of shards.declared.ASSETS.
     """
     geometry = (assets_folder / geometry_path(obj.asset_id)).absolute()
     prepared = (assets_folder / prepared_path(obj.asset_id)).absolute()

@@ -85,7 +85,7 @@ class SceneScores:
     def rows(
         self, *, layout_id: int, view_index: int, split: str, method: str
     ) -> list[dict[str, Any]]:
-        """Return rows with columns of ``scores``, the whole scene's first; alignment adds more."""
+        """Return rows with the columns of ``tables.SCORES``, the whole scene's first."""
         key = {"layout_id": layout_id, "view_index": view_index, "split": split, "method": method}
         return [
             key | {"placement_index": thing.placement_index, **thing.values}

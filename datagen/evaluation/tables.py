@@ -6,6 +6,7 @@ from typing import Literal
 import pyarrow as pa
 
 from datagen.evaluation.metrics import ALIGNED, TAUS, VIEW_TAUS, Metric, Reads, metrics_at
+from datagen.shards.declared import SPLIT, VIEW
 from datagen.shards.tables import Column, Table, column
 
 _COLLIDING = (
@@ -62,9 +63,8 @@ SCORES = Table(
     verb="evaluate",
     row="an object's score (the scene's where placement_index is -1), by method",
     columns=(
-        column("layout_id", pa.int64(), "The scene; joins all datasets."),
-        column("view_index", pa.int32(), "The view of the scene; joins renders and what follows."),
-        column("split", pa.string(), "train or val: whether training saw the scene."),
+        *VIEW,
+        SPLIT,
         column("method", pa.string(), "Whose prediction."),
         column("placement_index", pa.int32(), "The object; -1 is the scene."),
         *_view("distances"),
@@ -82,24 +82,25 @@ SCORES = Table(
 
 COMPARISON = Table(
     folder="comparison",
-    verb="evaluate",
+    verb="evaluate --pred NAME=PATH --gt TRUTH",
     row="a true instance of a scored scene (the scene where instance_index is -1)",
+    key=("pair_index", "instance_index"),
     columns=(
-        column("pair_index", pa.int64(), "Number of the predicted scene, over all methods."),
-        column("method", pa.string(), "What the method was called."),
-        column("format", pa.string(), "Format of its files."),
+        column("pair_index", pa.int64(), "Index of the predicted scene, over all methods."),
+        column("method", pa.string(), "Name of the method."),
+        column("format", pa.string(), "Format of the method's files."),
         column("scene_id", pa.string(), "The scene, by the name of its files."),
         column("instance_index", pa.int32(), "The true instance; -1 is the scene."),
         column("partner_index", pa.int32(), "Its predicted instance; null where there is none."),
-        column("protocol", pa.string(), "Whose definitions the scores have."),
+        column("protocol", pa.string(), "Protocol whose definitions the scores follow."),
         column("align", pa.string(), "How the prediction was aligned to the truth."),
         column("matched_by", pa.string(), "How instances found their partners: order, or overlap."),
-        column("chamfer", pa.string(), "The formula of cd."),
+        column("chamfer", pa.string(), "Formula of cd."),
         column("points", pa.int32(), "Surface samples: of an object or the scene, by protocol."),
         column("num_true", pa.int32(), "True instances."),
         column("num_predicted", pa.int32(), "Predicted instances that have a surface."),
         column("num_missing", pa.int32(), "True instances without a partner."),
-        column("num_superfluous", pa.int32(), "Predicted instances without a partner."),
+        column("num_superfluous", pa.int32(), "Unmatched predicted instances."),
         *_COLLIDING,
         *_protocol("formula"),
         *_protocol("distances"),

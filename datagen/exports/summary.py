@@ -7,17 +7,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from datagen.errors import DatasetError
-from datagen.evaluation.tables import COMPARISON, SCORES
 from datagen.shards import Dataset, Folder
-from datagen.shards.columns import COLUMNS, ROWS
 from datagen.shards.dataset import open_shard
+from datagen.shards.tables import Table
 from datagen.shards.workspace import Workspace
-
-_EVALUATION = (SCORES, COMPARISON)
-ROW_WORDS = ROWS | {table.folder: table.row for table in _EVALUATION}
-"""What a row is, by folder."""
-MEANINGS = COLUMNS | {t.folder: {c.name: c.meaning for c in t.columns} for t in _EVALUATION}
-"""By folder and column."""
+from datagen.stages.tables import TABLES
 
 
 @dataclass(frozen=True)
@@ -25,6 +19,9 @@ class DatasetSummary:
     """One sealed dataset with rows."""
 
     name: str
+    """Its folder in the workspace."""
+    table: Table
+    """What declares its columns."""
     dataset: Dataset
     schema: pa.Schema
     sizes: dict[str, int]
@@ -60,10 +57,12 @@ def summarise(root: Folder) -> Summary | None:
     """Return what a workspace holds; None while no dataset with rows is sealed."""
     datasets = []
     workspace = Workspace(root)
-    for name in ROW_WORDS:
-        dataset = workspace.dataset(name)
-        if dataset is not None and dataset.manifest["shards"]:
-            datasets.append(DatasetSummary(name, dataset, dataset.schema, _sizes(dataset)))
+    for table in TABLES.values():
+        for name in workspace.folders(table):
+            dataset = workspace.dataset(name)
+            if dataset is not None and dataset.manifest["shards"]:
+                sizes = _sizes(dataset)
+                datasets.append(DatasetSummary(name, table, dataset, dataset.schema, sizes))
     if not datasets:
         return None
     by_name = {entry.name: entry.dataset for entry in datasets}

@@ -28,6 +28,7 @@ from datagen.evaluation.metrics import (
 from datagen.evaluation.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from datagen.evaluation.scene import WHOLE_SCENE
 from datagen.evaluation.summary import collision_curve
+from datagen.evaluation.tables import SCORES
 from datagen.report.charts import line_chart
 from datagen.report.markup import figure, grid, image, paragraph, side_by_side, table
 from datagen.report.scenes import input_image
@@ -126,7 +127,7 @@ def predictions(workspace: Workspace) -> str:
 
 def scores(workspace: Workspace) -> str:
     """Return mean scores by split and method, aligned ones, and what makes scenes hard."""
-    dataset = workspace.require("scores", "report")
+    dataset = workspace.require(SCORES.folder, "report", f"datagen {SCORES.verb}")
     shown = {column.name for column in [*_view_columns(), *_aligned_columns()]}
     if not shown <= set(dataset.schema.names):
         text = "These scores are of an older datagen. Run datagen evaluate --overwrite."

@@ -35,8 +35,10 @@ from datagen.sampling.surfaces import (
     surface_from_occupancy,
 )
 from datagen.shards import Dataset, Output, Row
+from datagen.shards.declared import ASSETS, LATENTS, LAYOUTS, MODEL, PREDICTIONS, RENDERS
 from datagen.shards.scenes import SceneReader
 from datagen.shards.splits import validation_layouts
+from datagen.shards.tables import Table
 from datagen.stages.encode import check_stored
 from datagen.stages.infer import InferScenes
 from datagen.voxels import unpack_instances
@@ -61,17 +63,9 @@ class EvaluateScenes(UnitStage):
     """
 
     name: ClassVar[str] = "evaluate"
-    folder: ClassVar[str] = "scores"
+    table: ClassVar[Table] = SCORES
     revision: ClassVar[int] = 2
-    schema = SCORES.schema
-    reads: ClassVar[tuple[str, ...]] = (
-        "assets",
-        "layouts",
-        "renders",
-        "latents",
-        "model",
-        "predictions",
-    )
+    reads: ClassVar[tuple[Table, ...]] = (ASSETS, LAYOUTS, RENDERS, LATENTS, MODEL, PREDICTIONS)
 
     points_per_object: int = POINTS_PER_OBJECT
     """Surface samples an object."""
@@ -173,7 +167,7 @@ class EvaluateScenes(UnitStage):
 
     def summarise(self, output: Output) -> dict[str, Any]:
         """Add the table of means: scenes, and objects, by split and method."""
-        rows = list(output.rows(list(self.schema.names)))
+        rows = list(output.rows(SCORES.schema.names))
         counts = {"scored_views": len({(row["layout_id"], row["view_index"]) for row in rows})}
         return {"counts": counts, "summary": mean_scores(rows)}
 

@@ -25,6 +25,7 @@ from datagen.evaluation.summary import (
 from datagen.evaluation.tables import COMPARISON
 from datagen.evaluation.truth import GtFormat, Truth, digest_of, open_truth
 from datagen.shards import Dataset, Folder, Output, Row
+from datagen.shards.tables import Table
 
 logger = logging.getLogger(__name__)
 
@@ -47,9 +48,8 @@ class EvaluateFiles(UnitStage):
     """Score any methods' scenes, read as they lie on disk, against the truth, side by side."""
 
     name: ClassVar[str] = "evaluate"
-    folder: ClassVar[str] = "comparison"
+    table: ClassVar[Table] = COMPARISON
     revision: ClassVar[int] = 2
-    schema = COMPARISON.schema
     unit_column: ClassVar[str] = "pair_index"
     unit_noun: ClassVar[str] = "predicted scenes"
 
@@ -89,7 +89,7 @@ class EvaluateFiles(UnitStage):
         return self.truth().fingerprint(sorted({pair.scene_id for pair in self.pairs()}))
 
     def output(self, root: Folder, inputs: Inputs) -> Output:
-        folder = root / self.folder if self.out is None else Folder.at(str(self.out))
+        folder = root / self.table.folder if self.out is None else Folder.at(str(self.out))
         return replace(super().output(root, inputs), folder=folder)
 
     def units(self, inputs: Inputs) -> Sequence[int]:
@@ -164,7 +164,7 @@ class EvaluateFiles(UnitStage):
             key = {"method": pair.method, "format": pair.format, "scene_id": pair.scene_id}
             for warning in rows[0]["warnings"]:
                 logger.warning(f"evaluate: {pair.method}, scene {pair.scene_id}: {warning}")
-            empty = dict.fromkeys(self.schema.names)
+            empty = dict.fromkeys(COMPARISON.schema.names)
             return [{**empty, "pair_index": pair_index, **key, **row} for row in rows]
 
         yield process

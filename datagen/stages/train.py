@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
 
 from datagen.core.fields import content, how
 from datagen.engine.provenance import provenance
@@ -21,7 +20,9 @@ from datagen.models.dinov2 import DinoV2, load_dinov2
 from datagen.models.initial_weights import initial_files
 from datagen.models.named_checkpoints import resolve_checkpoint
 from datagen.shards import Dataset, Folder, Output, open_dataset
+from datagen.shards.declared import LATENTS, MODEL, RENDERS
 from datagen.shards.splits import validation_layouts
+from datagen.shards.tables import Table
 from datagen.stages.encode import check_stored
 from datagen.training.checkpoints import Checkpoints
 from datagen.training.config import TrainConfig
@@ -49,10 +50,9 @@ class TrainFlow(Stage):
     """
 
     name: ClassVar[str] = "train"
-    folder: ClassVar[str] = "model"
+    table: ClassVar[Table] = MODEL
     revision: ClassVar[int] = 4
-    schema: ClassVar[pa.Schema] = pa.schema([])
-    reads: ClassVar[tuple[str, ...]] = ("renders", "latents")
+    reads: ClassVar[tuple[Table, ...]] = (RENDERS, LATENTS)
     uses_gpu: ClassVar[bool] = True
 
     config: TrainConfig = field(default_factory=TrainConfig)
@@ -170,8 +170,10 @@ class TrainFlow(Stage):
 
     def output(self, root: Folder, inputs: Inputs) -> Output:
         """Return the model's folder; the latent model has one of its own, beside the other's."""
-        folder = root / self.objective.folder
-        return Output(folder, self.identity(inputs), self.schema, units_per_shard=1000)
+        table = self.objective.table
+        return Output(
+            root / table.folder, self.identity(inputs), table.schema, units_per_shard=1000
+        )
 
     def _split(self, source: ViewSource[Any]) -> tuple[ViewSource[Any], ViewSource[Any]]:
         """Return the views of the training scenes and those of the held-out ones."""

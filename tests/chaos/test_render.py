@@ -13,7 +13,7 @@ import pytest
 from datagen.engine.stage import RunOptions
 from datagen.executors.local import LocalExecutor
 from datagen.shards import Folder, open_dataset
-from datagen.shards.schemas import RENDERS
+from datagen.shards.declared import RENDERS
 from datagen.stages.assets import PrepareAssets
 from datagen.stages.layouts import SampleLayouts
 from datagen.stages.render import RenderViews
@@ -54,5 +54,5 @@ def test_kill_during_render_loses_no_finished_scene_and_leaves_no_blender(tmp_pa
     assert all(made[unit] <= 1 for unit in finished), "a finished scene was rendered again"
     ours, theirs = open_dataset(calm / "renders"), open_dataset(killed / "renders")
     for one, other in zip(ours, theirs, strict=True):
-        for name in RENDERS.names:
+        for name in RENDERS.schema.names:
             assert np.array_equal(one[name], other[name]), name

@@ -12,7 +12,6 @@ from datagen.engine.stage import RunOptions, Stage
 from datagen.errors import DatasetError, StageError
 from datagen.executors.local import LocalExecutor
 from datagen.shards import Folder, open_dataset
-from datagen.shards.workspace import VERB_OF_FOLDER
 from tests.engine.toy import Toy, ToySum, shard_hashes
 
 OPTIONS = RunOptions()
@@ -86,8 +85,7 @@ def test_changed_input_is_refused(tmp_path):
         run(ToySum(), tmp_path)
 
 
-def test_missing_input_names_the_folder_and_the_verb(tmp_path, monkeypatch):
-    monkeypatch.setitem(VERB_OF_FOLDER, "toy", "play")
+def test_missing_input_names_the_folder_and_the_verb(tmp_path):
     with pytest.raises(DatasetError, match=r"/toy is missing.*Run `datagen play"):
         run(ToySum(), tmp_path)
 

@@ -5,14 +5,21 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from datagen.evaluation.tables import COMPARISON, SCORES
 from datagen.exports.card import CARD, CROISSANT, MARK, hub_license, write_card
-from datagen.exports.summary import MEANINGS, ROW_WORDS
 from datagen.shards import Folder, open_dataset
-from datagen.shards.schemas import ASSETS, LAYOUTS, SCHEMAS
+from datagen.shards.declared import ASSETS, LAYOUTS
+from datagen.shards.tables import Column
+from datagen.stages.tables import TABLES
 from tests.shards.tiny import LICENSES, NUM_LAYOUTS, NUM_VIEWS, SIZE_PX, write
+
+
+def is_struct(column: Column) -> bool:
+    """Return whether Croissant leaves a column out."""
+    kind = column.field.type
+    return pa.types.is_struct(kind.value_type if pa.types.is_list(kind) else kind)
 
 
 @pytest.fixture
@@ -22,20 +29,15 @@ def workspace(tiny, tmp_path) -> Path:
     return root
 
 
-def test_every_column_of_every_schema_is_described():
-    schemas = SCHEMAS | {table.folder: table.schema for table in (SCORES, COMPARISON)}
-    assert set(ROW_WORDS) == set(schemas) == set(MEANINGS)
-    for name, schema in schemas.items():
-        assert set(schema.names) <= set(MEANINGS[name]), name
-
-
-@pytest.mark.parametrize("name", ["assets", "layouts", "renders", "latents", "predictions"])
+@pytest.mark.parametrize(
+    "name",
+    ["assets", "layouts", "renders", "latents", "predictions", "scenes/rooms", "comparison"],
+)
 def test_hugging_face_opens_the_folder_by_its_card(workspace, tmp_path, name):
     import datasets
 
-    rows = datasets.load_dataset(
-        str(workspace), name, split="train", cache_dir=str(tmp_path / "cache")
-    )
+    config, cache = name.replace("/", "-"), str(tmp_path / "cache")
+    rows = datasets.load_dataset(str(workspace), config, split="train", cache_dir=cache)
     assert len(rows) == len(open_dataset(workspace / name))
 
 
@@ -46,6 +48,20 @@ def test_card_says_licenses_sizes_and_shapes(workspace):
     assert f"| `renders` | a view, kept or dropped | {NUM_LAYOUTS * NUM_VIEWS} | 2 |" in text
     assert "| `instance_latents` | float16 (-1, 8, 16, 16, 16) |" in text
     assert "| `placements` | list of struct |" in text
+    assert "| `scenes/rooms` | an image file from which a scene was sampled | 2 | 1 |" in text
+
+
+def test_card_and_croissant_say_every_columns_meaning_and_unit(workspace):
+    card = (workspace / CARD).read_text()
+    croissant = (workspace / CROISSANT).read_text()
+    for table in TABLES.values():
+        for column in table.columns if table.folder != "scores" else ():
+            assert f" | {column.unit} | {column.meaning} |\n" in card, column.name
+            if not is_struct(column):
+                said = json.dumps(column.meaning)[1:-1]
+                assert said in croissant, column.name
+    radius = 'vertex from the vertical axis through the origin. Unit: m."'
+    assert radius in croissant
 
 
 def test_croissant_is_valid_and_gives_the_rows(workspace):
@@ -65,7 +81,7 @@ def test_croissant_is_valid_and_gives_the_rows(workspace):
 def test_croissant_has_the_sha256_and_size_of_every_shard(workspace):
     described = json.loads((workspace / CROISSANT).read_text())
     files = {f["@id"]: f for f in described["distribution"] if f["@type"] == "cr:FileObject"}
-    shards = sorted(workspace.glob("*/*.parquet"))
+    shards = sorted(workspace.glob("**/*.parquet"))
     assert sorted(files) == [path.relative_to(workspace).as_posix() for path in shards]
     for path in shards:
         file = files[path.relative_to(workspace).as_posix()]

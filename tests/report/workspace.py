@@ -12,7 +12,8 @@ from PIL import Image
 from datagen.core.cameras import intrinsics_from_fov, look_at, project
 from datagen.core.frames import placement_matrix, transform_points
 from datagen.evaluation.tables import SCORES
-from datagen.shards import Row, schemas
+from datagen.shards import Row
+from datagen.shards.declared import ASSETS, LATENT_SHAPE, LATENTS, LAYOUTS, PREDICTIONS, RENDERS
 from datagen.voxels.drawing import png_bytes
 from tests.shards.tiny import asset_row, write
 
@@ -51,7 +52,7 @@ def asset_rows(root: Path) -> list[Row]:
     for kind, build in MESHES.items():
         mesh = build()
         rows.append(asset_row(root, kind, mesh.vertices, mesh.faces) | _measures(kind, mesh))
-    broken = dict.fromkeys(schemas.ASSETS.names)
+    broken = dict.fromkeys(ASSETS.schema.names)
     broken |= {
         "asset_id": "broken",
         "name": "no & faces",
@@ -134,7 +135,7 @@ def render_rows(layout: Row) -> list[Row]:
         kept = index % 4 != 3
         labels = splat(meshes, world_to_camera, intrinsics)
         rows.append(
-            dict.fromkeys(schemas.RENDERS.names)
+            dict.fromkeys(RENDERS.schema.names)
             | {
                 "layout_id": layout["layout_id"],
                 "view_index": index,
@@ -208,8 +209,8 @@ def latent_rows(layout: Row, views: list[Row]) -> list[Row]:
             "view_index": view["view_index"],
             "world_to_canonical": np.eye(4),
             "num_instances": len(grids),
-            "scene_latent": np.zeros(schemas.LATENT_SHAPE, np.float16),
-            "instance_latents": np.zeros((len(grids), *schemas.LATENT_SHAPE), np.float16),
+            "scene_latent": np.zeros(LATENT_SHAPE, np.float16),
+            "instance_latents": np.zeros((len(grids), *LATENT_SHAPE), np.float16),
             "occupancy": packed,
         }
         for view in views
@@ -254,11 +255,11 @@ def write_workspace(root: Path) -> Path:
     views = [view for layout in layouts for view in render_rows(layout)]
     by_layout = {i: [v for v in views if v["layout_id"] == i] for i in (0, 1)}
     latents = [row for i in (0, 1) for row in latent_rows(layouts[i], by_layout[i])]
-    write(root, "assets", "assets", schemas.ASSETS, asset_rows(root), {}, unit="object_index")
-    write(root, "layouts", "layouts", schemas.LAYOUTS, layouts, {})
+    write(root, "assets", "assets", ASSETS.schema, asset_rows(root), {}, unit="object_index")
+    write(root, "layouts", "layouts", LAYOUTS.schema, layouts, {})
     counts = {"kept": 12, "dropped_occluded": 4}
-    write(root, "render", "renders", schemas.RENDERS, views, {}, counts=counts)
-    write(root, "encode", "latents", schemas.LATENTS, latents, {})
+    write(root, "render", "renders", RENDERS.schema, views, {}, counts=counts)
+    write(root, "encode", "latents", LATENTS.schema, latents, {})
     write_predictions(root, grids_of(layouts[1]))
     write(root, "evaluate", "scores", SCORES.schema, score_rows(), {})
     (root / "model").mkdir()
@@ -284,4 +285,4 @@ def write_predictions(root: Path, true: np.ndarray) -> None:
         "path": "1_0",
         "seconds": 2.25,
     }
-    write(root, "infer", "predictions", schemas.PREDICTIONS, [row], {})
+    write(root, "infer", "predictions", PREDICTIONS.schema, [row], {})

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from datagen.errors import DatasetError
 from datagen.shards import Folder, Identity, Output, open_dataset
 from datagen.shards.output import Failure
-from datagen.shards.schemas import tensor_field
+from datagen.shards.tensors import tensor_field
 
 SCHEMA = pa.schema([("layout_id", pa.int64()), ("value", pa.int64())])
 IMAGES = pa.schema([("layout_id", pa.int64()), ("value", pa.int64()), ("rgb", pa.binary())])

@@ -5,7 +5,7 @@ from pathlib import Path
 import trimesh
 
 from datagen.assets.measure import measure
-from datagen.shards.schemas import ASSETS
+from datagen.shards.declared import ASSETS
 from tests.shards.tiny import asset_row, write
 
 
@@ -33,7 +33,7 @@ def write_assets(root: Path, copies: int = 1) -> None:
     for name, mesh in SHAPES.items():
         row = asset_row(root, name, mesh.vertices, mesh.faces)
         measured = measure(root / "assets" / row["geometry_path"])
-        row |= {key: value for key, value in measured.items() if key in ASSETS.names}
+        row |= {key: value for key, value in measured.items() if key in ASSETS.schema.names}
         rows += [row | {"asset_id": f"{name}{copy or ''}"} for copy in range(copies)]
     rows = [row | {"object_index": index} for index, row in enumerate(rows)]
-    write(root, "assets", "assets", ASSETS, rows, {}, unit="object_index")
+    write(root, "assets", "assets", ASSETS.schema, rows, {}, unit="object_index")

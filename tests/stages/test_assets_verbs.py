@@ -14,9 +14,9 @@ from datagen.errors import ConfigError, DatasetError, StageError
 from datagen.executors.local import LocalExecutor
 from datagen.exports.attribution import write_attribution
 from datagen.shards import Dataset, Folder
+from datagen.shards.declared import ASSETS, LAYOUTS
 from datagen.shards.output import Identity, Output
 from datagen.shards.scenes import SceneReader
-from datagen.shards.schemas import ASSETS, LAYOUTS
 from datagen.stages.assets import PrepareAssets
 from datagen.stages.given_layouts import TakeLayouts
 from tests.stages.rooms import ROOM, write_rooms
@@ -138,10 +138,14 @@ def test_license_that_is_no_spdx_identifier_is_refused():
 
 def write_assets(root: Path, licenses: list[str]) -> None:
     output = Output(
-        Folder.at(root) / "assets", Identity("assets", 1, {}, {}), ASSETS, 256, "object_index"
+        Folder.at(root) / "assets",
+        Identity("assets", 1, {}, {}),
+        ASSETS.schema,
+        256,
+        "object_index",
     )
     rows = [
-        dict.fromkeys(ASSETS.names)
+        dict.fromkeys(ASSETS.schema.names)
         | {
             "object_index": index,
             "asset_id": f"id{index}",
@@ -159,9 +163,11 @@ def write_assets(root: Path, licenses: list[str]) -> None:
 
 
 def write_layouts(root: Path, scenes: list[list[str]]) -> None:
-    output = Output(Folder.at(root) / "layouts", Identity("layouts", 1, {}, {}), LAYOUTS, 1000)
+    output = Output(
+        Folder.at(root) / "layouts", Identity("layouts", 1, {}, {}), LAYOUTS.schema, 1000
+    )
     rows = [
-        dict.fromkeys(LAYOUTS.names)
+        dict.fromkeys(LAYOUTS.schema.names)
         | {"layout_id": index, "placements": [{"asset_id": asset_id} for asset_id in scene]}
         for index, scene in enumerate(scenes)
     ]

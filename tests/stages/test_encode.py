@@ -19,8 +19,8 @@ from datagen.executors.local import LocalExecutor
 from datagen.models import SparseStructureEncoder, save_model
 from datagen.models.dinov2 import load_dinov2
 from datagen.shards import Folder, Row, open_dataset
+from datagen.shards.declared import RENDERS
 from datagen.shards.scenes import SceneReader
-from datagen.shards.schemas import RENDERS
 from datagen.stages.encode import EncodeLatents, check_instances, check_stored
 from datagen.stages.layouts import SampleLayouts
 from datagen.training.data.image_tokens import view_tokens
@@ -63,7 +63,7 @@ def write_renders(root: Path, images: Callable[[int], Row] = lambda index: {}) -
         for index in range(NUM_VIEWS):
             eye = np.array([6 * np.cos(index), 6 * np.sin(index), 1.0 + index])
             rows.append(
-                dict.fromkeys(RENDERS.names)
+                dict.fromkeys(RENDERS.schema.names)
                 | {
                     "layout_id": layout_id,
                     "view_index": index,
@@ -73,7 +73,7 @@ def write_renders(root: Path, images: Callable[[int], Row] = lambda index: {}) -
                     **images(index),
                 }
             )
-    write(root, "render", "renders", RENDERS, rows, {}, scenes_per_shard=8)
+    write(root, "render", "renders", RENDERS.schema, rows, {}, scenes_per_shard=8)
 
 
 def encode(root: Path, **fields):

@@ -15,7 +15,7 @@ def test_pipeline_gives_every_stage_of_the_pipeline_with_deciding_fields(name):
     pipeline = load_pipeline(name)
     assert isinstance(pipeline, Pipeline)
     stages = [stage for _, stage in pipeline.stages()]
-    assert [stage.folder for stage in stages] == FOLDERS
+    assert [stage.table.folder for stage in stages] == FOLDERS
     assert all(isinstance(deciding_fields(stage), dict) for stage in stages)
 
 

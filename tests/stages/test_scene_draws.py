@@ -7,8 +7,8 @@ import torch
 from datagen.engine.stage import RunOptions
 from datagen.executors.local import LocalExecutor
 from datagen.shards import Folder, open_dataset
+from datagen.shards.declared import RENDERS
 from datagen.shards.scenes import SceneMeshes
-from datagen.shards.schemas import RENDERS
 from datagen.stages.infer import InferScenes
 from datagen.stages.layouts import SampleLayouts
 from datagen.stages.render import RenderViews
@@ -89,7 +89,7 @@ def test_views_that_features_come_from_are_drawn_for_each_scene(tmp_path):
     depth, unit_m = depth_png(np.full((SIZE_PX, SIZE_PX), 2.0, np.float32))
     layouts = [{"layout_id": layout_id, "placements": [None, None]} for layout_id in (0, 1)]
     rows = [row | {"depth_z": depth, "depth_unit_m": unit_m} for row in render_rows(layouts)]
-    renders = write(tmp_path, "render", "renders", RENDERS, rows, {})
+    renders = write(tmp_path, "render", "renders", RENDERS.schema, rows, {})
 
     def drawn(seed: int, layout_id: int) -> list[np.ndarray]:
         features = SlatFeatures(SlatConfig(feature_views=1), seed, torch.device("cpu"))

@@ -14,8 +14,8 @@ from datagen.executors.local import LocalExecutor
 from datagen.models import SLatEncoder, SLatFlowModel, save_model
 from datagen.models.sparse import Sites
 from datagen.shards import Folder, open_dataset
+from datagen.shards.declared import LATENTS, RENDERS
 from datagen.shards.scenes import SceneReader
-from datagen.shards.schemas import LATENTS, RENDERS
 from datagen.stages.encode import EncodeLatents
 from datagen.stages.layouts import SampleLayouts
 from datagen.stages.slat_features import SlatConfig
@@ -59,7 +59,7 @@ def write_colored_renders(root: Path, *, depth: bool = True) -> None:
             view = RaycastingScene(scene.meshes).cast_view(camera, intrinsics, SIZE, SIZE)
             palette = np.array([(0, 0, 0, 0)] + [color_of(i) for i in range(len(scene.meshes))])
             steps, unit_m = depth_png(view.depth_z)
-            row = dict.fromkeys(RENDERS.names) | {
+            row = dict.fromkeys(RENDERS.schema.names) | {
                 "layout_id": layout["layout_id"],
                 "view_index": index,
                 "kept": index > 0,
@@ -69,7 +69,7 @@ def write_colored_renders(root: Path, *, depth: bool = True) -> None:
                 "instance_map": png(view.instance_map),
             }
             rows.append(row | ({"depth_z": steps, "depth_unit_m": unit_m} if depth else {}))
-    write(root, "render", "renders", RENDERS, rows, {}, scenes_per_shard=8)
+    write(root, "render", "renders", RENDERS.schema, rows, {}, scenes_per_shard=8)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_renders_without_depth_are_refused_with_the_command_that_makes_it(tmp_pa
 
 def test_dataset_without_features_is_what_it_was(root):
     latents = encode(root, store=("occupancy",), feature_encoder="not there at all")
-    assert latents.schema.names == LATENTS.names
+    assert latents.schema.names == LATENTS.schema.names
     assert "feature_encoder" not in latents.fields
     latents = encode(root, feature_views=1)
     assert latents.fields["feature_views"] == 1

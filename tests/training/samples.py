@@ -1,7 +1,8 @@
 """A sample in which every instance can be told from every other."""
 
 import numpy as np
-from datagen.training.objectives.structure_samples import (
+
+from datagen.training import (
     SceneSample,
 )
 

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from datagen.core.seeding import rng_for
-from datagen.shards.schemas import LATENTS, RENDERS, SLAT
+from datagen.shards.declared import LATENTS, RENDERS
 from tests.shards.tiny import png, write
 
 SIZE_PX = 32
@@ -38,7 +37,7 @@ def write_slats(root: Path, num_views: int, channels: int = 3) -> Path:
         rgba = np.dstack([palette[instance_map], 255 * (instance_map > 0)]).astype(np.uint8)
         keys = {"layout_id": layout_id, "view_index": 0}
         renders.append(
-            dict.fromkeys(RENDERS.names)
+            dict.fromkeys(RENDERS.schema.names)
             | keys
             | {"kept": True, "rgb": png(rgba), "instance_map": png(instance_map)}
             | {"world_to_camera": np.eye(4), "intrinsics": np.eye(3)}
@@ -49,14 +48,14 @@ def write_slats(root: Path, num_views: int, channels: int = 3) -> Path:
         features = np.concatenate([own, own])[:, np.arange(channels) % 3]
         counts = [sum(map(len, bars)), *map(len, bars)]
         latents.append(
-            dict.fromkeys(LATENTS.names)
+            dict.fromkeys(LATENTS.schema.names)
             | keys
             | {"world_to_canonical": np.eye(4), "num_instances": 2, "slat_counts": counts}
             | {"slat_coords": coords, "slat_features": features.astype(np.float16).ravel()}
             | {"slat_seen": np.ones(len(coords), np.uint16)}
         )
-    made = write(root, "render", "renders", RENDERS, renders, {}, scenes_per_shard=4)
-    schema = pa.schema([*LATENTS, *SLAT])
+    made = write(root, "render", "renders", RENDERS.schema, renders, {}, scenes_per_shard=4)
+    schema = LATENTS.full_schema
     inputs = {"renders": made}
     store = {"store": "latents,slat_features"}
     write(root, "encode", "latents", schema, latents, inputs, scenes_per_shard=4, fields=store)

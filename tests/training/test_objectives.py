@@ -37,7 +37,7 @@ PACKAGE = Path(datagen.training.__file__).parent
 )
 def test_name_of_the_model_gives_its_objective_with_the_published_size(config, kind, size, folder):
     objective = objective_of(config)
-    assert type(objective) is kind and objective.size == size and objective.folder == folder
+    assert type(objective) is kind and objective.size == size and objective.table.folder == folder
     assert objective.image_size_px == size["image_encoder"]["size_px"]
 
 

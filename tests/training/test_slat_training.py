@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 
@@ -13,7 +12,7 @@ from datagen.models import load_model
 from datagen.models.structured_latent_model import StructuredLatentModel
 from datagen.sampling.scenes import SamplerConfig
 from datagen.shards import open_dataset
-from datagen.shards.schemas import LATENTS, SLAT
+from datagen.shards.declared import LATENTS
 from datagen.training import FlowMatching, SceneLoader, StreamConfig, TrainConfig, train_flow
 from datagen.training.objectives.structured_latents.batches import make_slat_batch
 from datagen.training.objectives.structured_latents.losses import SlatLosses
@@ -174,7 +173,7 @@ def test_features_of_few_channels_come_back_exactly_and_leave_the_rest_zero():
 
 
 def test_features_that_do_not_fit_their_voxels_name_shard_and_row(tmp_path, slats):
-    schema = pa.schema([*LATENTS, *SLAT])
+    schema = LATENTS.full_schema
     rows = list(open_dataset(slats / "latents"))
     rows[1]["slat_counts"] = [1, 2, 3]
     inputs = {"renders": open_dataset(slats / "renders")}

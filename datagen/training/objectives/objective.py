@@ -16,6 +16,7 @@ from datagen.models import SceneModel
 from datagen.models.dinov2 import DinoV2
 from datagen.models.structured_latent_model import StructuredLatentModel
 from datagen.shards import Dataset
+from datagen.shards.tables import Table
 from datagen.training.config import TrainConfig
 from datagen.training.data.images import Resizing
 from datagen.training.data.loader import S
@@ -59,8 +60,8 @@ class Objective(ABC, Generic[S, N]):
 
     sizes: ClassVar[Mapping[Any, Mapping[str, Any]]]
     """The published sizes: the models that ``--model`` names, with their arguments."""
-    folder: ClassVar[str]
-    """Of the workspace, where the model is written."""
+    table: ClassVar[Table]
+    """The dataset that the model is written as."""
     stored: ClassVar[str]
     """The word of ``encode --store`` that makes what is trained on."""
     source: ClassVar[type[ViewSource[Any]]]

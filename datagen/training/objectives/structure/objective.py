@@ -15,6 +15,7 @@ from datagen.models.dinov2 import DINOV2_LARGE, DinoV2
 from datagen.models.named_checkpoints import load_autoencoder
 from datagen.models.scene_model import model_args
 from datagen.shards import Dataset
+from datagen.shards.declared import MODEL
 from datagen.training.config import TrainConfig
 from datagen.training.data.images import Resizing
 from datagen.training.data.sources import RawView, ViewSource
@@ -35,7 +36,7 @@ class StructureObjective(Objective[SceneSample, SceneModel]):
     """Trains the structure model on the latents of scenes and their instances."""
 
     sizes = MODEL_ARGS
-    folder = "model"
+    table = MODEL
     stored = "latents"
     source = SceneSource
     loss_parts: ClassVar = {"loss_scene": 0, "loss_instances": slice(1, None)}

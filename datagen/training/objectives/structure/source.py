@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from datagen.shards.schemas import LATENTS, read_tensor
+from datagen.shards.declared import LATENTS
+from datagen.shards.tensors import read_tensor
 from datagen.training.data.sources import KEYS, ViewSource, corrupt
 
 LATENT_COLUMNS = (*KEYS, "num_instances", "scene_latent", "instance_latents")
@@ -50,7 +51,7 @@ def decode_latents(raw: RawLatents) -> tuple[NDArray[np.float16], NDArray[np.flo
     """
     try:
         scene, instances = (
-            read_tensor(LATENTS.field(name), getattr(raw, name)).astype(np.float16)
+            read_tensor(LATENTS.schema.field(name), getattr(raw, name)).astype(np.float16)
             for name in ("scene_latent", "instance_latents")
         )
     except (ValueError, TypeError) as error:  # bytes for another shape; null

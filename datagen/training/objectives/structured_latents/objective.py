@@ -15,6 +15,7 @@ from datagen.models.structured_latent_model import (
     build_slat_model,
 )
 from datagen.shards import Dataset
+from datagen.shards.declared import SLAT_MODEL
 from datagen.training.data.images import Resizing
 from datagen.training.data.sources import RawView, ViewSource
 from datagen.training.objectives.batches import Batch
@@ -35,7 +36,7 @@ class StructuredLatentObjective(Objective[SlatSample, StructuredLatentModel]):
     """Trains the structured-latent model on the features of instances' voxels."""
 
     sizes = SLAT_ARGS
-    folder = "slat_model"
+    table = SLAT_MODEL
     stored = "slat_features"
     source = SlatSource
     loss_parts: ClassVar = {}

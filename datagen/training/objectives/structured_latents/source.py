@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from datagen.shards.schemas import SLAT, read_tensor
+from datagen.shards.declared import LATENTS, SLAT
+from datagen.shards.tensors import read_tensor
 from datagen.training.data.sources import KEYS, ViewSource, corrupt
 
-SLAT_COLUMNS = (*KEYS, "num_instances", *SLAT.names[:3])
+SLAT_COLUMNS = (*KEYS, "num_instances", *(column.name for column in SLAT[:3]))
 
 
 class RawSlat(NamedTuple):
@@ -56,9 +57,10 @@ def decode_slat(
     Raises:
         DatasetError: they do not fit each other, or are not finite; shard and row are named.
     """
+    schema = LATENTS.full_schema
     try:
-        coords = read_tensor(SLAT.field("slat_coords"), raw.slat_coords).astype(np.uint8)
-        flat = read_tensor(SLAT.field("slat_features"), raw.slat_features).astype(np.float16)
+        coords = read_tensor(schema.field("slat_coords"), raw.slat_coords).astype(np.uint8)
+        flat = read_tensor(schema.field("slat_features"), raw.slat_features).astype(np.float16)
         features = flat.reshape(len(coords), -1)
     except (ValueError, TypeError) as error:  # bytes for another shape; null
         raise corrupt(raw, raw.where, f"its features cannot be used: {error}") from error
