@@ -1,25 +1,24 @@
-"""What differs between the Blenders that are supported; all else is the same code for each."""
+"""The code that differs between the supported versions of Blender."""
 
 from pathlib import Path
 
 import bpy
 
 SUPPORTED = {(4, 2): "4.2 LTS", (4, 5): "4.5 LTS", (5, 0): "5.0"}
-"""Those in which the tests of ``make test-blender-matrix`` pass."""
-
+"""The versions in which ``make test-blender-matrix`` passes."""
 
 ZSTANDARD = bytes.fromhex("28b52ffd")
 
 
 class WrongBlender(Exception):
-    """This Blender cannot do the work, whichever row it is."""
+    """This version of Blender cannot do any of the work."""
 
 
 def check_supported() -> None:
-    """Refuse a Blender in which nobody has tried these scripts.
+    """Check that this version of Blender is supported.
 
     Raises:
-        WrongBlender: with the list of supported versions.
+        WrongBlender: it is not; the message lists the supported versions.
     """
     if bpy.app.version[:2] not in SUPPORTED:
         raise WrongBlender(
@@ -29,7 +28,7 @@ def check_supported() -> None:
 
 
 def import_fbx(path: str) -> None:
-    """Import an FBX file. The importer that reads text files and old ones came with 4.5."""
+    """Import an FBX file. Blender 4.5 has a new importer, which also reads text and old files."""
     if bpy.app.version >= (4, 5):
         bpy.ops.wm.fbx_import(filepath=path, use_anim=False)
     else:
@@ -40,7 +39,7 @@ def import_dae(path: str) -> None:
     """Import a Collada file.
 
     Raises:
-        RuntimeError: Blender has no importer since 5.0.
+        RuntimeError: Blender is 5.0 or newer, which has no importer.
     """
     if bpy.app.version >= (5, 0):
         raise RuntimeError(
@@ -51,18 +50,17 @@ def import_dae(path: str) -> None:
 
 
 def append_mesh(path: str, name: str) -> bpy.types.Mesh:
-    """Load a mesh, with its materials and pictures, from a .blend file.
+    """Return a mesh from a .blend file, with its materials and images.
 
-    Blender reads the files of older versions faithfully, but of newer ones, if at all, only what
-    it understands.
+    Files of newer versions are refused, because Blender ignores what it does not know in them.
 
     Args:
-        path: absolute.
-        name: the mesh's.
+        path: absolute path of the file.
+        name: the mesh's name.
 
     Raises:
         WrongBlender: a newer version wrote the file.
-        ValueError: it holds no such mesh.
+        ValueError: the file has no such mesh.
     """
     try:
         with bpy.data.libraries.load(path, link=False) as (inside, wanted):
@@ -70,7 +68,7 @@ def append_mesh(path: str, name: str) -> bpy.types.Mesh:
                 raise ValueError(f"{path}: has meshes {list(inside.meshes)}; expected {name!r}")
             wanted.meshes = [name]
     except OSError as error:
-        # Blender 5.0 changed how a file begins, which 4.2 does not recognise.
+        # Blender 5.0 changed the start of the file, so 4.2 does not recognise it.
         if bpy.app.version >= (4, 5) or not _is_compressed(path):
             raise
         raise WrongBlender(f"{str(error).strip()}. {_too_new(path, 'perhaps 5.0')}") from None
@@ -81,7 +79,7 @@ def append_mesh(path: str, name: str) -> bpy.types.Mesh:
 
 
 def _forget_library(path: str) -> tuple[int, int, int]:
-    """Remove what Blender remembers of a file that was read; return the version that wrote it."""
+    """Remove the record of a file that was read; return the version of Blender that wrote it."""
     [library] = [item for item in bpy.data.libraries if bpy.path.abspath(item.filepath) == path]
     version = tuple(library.version)
     bpy.data.libraries.remove(library)
@@ -89,7 +87,7 @@ def _forget_library(path: str) -> tuple[int, int, int]:
 
 
 def _is_compressed(path: str) -> bool:
-    """Say whether a file begins as prepared ones do; a lost or overwritten one does not."""
+    """Return whether a file exists and is Zstandard-compressed, as prepared files are."""
     file = Path(path)
     return file.is_file() and file.read_bytes()[:4] == ZSTANDARD
 
@@ -97,6 +95,6 @@ def _is_compressed(path: str) -> bool:
 def _too_new(path: str, version: str) -> str:
     return (
         f"{path} was prepared by a newer Blender ({version}) than this one "
-        f"({bpy.app.version_string}). Expected the same version or an older one; take that "
-        "Blender with --blender, or prepare the objects anew with this one."
+        f"({bpy.app.version_string}). Expected the same version or an older one; use the newer "
+        "Blender with --blender, or prepare the objects again with this one."
     )

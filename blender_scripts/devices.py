@@ -1,4 +1,4 @@
-"""The devices that Cycles has here, and the choice of those that it uses."""
+"""The devices of Cycles on this machine, and the choice among them."""
 
 from typing import Any
 
@@ -8,19 +8,19 @@ GPU_KINDS = ("OPTIX", "CUDA")
 
 
 def choose(wanted: list[str]) -> dict[str, Any]:
-    """Use the first kind of device that is there, all of its GPUs.
+    """Select the first kind of device that is available, with all of its GPUs.
 
     Args:
-        wanted: kinds in Cycles' words (``OPTIX``, ``CUDA``, ``CPU``), the preferred first.
+        wanted: kinds by Cycles' names (``OPTIX``, ``CUDA``, ``CPU``), the preferred one first.
 
     Returns:
-        ``device`` (the kind in use, None if none of them is there) and ``devices`` [(kind, name)].
+        ``device``: the kind in use, or None. ``devices``: kind and name of all available devices.
     """
     preferences = bpy.context.preferences.addons["cycles"].preferences
-    asks_gpu = wanted != ["CPU"]  # a driver is only touched where a GPU is meant to be
-    there = {kind: _devices(preferences, kind) for kind in GPU_KINDS if asks_gpu}
-    listed = [(kind, device.name) for kind, found in there.items() for device in found]
-    kind = next((name for name in wanted if name == "CPU" or there.get(name)), None)
+    wants_gpu = wanted != ["CPU"]  # without one, no driver is loaded
+    available = {kind: _devices(preferences, kind) for kind in GPU_KINDS if wants_gpu}
+    listed = [(kind, device.name) for kind, found in available.items() for device in found]
+    kind = next((name for name in wanted if name == "CPU" or available.get(name)), None)
     if kind not in (None, "CPU"):
         preferences.compute_device_type = kind
         for device in preferences.devices:

@@ -1,4 +1,4 @@
-"""Import one model file of any format that this Blender reads, Z up, in metres where it says so."""
+"""Import of one model file, of any format that this Blender reads."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +13,13 @@ class ImportFailed(Exception):
 
 
 def import_model(path: Path) -> float:
-    """Import a model file into the scene; its coordinates are read as if they were Y up.
+    """Import a model file into the scene and return the metres per Blender unit.
 
-    Formats that know their own axes and unit (FBX, USD, DAE, BLEND) come Z up and in metres,
-    Alembic, which has no unit, Z up.
+    FBX, USD, DAE and BLEND files come Z up and in metres, Alembic files, which have no unit, Z up.
+    All other formats are read as Y up. Metres per unit differ from 1 only for .blend files.
 
-    Returns:
-        Metres per Blender unit; 1 but for .blend files of another scale.
+    Raises:
+        ImportFailed: there is no importer, or it failed.
     """
     importer = IMPORTERS.get(path.suffix.lower())
     if importer is None:
@@ -27,9 +27,8 @@ def import_model(path: Path) -> float:
     try:
         importer(str(path))
     except (RuntimeError, AttributeError) as error:
-        # An operator reports every failure of its own, bad file or missing file, as a
-        # RuntimeError, and so does compat; one that this Blender was built without is an
-        # AttributeError.
+        # Operators and compat report failures as RuntimeError. An operator that this Blender was
+        # built without gives an AttributeError.
         raise ImportFailed(str(error).strip()) from error
     scale = bpy.context.scene.unit_settings.scale_length
     return float(scale) if path.suffix.lower() == ".blend" else 1.0
@@ -62,7 +61,7 @@ def import_abc(path: str) -> None:
 
 
 def import_blend(path: str) -> None:
-    """Open the file's own active scene, as its author left it; none of its scripts runs."""
+    """Open a .blend file's active scene without running its scripts."""
     bpy.ops.wm.open_mainfile(filepath=path, load_ui=False, use_scripts=False)
 
 
@@ -81,4 +80,4 @@ IMPORTERS: dict[str, Callable[[str], None]] = {
     ".abc": import_abc,
     ".blend": import_blend,
 }
-"""By suffix; datagen.assets.formats says for each what its coordinates mean."""
+"""By suffix. datagen.assets.formats has the axes and the unit of each."""

@@ -1,4 +1,4 @@
-"""Lamps, sky and ground of a scene, as the job says them; left alone where nothing changed."""
+"""Lamps, sky and ground of a scene; what equals the current one is kept."""
 
 from typing import Any
 
@@ -6,24 +6,24 @@ import bpy
 import numpy as np
 from mathutils import Matrix
 
-MAX_HDRI_PX = 2048  # its background is never seen, and 8k pictures take half a gigabyte
+MAX_HDRI_PX = 2048  # it is never visible itself, and 8k images take half a gigabyte
 LAMP, GROUND = "lamp", "ground"
 
-_light: dict[str, Any] = {}  # what shines now, as the job spelled it
+_light: dict[str, Any] = {}  # the current light, as in the job
 
 
 def forget_light() -> None:
-    """Let the next job set its light up, since the scene that had it is gone."""
+    """Make the next job set its light, because its scene is new."""
     _light.clear()
 
 
 def set_light(scene: bpy.types.Scene, light: dict[str, Any]) -> None:
-    """Make lamps and sky those of the job.
+    """Set the lamps and the sky of a scene.
 
     Args:
         scene: the scene to light.
-        light: ``lamps`` [{``kind``, ``power``, ``towards`` (3), ``position_m`` (3), ``size``,
-            ``color`` (3)}], ``sky_radiance``, ``hdri`` (a path or None), ``hdri_turn_rad``.
+        light: ``lamps`` [{``kind``, ``power``, ``to_lamp`` (3), ``position_m`` (3), ``size``,
+            ``color`` (3)}], ``sky_radiance``, ``hdri`` (a path or None), ``hdri_rotation_rad``.
     """
     if _light == light:
         return
@@ -37,7 +37,7 @@ def set_light(scene: bpy.types.Scene, light: dict[str, Any]) -> None:
 
 
 def set_ground(scene: bpy.types.Scene, ground: dict[str, Any] | None) -> None:
-    """Lay a plane that catches shadows, or take it away.
+    """Set or remove the plane that catches shadows.
 
     Args:
         scene: the scene.
@@ -59,10 +59,10 @@ def set_ground(scene: bpy.types.Scene, ground: dict[str, Any] | None) -> None:
 
 
 def show_ground_from_above(camera: bpy.types.Object) -> None:
-    """Hide the ground from a camera below it, to which it would hide the scene.
+    """Hide the ground from a camera below it, because it would hide the scene.
 
-    There it only keeps light away. A catcher that no camera ray can meet would still make the
-    denoiser leave dust of alpha 1 to 16 around objects.
+    It still blocks light. It also stops being a shadow catcher: the denoiser would leave noise of
+    alpha 1 to 16 around objects, although no camera ray hits the ground.
     """
     item = bpy.data.objects.get(GROUND)
     if item is None:
@@ -82,7 +82,7 @@ def _lamp(lamp: dict[str, Any]) -> bpy.types.Object:
     else:
         data.shadow_soft_size = lamp["size"]
     item = bpy.data.objects.new(LAMP, data)
-    item.matrix_world = _pointing(np.array(lamp["towards"]), lamp["position_m"])
+    item.matrix_world = _lamp_matrix(np.array(lamp["to_lamp"]), lamp["position_m"])
     return item
 
 
@@ -98,33 +98,33 @@ def _set_sky(scene: bpy.types.Scene, light: dict[str, Any]) -> None:
     background.inputs["Strength"].default_value = light["sky_radiance"]
     if light["hdri"] is None:
         return
-    picture = _hdri(light["hdri"])
-    around = tree.nodes.new("ShaderNodeTexCoord")
-    turned = tree.nodes.new("ShaderNodeMapping")
-    turned.inputs["Rotation"].default_value = (0.0, 0.0, light["hdri_turn_rad"])
-    looked_up = tree.nodes.new("ShaderNodeTexEnvironment")
-    looked_up.image = picture
-    tree.links.new(around.outputs["Generated"], turned.inputs["Vector"])
-    tree.links.new(turned.outputs["Vector"], looked_up.inputs["Vector"])
-    tree.links.new(looked_up.outputs["Color"], background.inputs["Color"])
-    background.inputs["Strength"].default_value = light["sky_radiance"] / _mean_radiance(picture)
+    hdri = _hdri(light["hdri"])
+    direction = tree.nodes.new("ShaderNodeTexCoord")
+    rotation = tree.nodes.new("ShaderNodeMapping")
+    rotation.inputs["Rotation"].default_value = (0.0, 0.0, light["hdri_rotation_rad"])
+    texture = tree.nodes.new("ShaderNodeTexEnvironment")
+    texture.image = hdri
+    tree.links.new(direction.outputs["Generated"], rotation.inputs["Vector"])
+    tree.links.new(rotation.outputs["Vector"], texture.inputs["Vector"])
+    tree.links.new(texture.outputs["Color"], background.inputs["Color"])
+    background.inputs["Strength"].default_value = light["sky_radiance"] / _mean_radiance(hdri)
 
 
 def _hdri(path: str) -> bpy.types.Image:
-    """Load a picture of a sky in place of the last one."""
+    """Return the image of a sky, and remove the last one."""
     for image in [image for image in bpy.data.images if image.name.startswith("hdri")]:
         bpy.data.images.remove(image)
     image = bpy.data.images.load(path)
     image.name = "hdri"
     if min(image.size) < 1:
-        raise ValueError(f"{path}: Blender cannot read it; expected an .hdr or .exr picture")
+        raise ValueError(f"{path}: Blender cannot read it; expected an .hdr or .exr image")
     if image.size[0] > MAX_HDRI_PX:
         image.scale(MAX_HDRI_PX, max(1, image.size[1] * MAX_HDRI_PX // image.size[0]))
     return image
 
 
 def _mean_radiance(image: bpy.types.Image) -> float:
-    """Return the mean over the sphere of a sky's luminance (Rec. 709)."""
+    """Return the mean luminance (Rec. 709) of a sky over the sphere."""
     width, height = image.size
     pixels = np.empty(width * height * image.channels, np.float32)
     image.pixels.foreach_get(pixels)
@@ -137,12 +137,14 @@ def _mean_radiance(image: bpy.types.Image) -> float:
     return mean
 
 
-def _pointing(direction: np.ndarray, position_m: list[float]) -> Matrix:
-    """Return the ``matrix_world`` of a lamp at a position that shines from a direction (3,).
+def _lamp_matrix(to_lamp: np.ndarray, position_m: list[float]) -> Matrix:
+    """Return the ``matrix_world`` of a lamp, which shines along its own -Z.
 
-    A lamp shines along its own -Z.
+    Args:
+        to_lamp: (3,), direction to the lamp from what it lights, of any length.
+        position_m: (3,), metres.
     """
-    back = direction / np.linalg.norm(direction)
+    back = to_lamp / np.linalg.norm(to_lamp)
     right = np.cross([0.0, 1.0, 0.0], back)
     right /= np.linalg.norm(right)
     matrix = np.eye(4)

@@ -1,4 +1,4 @@
-"""Materials that always render: no missing picture, no huge picture, and what each lets through."""
+"""Repair of materials: no missing or huge images, and which materials are transparent."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 MAX_TEXTURE_PX = 1024
 PACKABLE = ("FILE", "TILED", "GENERATED")
 NEUTRAL = (0.5, 0.5, 0.5, 1.0)
-"""Linear grey for a surface whose colour nobody knows."""
+"""Linear grey for a surface of unknown colour."""
 
 SEE_THROUGH_NODES = {
     "BSDF_TRANSPARENT",
@@ -26,20 +26,23 @@ SEE_THROUGH_NODES = {
 
 @dataclass
 class SafeMaterials:
-    """What is known of a list of materials after they were made safe."""
+    """The properties of M repaired materials."""
 
     invisible: NDArray[np.bool_]
-    """(M,), in the order given: alpha is zero everywhere."""
+    """(M,), in the order given: whether alpha is zero everywhere."""
 
     is_transparent: dict[str, bool] = field(default_factory=dict)
-    """By name: alpha below 1 somewhere, a picture for alpha, or transmission."""
+    """By name: whether the material has alpha below 1, an image for alpha, or transmission."""
 
     textures_missing: list[str] = field(default_factory=list)
+    """File names of images that could not be read."""
+
     has_texture: bool = False
+    """Whether any material has an image."""
 
 
 def make_materials_safe(materials: list[bpy.types.Material | None]) -> SafeMaterials:
-    """Repair materials in place; a None in the list becomes a neutral grey material."""
+    """Repair materials in place and return their properties; None becomes a grey material."""
     safe = SafeMaterials(invisible=np.zeros(len(materials), bool))
     for index, material in enumerate(materials):
         if material is None:
@@ -59,7 +62,7 @@ def make_materials_safe(materials: list[bpy.types.Material | None]) -> SafeMater
 
 
 def neutral_material() -> bpy.types.Material:
-    """Return a grey material for faces that have none."""
+    """Return a grey material, for faces without one."""
     material = bpy.data.materials.new("neutral")
     material.use_nodes = True
     set_default(principled(material), "Base Color", NEUTRAL)
@@ -67,7 +70,7 @@ def neutral_material() -> bpy.types.Material:
 
 
 def remove_missing_textures(material: bpy.types.Material) -> list[str]:
-    """Unlink pictures that cannot be read, since they would render magenta; return their names."""
+    """Remove images that cannot be read, which would render magenta, and return their names."""
     names = []
     for tree in node_trees(material):
         for node in [node for node in tree.nodes if node.type == "TEX_IMAGE"]:
@@ -82,21 +85,21 @@ def remove_missing_textures(material: bpy.types.Material) -> list[str]:
 
 
 def is_readable(image: bpy.types.Image) -> bool:
-    """Say whether a picture has pixels that can travel inside a .blend file; films cannot."""
+    """Return whether an image has pixels that can be packed into a .blend file; films cannot."""
     return image.source in PACKABLE and min(image.size) > 0
 
 
 def repair_socket(socket: bpy.types.NodeSocket) -> None:
-    """Give an input that lost its picture a value that looks like nothing special."""
+    """Give an input that lost its image an inconspicuous value."""
     if socket.name == "Alpha":
         socket.default_value = 1.0
     elif socket.name == "Base Color" and max(socket.default_value[:3]) == 0.0:
-        # Exporters write black where the picture says the colour; a plain colour is kept.
+        # Exporters write black if an image gives the colour; other colours are kept.
         socket.default_value = NEUTRAL
 
 
 def pack(image: bpy.types.Image) -> None:
-    """Shrink a picture that is too large and put its bytes into the .blend file."""
+    """Pack an image into the .blend file; a too large one is shrunk first."""
     longest = max(image.size)
     if longest > MAX_TEXTURE_PX:
         width, height = (max(1, side * MAX_TEXTURE_PX // longest) for side in image.size)
@@ -107,7 +110,7 @@ def pack(image: bpy.types.Image) -> None:
 
 
 def image_nodes(material: bpy.types.Material) -> Iterator[bpy.types.Node]:
-    """Yield the picture nodes, also those inside node groups."""
+    """Yield the image nodes, also those inside node groups."""
     for tree in node_trees(material):
         for node in tree.nodes:
             if node.type == "TEX_IMAGE" and node.image is not None:
@@ -115,9 +118,9 @@ def image_nodes(material: bpy.types.Material) -> Iterator[bpy.types.Node]:
 
 
 def node_trees(material: bpy.types.Material) -> list[bpy.types.NodeTree]:
-    """Return a material's own node tree and those of all groups in it, at any depth."""
+    """Return the node trees of a material and of all node groups in it, at any depth."""
     trees = [material.node_tree]
-    for tree in trees:  # grows on the way
+    for tree in trees:  # the list grows in the loop
         for node in tree.nodes:
             if node.type == "GROUP" and node.node_tree is not None and node.node_tree not in trees:
                 trees.append(node.node_tree)
@@ -125,13 +128,13 @@ def node_trees(material: bpy.types.Material) -> list[bpy.types.NodeTree]:
 
 
 def is_invisible(material: bpy.types.Material) -> bool:
-    """Say whether nothing of the material can be seen."""
+    """Return whether the material is invisible everywhere."""
     node = principled(material)
     return node is not None and not is_linked(node, "Alpha") and default(node, "Alpha") <= 0.0
 
 
 def lets_light_through(material: bpy.types.Material) -> bool:
-    """Say whether rays can pass the surface somewhere: its mask is then larger than its alpha."""
+    """Return whether rays can pass through the surface somewhere."""
     nodes = [node for tree in node_trees(material) for node in tree.nodes]
     return any(
         node.type in SEE_THROUGH_NODES or (node.type == "BSDF_PRINCIPLED" and is_glassy(node))
@@ -140,18 +143,18 @@ def lets_light_through(material: bpy.types.Material) -> bool:
 
 
 def is_glassy(node: bpy.types.Node) -> bool:
-    """Say whether a Principled BSDF lets light through somewhere."""
+    """Return whether a Principled BSDF lets light through somewhere."""
     is_glass = is_linked(node, "Transmission Weight") or default(node, "Transmission Weight") > 0.0
     return is_glass or is_linked(node, "Alpha") or default(node, "Alpha") < 1.0
 
 
 def principled(material: bpy.types.Material) -> bpy.types.Node | None:
-    """Return the material's Principled BSDF, the only surface that the importers make."""
+    """Return the material's Principled BSDF, the only surface node that importers make."""
     return next((n for n in material.node_tree.nodes if n.type == "BSDF_PRINCIPLED"), None)
 
 
 def is_linked(node: bpy.types.Node, name: str) -> bool:
-    """Say whether an input gets its value from another node."""
+    """Return whether an input gets its value from another node."""
     return node.inputs[name].is_linked
 
 
@@ -161,6 +164,6 @@ def default(node: bpy.types.Node, name: str) -> float:
 
 
 def set_default(node: bpy.types.Node | None, name: str, value: tuple[float, ...]) -> None:
-    """Set an input's own value, if there is such a node."""
+    """Set an input's own value; nothing happens if ``node`` is None."""
     if node is not None:
         node.inputs[name].default_value = value

@@ -1,7 +1,7 @@
-"""Open one model file, clean it, and keep one mesh: what is written is what will be rendered.
+"""The ``prepare`` job: import a model file, clean it and write it as one mesh.
 
-Runs inside Blender. The outcome is a .blend library with one mesh datablock named ``asset`` and
-an .npz with exactly its triangles. Everything that Blender held before is thrown away.
+It writes a .blend library with one mesh named ``asset``, which will be rendered, and an .npz with
+exactly its triangles. Everything that was in Blender before is removed.
 """
 
 from pathlib import Path
@@ -9,11 +9,10 @@ from typing import Any
 
 import bpy
 import numpy as np
-from numpy.typing import NDArray
 
 from importers import ImportFailed, import_model
 from materials import SafeMaterials, make_materials_safe
-from triangles import Triangles, clean, collect, decimate, place, transformed, write_mesh
+from triangles import Triangles, clean, collect, decimate, place, read, transformed, write_mesh
 
 ASSET_NAME = "asset"
 PURGED = (
@@ -24,16 +23,16 @@ PURGED = (
 
 
 def prepare(job: dict[str, Any]) -> dict[str, Any]:
-    """Turn a model file into a prepared asset.
+    """Write a model file as a prepared asset and return a report.
 
     Args:
-        job: ``model_path``, ``blend_path`` and ``geometry_path`` (absolute; folders exist),
-            ``options`` (the fields of datagen.assets.objects.ImportOptions) and, if there is a
-            limit, ``max_faces`` (a mesh of more triangles is decimated).
+        job: ``model_path``, ``blend_path`` and ``geometry_path`` (absolute; their folders exist),
+            ``options`` (the fields of datagen.assets.objects.ImportOptions), and optionally
+            ``max_faces`` (a mesh with more triangles is decimated).
 
     Returns:
-        ``reason`` null and the asset's counts, or a reason ("import_failed", "no_triangles",
-        "not_finite") with a ``detail``, and then nothing is written.
+        A ``reason`` of None and the asset's counts; or, if nothing was written, a ``reason``
+        ("import_failed", "no_triangles", "not_finite") and a ``detail``.
     """
     purge()
     try:
@@ -48,7 +47,7 @@ def prepare(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_asset(triangles: Triangles, job: dict[str, Any]) -> dict[str, Any]:
-    """Clean the triangles and their materials and write both files; returns the report."""
+    """Clean the triangles and their materials, write both files and return the report."""
     materials = make_materials_safe(triangles.materials)
     triangles = triangles.masked(~materials.invisible[triangles.material])
     if not np.isfinite(triangles.vertices).all():
@@ -61,7 +60,7 @@ def write_asset(triangles: Triangles, job: dict[str, Any]) -> dict[str, Any]:
     if len(placed.faces) == 0:
         return {"reason": "no_triangles", "detail": f"all {num_removed} triangles have no area"}
 
-    remove_all("objects", "meshes")  # Frees the name, and the memory before the largest step.
+    remove_all("objects", "meshes")  # frees the name, and memory before the largest step
     mesh = write_mesh(placed, ASSET_NAME)
     write_library(mesh, Path(job["blend_path"]))
     write_geometry(mesh, materials, Path(job["geometry_path"]))
@@ -79,10 +78,10 @@ def write_asset(triangles: Triangles, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def limited(triangles: Triangles, max_faces: int | None) -> tuple[Triangles, int]:
-    """Return the triangles, decimated if they are more than allowed, and how many there were."""
+    """Return the triangles, decimated if there are too many, and their original number."""
     if max_faces is None or len(triangles.faces) <= max_faces:
         return triangles, len(triangles.faces)
-    # Only faces that would be kept count, and edges collapse only where vertices are welded.
+    # Only faces that would be kept count, and decimation needs welded vertices.
     welded, _ = clean(triangles)
     if len(welded.faces) <= max_faces:
         return welded, len(welded.faces)
@@ -90,45 +89,37 @@ def limited(triangles: Triangles, max_faces: int | None) -> tuple[Triangles, int
 
 
 def write_library(mesh: bpy.types.Mesh, path: Path) -> None:
-    """Write the mesh with its materials and packed images, completely or not at all."""
+    """Write the mesh with its materials and packed images; no partial file is left."""
     partial = path.with_suffix(".partial.blend")
     bpy.data.libraries.write(str(partial), {mesh}, compress=True)
     partial.replace(path)
 
 
 def write_geometry(mesh: bpy.types.Mesh, materials: SafeMaterials, path: Path) -> None:
-    """Write the mesh's triangles as Blender holds them."""
-    faces = read_ints(mesh.loops, "vertex_index", len(mesh.loops)).reshape(-1, 3)
-    material = read_ints(mesh.polygons, "material_index", len(mesh.polygons))
-    vertices = np.empty(3 * len(mesh.vertices), np.float32)
-    mesh.vertices.foreach_get("co", vertices)
+    """Write the mesh's triangles, exactly as they are in Blender, and which are transparent."""
+    faces = read(mesh.loops, "vertex_index", (len(mesh.polygons), 3), np.int32)
+    material = read(mesh.polygons, "material_index", (len(mesh.polygons),), np.int32)
+    vertices = read(mesh.vertices, "co", (len(mesh.vertices), 3), np.float32)
     by_slot = np.array([materials.is_transparent[m.name] for m in mesh.materials], bool)
     partial = path.with_suffix(".partial.npz")
     np.savez(
         partial,
-        vertices=vertices.reshape(-1, 3),
+        vertices=vertices,
         faces=faces,
         transparent=by_slot[material],
     )
     partial.replace(path)
 
 
-def read_ints(collection: Any, attribute: str, length: int) -> NDArray[np.int32]:
-    """Return one integer attribute of a Blender collection."""
-    values = np.empty(length, np.int32)
-    collection.foreach_get(attribute, values)
-    return values
-
-
 def purge() -> None:
     """Remove every datablock but the scene, so that memory does not grow from job to job."""
-    if bpy.data.filepath or len(bpy.data.scenes) != 1:
-        bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)  # after a .blend
+    if bpy.data.filepath or len(bpy.data.scenes) != 1:  # a .blend file was opened
+        bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
     remove_all(*PURGED)
     bpy.data.orphans_purge(do_recursive=True)
 
 
 def remove_all(*names: str) -> None:
-    """Remove all datablocks of some kinds."""
+    """Remove all datablocks of the given kinds."""
     blocks = [block for name in names for block in getattr(bpy.data, name, ())]
     bpy.data.batch_remove(blocks)

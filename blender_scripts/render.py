@@ -1,8 +1,8 @@
-"""Pictures of a scene, one a view, by Cycles: the ``render`` op of the worker.
+"""The ``render`` job: one image per view of a scene, by Cycles.
 
-A job places prepared meshes and lists cameras; each picture is written to the path that its view
-names. Meshes stay loaded from scene to scene, and Cycles keeps its data from view to view, which
-leaves about 10 ms a view beside the rays themselves.
+A job has prepared meshes and views; the image of a view is written to the view's path. Meshes stay
+loaded from scene to scene, and Cycles keeps its data from view to view. Beside ray tracing a view
+then takes about 10 ms.
 """
 
 from collections import OrderedDict
@@ -17,15 +17,15 @@ from compat import append_mesh
 from lights import forget_light, set_ground, set_light, show_ground_from_above
 
 SCENE = "datagen"
-CACHED_MESHES = 64  # with 1024 px textures, at most some hundred MB
+CACHED_MESHES = 64  # with textures of 1024 px, at most some hundred MB
 PLACEMENT = "placement"
 
 _meshes: "OrderedDict[str, str]" = OrderedDict()  # prepared path -> name of the mesh, oldest first
-_placed: list[Any] = []  # what stands in the scene now, as the job spelled it
+_placed: list[Any] = []  # the placements in the scene, as in the job
 
 
 def render(job: dict[str, Any]) -> dict[str, Any]:
-    """Render the views of one job and return how many were written.
+    """Render the views of one job and return their number.
 
     Args:
         job: ``placements`` [{``prepared_path``, ``asset_to_world`` (16 numbers, row-major)}],
@@ -33,6 +33,9 @@ def render(job: dict[str, Any]) -> dict[str, Any]:
             ``border`` (left, bottom, right, top as shares of the image), ``path``}], ``width``,
             ``height``, ``samples``, ``denoise``, ``threads`` (0: all), ``light`` (see
             ``set_light``) and ``ground`` (see ``set_ground``).
+
+    Raises:
+        RuntimeError: Blender wrote no image.
     """
     scene = _scene()
     _place(scene, job["placements"])
@@ -60,11 +63,11 @@ def _aim(scene: bpy.types.Scene, view: dict[str, Any]) -> None:
 
 
 def _scene() -> bpy.types.Scene:
-    """Return the scene with camera and output settings, made once."""
+    """Return the scene with its camera and its settings; it is made by the first call."""
     scene = bpy.data.scenes.get(SCENE)
     if scene is not None and scene.camera is not None:
         return scene
-    if scene is not None:  # a prepare job has emptied Blender since
+    if scene is not None:  # a prepare job has removed the camera
         bpy.data.scenes.remove(scene)
     scene = bpy.data.scenes.new(SCENE)
     _meshes.clear()
@@ -73,7 +76,7 @@ def _scene() -> bpy.types.Scene:
     _set_up_cycles(scene)
     _set_up_output(scene)
     camera = bpy.data.objects.new("camera", bpy.data.cameras.new("camera"))
-    camera.data.sensor_fit = "AUTO"  # the angle then spans the longer image side
+    camera.data.sensor_fit = "AUTO"  # the angle is then that of the longer image side
     camera.data.clip_start, camera.data.clip_end = 1e-3, 1e4
     scene.collection.objects.link(camera)
     scene.camera = camera
@@ -87,7 +90,7 @@ def _set_up_cycles(scene: bpy.types.Scene) -> None:
     cycles = scene.cycles
     cycles.use_adaptive_sampling = False
     cycles.use_auto_tile = False
-    # A box of one pixel, so that the alpha of a pixel is the share of it that objects cover.
+    # A filter of one pixel, so that a pixel's alpha is the share of it that objects cover.
     cycles.pixel_filter_type = "BOX"
     cycles.filter_width = 1.0
     cycles.max_bounces = 6
@@ -97,8 +100,8 @@ def _set_up_cycles(scene: bpy.types.Scene) -> None:
     cycles.transparent_max_bounces = 16  # layers of leaves
     cycles.volume_bounces = 0
     cycles.caustics_reflective = cycles.caustics_refractive = False
-    cycles.sample_clamp_indirect = 4.0  # fireflies would become blobs in the denoiser
-    cycles.use_light_tree = False  # four suns: the tree costs more than it saves
+    cycles.sample_clamp_indirect = 4.0  # the denoiser would enlarge fireflies to blobs
+    cycles.use_light_tree = False  # for a few lamps it costs more than it saves
 
 
 def _set_up_output(scene: bpy.types.Scene) -> None:
@@ -126,7 +129,7 @@ def _set_quality(scene: bpy.types.Scene, job: dict[str, Any]) -> None:
         scene.render.threads = job["threads"]
     cycles = scene.cycles
     if cycles.samples != job["samples"]:
-        # Cycles would go on with the noise pattern of the old number: forget its data once.
+        # Cycles would keep the noise pattern of the old number, so its data is dropped once.
         scene.render.use_persistent_data = False
         scene.render.use_persistent_data = True
     cycles.device = job["device"]
@@ -135,13 +138,13 @@ def _set_quality(scene: bpy.types.Scene, job: dict[str, Any]) -> None:
     if job["denoise"]:
         cycles.denoiser = "OPENIMAGEDENOISE"
         cycles.denoising_input_passes = "RGB_ALBEDO_NORMAL"
-        cycles.denoising_prefilter = "NONE"  # with FAST quality: 0.1 s of 1.1 s at 512 px
+        cycles.denoising_prefilter = "NONE"  # with FAST quality, denoising takes 0.1 of 1.1 s
         cycles.denoising_quality = "FAST"
         cycles.denoising_use_gpu = False
 
 
 def _place(scene: bpy.types.Scene, placements: list[dict[str, Any]]) -> None:
-    """Make the scene's objects those of the job; the same scene again is left as it is."""
+    """Replace the scene's objects by those of the job, unless they are the same."""
     if _placed == placements:
         return
     for item in [item for item in scene.collection.objects if item.name.startswith(PLACEMENT)]:
@@ -156,22 +159,22 @@ def _place(scene: bpy.types.Scene, placements: list[dict[str, Any]]) -> None:
 
 
 def _mesh(path: str) -> bpy.types.Mesh:
-    """Return the mesh of a prepared file, with its materials and pictures, loaded once."""
+    """Return the mesh of a prepared file, with its materials and images; loaded meshes are kept."""
     mesh = bpy.data.meshes.get(_meshes.get(path, ""))
     if mesh is None:
         mesh = append_mesh(path, "asset")
-        mesh.use_fake_user = True  # between scenes nobody else holds it
+        mesh.use_fake_user = True  # keeps it between scenes
         _meshes[path] = mesh.name
     _meshes.move_to_end(path)
     return mesh
 
 
 def _forget_old_meshes() -> None:
-    """Drop the meshes used longest ago, with what only they used."""
+    """Remove the least recently used meshes, and the data that only they used."""
     old = list(_meshes)[:-CACHED_MESHES]
     for path in old:
         mesh = bpy.data.meshes.get(_meshes[path])
-        if mesh is not None and mesh.users > 1:  # stands in this very scene
+        if mesh is not None and mesh.users > 1:  # it is in the current scene
             continue
         del _meshes[path]
         if mesh is not None:

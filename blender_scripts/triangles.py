@@ -1,4 +1,4 @@
-"""Triangles between Blender and numpy: collect a scene, place it, clean it, write one mesh."""
+"""Conversion of a Blender scene to triangles, their placing and cleaning, and back to one mesh."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 GEOMETRY_TYPES = ("MESH", "CURVE", "SURFACE", "META", "FONT")
 MAX_UV_LAYERS = 8
-"""Blender's own limit for a mesh; the parts of a file may have more names between them."""
+"""Blender's limit for a mesh; all parts of a file together may have more."""
 MIN_AREA_RATIO = 1e-12
-"""Triangles below this share of the box's squared longest side count as having no area."""
+"""A triangle with less area has none; as a share of the bounding box's squared longest side."""
 
 
 @dataclass(frozen=True)
 class Triangles:
-    """Triangles with all that a renderer needs to know of them."""
+    """Triangles with their materials, normals, texture coordinates and colours."""
 
     vertices: Floats
     """(V, 3), z_up."""
@@ -28,24 +28,28 @@ class Triangles:
     """(F, 3)."""
 
     material: NDArray[np.int64]
-    """(F,), into ``materials``."""
+    """(F,), indices into ``materials``."""
 
     normals: Floats
-    """(F, 3, 3), a unit vector a corner."""
+    """(F, 3, 3), a unit vector per corner."""
 
     smooth: NDArray[np.bool_]
-    """(F,)."""
+    """(F,), whether a face is shaded smooth."""
 
     uvs: dict[str, Floats]
-    """(F, 3, 2) a layer; the first is the one that materials use by default."""
+    """(F, 3, 2) per layer; materials use the first one by default."""
 
     colors: dict[str, Floats]
-    """(F, 3, 4) a layer, linear."""
+    """(F, 3, 4) per layer, linear."""
 
     materials: list[bpy.types.Material | None]
 
     def masked(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> "Triangles":
-        """Return the chosen faces; vertices stay."""
+        """Return the chosen faces; all vertices are kept.
+
+        Args:
+            keep: (F,) bool, or face indices.
+        """
         return replace(
             self,
             faces=self.faces[keep],
@@ -58,7 +62,7 @@ class Triangles:
 
 
 def collect(depsgraph: bpy.types.Depsgraph) -> Triangles:
-    """Return the scene's triangles in world space: modifiers applied, instances realised."""
+    """Return the scene's triangles, world space, with modifiers applied and instances realised."""
     parts = [
         read_instance(instance, depsgraph)
         for instance in depsgraph.object_instances
@@ -83,7 +87,12 @@ def read_instance(instance: Any, depsgraph: bpy.types.Depsgraph) -> Triangles:
 
 
 def read_mesh(mesh: bpy.types.Mesh, slots: list[bpy.types.Material | None]) -> Triangles:
-    """Return a mesh's triangles in its own space."""
+    """Return a mesh's triangles in its own space.
+
+    Args:
+        mesh: in Blender.
+        slots: its materials.
+    """
     mesh.calc_loop_triangles()
     tris = mesh.loop_triangles
     loops = read(tris, "loops", (len(tris), 3), np.int32)
@@ -102,13 +111,13 @@ def read_mesh(mesh: bpy.types.Mesh, slots: list[bpy.types.Material | None]) -> T
 
 
 def uv_layers(mesh: bpy.types.Mesh) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Yield name and (loops, 2) values, the layer that renders first."""
+    """Yield name and values (loops, 2) of each layer, first the one that is rendered."""
     for layer in sorted(mesh.uv_layers, key=lambda layer: not layer.active_render):
         yield layer.name, read(layer.uv, "vector", (len(mesh.loops), 2), np.float32)
 
 
 def color_layers(mesh: bpy.types.Mesh) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Yield name and (loops, 4) values of the vertex colours, spread to corners."""
+    """Yield name and values (loops, 4) of each colour layer, per corner."""
     corner_vertex = read(mesh.loops, "vertex_index", (len(mesh.loops),), np.int32)
     for layer in mesh.color_attributes:
         values = read(layer.data, "color", (len(layer.data), 4), np.float32)
@@ -116,7 +125,7 @@ def color_layers(mesh: bpy.types.Mesh) -> Iterator[tuple[str, NDArray[np.float32
 
 
 def join(parts: list[Triangles]) -> Triangles:
-    """Return all parts as one, with one list of materials; a missing layer is filled with zeros."""
+    """Return all parts as one, with one list of materials; missing layers are filled with zeros."""
     materials = list(dict.fromkeys(m for part in parts for m in part.materials))
     offsets = np.cumsum([0, *(len(part.vertices) for part in parts)])
 
@@ -155,36 +164,40 @@ def join(parts: list[Triangles]) -> Triangles:
 
 
 def place(triangles: Triangles, options: dict[str, Any]) -> tuple[Triangles, Floats]:
-    """Return the triangles canonical: Z up, metres, ground-plane box centred, lowest point at 0.
+    """Return the triangles as a canonical asset, and the position of its origin in the file.
+
+    A canonical asset is Z up, in metres, with the bounding box centred about the Z axis and the
+    lowest point at z = 0.
 
     Args:
-        triangles: as Blender imports a Y-up file, that is turned by Y_UP_TO_Z_UP.
+        triangles: as Blender imports a Y-up file: rotated by Y_UP_TO_Z_UP.
         options: the fields of datagen.assets.objects.ImportOptions.
 
     Returns:
-        The triangles, and where their origin lay in the file: (3,), metres, z_up.
+        The triangles, and (3,), metres, z_up.
     """
     to_z_up = Y_UP_TO_Z_UP[:3, :3]
-    rotation = np.array(options["rotation"] or np.eye(3), np.float64).reshape(3, 3)
-    turn = (to_z_up if options["up_axis"] == "Y" else np.eye(3)) @ rotation @ to_z_up.T
-    turned = transformed(triangles, turn, np.zeros(3))
+    own_rotation = np.array(options["rotation"] or np.eye(3), np.float64).reshape(3, 3)
+    rotation = (to_z_up if options["up_axis"] == "Y" else np.eye(3)) @ own_rotation @ to_z_up.T
+    rotated = transformed(triangles, rotation, np.zeros(3))
 
-    low, high = box(turned)
+    low, high = box(rotated)
     extent = high - low
     if options["size_m"] is None:
         longest = float(extent.max()) or 1.0
         scale = np.full(3, 1.0 / longest if options["unit_m"] is None else options["unit_m"])
     else:
-        # A side without length stays without; there is nothing to stretch.
+        # A side of length 0 cannot be stretched.
         scale = np.where(extent > 0, options["size_m"] / np.where(extent > 0, extent, 1.0), 1.0)
     base = np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]])
-    return transformed(turned, np.diag(scale), -scale * base), scale * base
+    return transformed(rotated, np.diag(scale), -scale * base), scale * base
 
 
 def clean(triangles: Triangles) -> tuple[Triangles, int]:
-    """Weld equal vertices, drop faces without area and repeated faces, and unused vertices.
+    """Return the triangles after cleaning, and the number of removed faces.
 
-    Works on float32 positions, the ones that are stored. Returns also how many faces went.
+    Equal vertices are welded; faces without area, repeated faces and unused vertices are removed.
+    Positions are compared in float32, as they are stored.
     """
     positions, index = np.unique(
         triangles.vertices.astype(np.float32) + np.float32(0.0), axis=0, return_inverse=True
@@ -195,7 +208,7 @@ def clean(triangles: Triangles) -> tuple[Triangles, int]:
     sides = corners[:, 1:] - corners[:, :1]
     area = np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1) / 2
     has_area = np.flatnonzero(area > MIN_AREA_RATIO * np.max(high - low) ** 2)
-    # Two faces on the same three points, whichever way they wind, would fight for every pixel.
+    # Two faces with the same vertices, in any winding, would be rendered at the same depth.
     _, first = np.unique(np.sort(faces[has_area], axis=1), axis=0, return_index=True)
     keep = has_area[np.sort(first)]
     used, renumbered = np.unique(faces[keep], return_inverse=True)
@@ -208,7 +221,7 @@ def clean(triangles: Triangles) -> tuple[Triangles, int]:
 
 
 def decimate(triangles: Triangles, max_faces: int) -> Triangles:
-    """Return about ``max_faces`` triangles of the same shape and look (edges collapsed)."""
+    """Return about ``max_faces`` triangles of similar shape and look, by collapsing edges."""
     mesh = write_mesh(triangles, "too large")
     obj = bpy.data.objects.new("too large", mesh)
     bpy.context.scene.collection.objects.link(obj)
@@ -223,7 +236,7 @@ def decimate(triangles: Triangles, max_faces: int) -> Triangles:
 
 
 def write_mesh(triangles: Triangles, name: str) -> bpy.types.Mesh:
-    """Return a new mesh datablock with these triangles, layers, normals and used materials."""
+    """Return a new Blender mesh of the triangles, with their layers, normals and used materials."""
     num_faces = len(triangles.faces)
     used, material = np.unique(triangles.material, return_inverse=True)
     mesh = bpy.data.meshes.new(name)
@@ -251,7 +264,13 @@ def write_mesh(triangles: Triangles, name: str) -> bpy.types.Mesh:
 
 
 def transformed(triangles: Triangles, linear: Floats, offset: Floats) -> Triangles:
-    """Return the triangles after an affine map; a mirroring one keeps the outside outside."""
+    """Return the triangles after an affine transform; a mirroring one also flips the winding.
+
+    Args:
+        triangles: to transform.
+        linear: (3, 3).
+        offset: (3,).
+    """
     normals = triangles.normals @ np.linalg.pinv(linear)
     lengths = np.linalg.norm(normals, axis=-1, keepdims=True)
     moved = replace(
@@ -274,7 +293,7 @@ def flipped(triangles: Triangles) -> Triangles:
 
 
 def box(triangles: Triangles) -> tuple[Floats, Floats]:
-    """Return the lowest and highest corner of the box around all faces' vertices."""
+    """Return the lowest and the highest corner, (3,) each, of the bounding box of all faces."""
     corners = triangles.vertices[triangles.faces].reshape(-1, 3)
     return corners.min(axis=0), corners.max(axis=0)
 

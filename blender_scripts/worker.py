@@ -1,8 +1,8 @@
-"""A Blender that answers JSON lines: ``python worker.py -- REPLY_FD IMPORT_ROOT``.
+"""The worker process inside Blender: ``python worker.py -- REPLY_FD IMPORT_ROOT``.
 
-Jobs come on standard input, one a line; answers go to the pipe REPLY_FD, so that whatever
-Blender prints can never be mistaken for one. It ends when its standard input closes or its
-parent is gone, even in the middle of a render.
+Jobs come on standard input, one JSON object per line. Answers go to the pipe REPLY_FD, apart from
+what Blender prints. The worker ends when its standard input closes or its parent process ends,
+even while it renders.
 """
 
 import ctypes
@@ -23,26 +23,26 @@ Job = dict[str, Any]
 
 
 def main() -> None:
-    """Answer jobs, one after the other, until standard input closes."""
+    """Run jobs and send their answers, one after the other, until standard input closes."""
     reply_fd, import_root = int(sys.argv[-2]), sys.argv[-1]
     sys.path.insert(0, str(Path(__file__).resolve().parent))
-    sys.path.append(import_root)  # last: Blender's own numpy comes before one that lies there
-    _speak_at_once()
+    sys.path.append(import_root)  # last, so that Blender's own numpy is imported
+    _write_logs_at_once()
     jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
     threading.Thread(target=_read_jobs, args=(jobs, os.getppid()), daemon=True).start()
     while True:
         job = jobs.get()
         if job["op"] == "render":
-            _tell_each_view(reply_fd)
-        _say(reply_fd, _answer(job))
+            _report_each_view(reply_fd)
+        _send(reply_fd, _answer(job))
 
 
-def _speak_at_once() -> None:
-    """Let the log hold the last words of a Blender that crashes."""
-    faulthandler.enable()  # the Python lines that led into a segmentation fault
+def _write_logs_at_once() -> None:
+    """Turn off buffering, so that the log of a crash is complete."""
+    faulthandler.enable()  # logs the Python lines that led to a segmentation fault
     sys.stdout.reconfigure(line_buffering=True)
     if sys.platform == "linux":
-        line_buffered = 1  # _IOLBF; to a file, C would hold back 4 kB
+        line_buffered = 1  # _IOLBF; C buffers 4 kB for files
         libc = ctypes.CDLL(None)
         libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, line_buffered, 0)
 
@@ -72,14 +72,14 @@ def _run(job: Job) -> Job:
     raise ValueError(f"op {job['op']!r} is unknown; expected hello, prepare or render")
 
 
-def _tell_each_view(reply_fd: int) -> None:
-    """Let whoever waits know after each picture that this Blender gets on."""
+def _report_each_view(reply_fd: int) -> None:
+    """Send a progress message after each rendered image."""
     import bpy
 
-    def tell(*_: Any) -> None:
-        _say(reply_fd, {"progress": True})
+    def report(*_: Any) -> None:
+        _send(reply_fd, {"progress": True})
 
-    bpy.app.handlers.render_post[:] = [tell]
+    bpy.app.handlers.render_post[:] = [report]
 
 
 def _hello(job: Job) -> Job:
@@ -101,7 +101,7 @@ def _hello(job: Job) -> Job:
 
 
 def _read_jobs(jobs: "queue.SimpleQueue[Job]", parent: int) -> None:
-    """Fill the queue from standard input; end the process when nobody can write there."""
+    """Put jobs from standard input into the queue; end the process when no more can come."""
     pending = b""
     while os.getppid() == parent:
         if not select.select([0], [], [], PARENT_POLL_S)[0]:
@@ -115,8 +115,8 @@ def _read_jobs(jobs: "queue.SimpleQueue[Job]", parent: int) -> None:
     os._exit(0)  # not sys.exit: the main thread may be deep inside a render
 
 
-def _say(fd: int, words: Job) -> None:
-    data = json.dumps(words).encode() + b"\n"
+def _send(fd: int, message: Job) -> None:
+    data = json.dumps(message).encode() + b"\n"
     while data:
         data = data[os.write(fd, data) :]
 

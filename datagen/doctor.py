@@ -1,6 +1,6 @@
-"""``datagen doctor``: what of datagen works on this machine, and what mends the rest.
+"""``datagen doctor``: which capabilities work on this machine, and how to repair the others.
 
-Every check is a process of its own: what is broken may take the interpreter with it.
+Each check runs in a process of its own, because a broken package can crash the interpreter.
 """
 
 import subprocess
@@ -13,22 +13,22 @@ from datagen.blender.executable import chosen_blender, is_blender
 from datagen.blender.libraries import start_advice
 from datagen.errors import BlenderError
 
-CHECK_TIMEOUT_S = 300.0  # a cold disk reads hundreds of MB
+CHECK_TIMEOUT_S = 300.0  # the first import reads hundreds of MB from disk
 EVALUATE = "pip install 'datagen[evaluate]'"
 
 
 @dataclass(frozen=True)
 class Capability:
-    """Something that datagen can do only where a package, and what it loads, is there."""
+    """Something that datagen can do only if a package and the libraries it loads are installed."""
 
     module: str
     purpose: str
     code: str
-    """Python that fails where it does not work, and else prints what there is in one line."""
+    """Python code that prints one line, such as a version, or fails if the package is broken."""
     install: str = "make install"
-    """The command that brings the package."""
+    """The command that installs the package."""
     required: bool = True
-    """Whether datagen is broken without it; extras may be left out."""
+    """Whether datagen is broken without it. False: it is an extra."""
 
 
 CAPABILITIES = (
@@ -71,38 +71,38 @@ CAPABILITIES = (
         required=False,
     ),
 )
-"""In the order in which a run needs them."""
+"""Sorted by when a run needs them."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found about one capability."""
+    """The result of checking one capability."""
 
     capability: Capability
     state: Literal["ok", "absent", "broken"]
-    """Absent: the package is not installed. Broken: it is, and does not work."""
-    words: str
-    """What there is; else what to do."""
+    """Absent: the package is not installed. Broken: it is installed and does not work."""
+    details: str
+    """What was found, such as a version, or the problem and the command that solves it."""
 
     @property
     def healthy(self) -> bool:
-        """Whether datagen is as it was meant to be: extras may be absent, not broken."""
+        """Whether nothing needs repair: the capability works, or is an extra that is absent."""
         return self.state == "ok" or (self.state == "absent" and not self.capability.required)
 
     def line(self) -> str:
-        """Return it as one line of text."""
+        """Return the result as one line of text."""
         state = self.state if self.state != "absent" or self.capability.required else "left out"
         subject = f"{self.capability.module} ({self.capability.purpose})"
-        return f"{state:9} {subject}: {self.words}"
+        return f"{state:9} {subject}: {self.details}"
 
 
 def examine(capabilities: Sequence[Capability] = CAPABILITIES) -> list[Diagnosis]:
-    """Try every capability, one after the other."""
+    """Return the result of checking each capability, in the same order."""
     return [diagnose(capability) for capability in capabilities]
 
 
 def diagnose(capability: Capability) -> Diagnosis:
-    """Try one capability in a process of its own."""
+    """Return the result of checking one capability in a process of its own."""
     python = sys.executable
     if capability.module == "bpy":
         python = chosen_blender(None)
@@ -124,13 +124,13 @@ def diagnose(capability: Capability) -> Diagnosis:
         return Diagnosis(capability, "broken", f"{error}; run it again, or {capability.install}.")
     if result.returncode == 0:
         return Diagnosis(capability, "ok", (result.stdout.strip().splitlines() or [""])[-1])
-    return _illness(capability, result.returncode, result.stderr.strip())
+    return _diagnose_failure(capability, result.returncode, result.stderr.strip())
 
 
-def _illness(capability: Capability, code: int, complaint: str) -> Diagnosis:
-    if f"No module named '{capability.module}'" in complaint:
+def _diagnose_failure(capability: Capability, code: int, stderr: str) -> Diagnosis:
+    if f"No module named '{capability.module}'" in stderr:
         return Diagnosis(capability, "absent", f"not installed; run `{capability.install}`.")
-    if ": cannot open shared object file" in complaint:
-        return Diagnosis(capability, "broken", start_advice(complaint))
-    last = complaint.splitlines()[-1] if complaint else f"it ended with code {code}"
+    if ": cannot open shared object file" in stderr:
+        return Diagnosis(capability, "broken", start_advice(stderr))
+    last = stderr.splitlines()[-1] if stderr else f"it ended with code {code}"
     return Diagnosis(capability, "broken", f"{last}; install it again: `{capability.install}`.")

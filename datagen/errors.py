@@ -1,4 +1,4 @@
-"""The errors that a user can act on. Anything else that escapes is a bug and keeps its traceback.
+"""The errors that a user can act on. Any other exception is a bug and keeps its traceback.
 
 A message has four parts: where, what (with the value), what was expected, what to do.
 """
@@ -13,19 +13,19 @@ class ConfigError(DatagenError):
 
 
 class DatasetError(DatagenError):
-    """A dataset, source or checkpoint is missing, foreign, damaged or of other fields."""
+    """A dataset, source or checkpoint is missing, damaged or not the one expected."""
 
 
 class BlenderError(DatagenError):
-    """Blender cannot be started here at all."""
+    """Blender cannot work on this machine: it does not start, or its version or device is wrong."""
 
 
 class StageError(DatagenError):
-    """A stage ended with more failures than it may have, or cannot go on."""
+    """A stage had more failures than allowed, or cannot continue."""
 
 
 class RowError(Exception):
-    """One row cannot be made. It becomes a failed row with this reason; the run goes on."""
+    """One row cannot be made. It becomes a failed row with this reason, and the run continues."""
 
 
 def first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Logging: one event, one line, to stderr. Configured by the command line alone."""
+"""Logging to stderr, one line an event. Only the command line configures it."""
 
 import logging
 import os
@@ -7,7 +7,7 @@ from typing import TextIO
 
 
 def configure_logging(verbose: bool = False) -> None:
-    """Send datagen's log lines to stderr, and keep libraries to their warnings."""
+    """Send log lines to stderr: datagen's from INFO (or DEBUG) up, libraries' from WARNING up."""
     handler = _Stderr()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     root = logging.getLogger()
@@ -19,7 +19,7 @@ def configure_logging(verbose: bool = False) -> None:
 
 
 class _Stderr(logging.StreamHandler[TextIO]):
-    """Writes to what ``sys.stderr`` is at the time: a live line puts itself in its place."""
+    """Writes to the current ``sys.stderr``, which the progress display replaces while it runs."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -30,4 +30,4 @@ class _Stderr(logging.StreamHandler[TextIO]):
 
     @stream.setter
     def stream(self, value: TextIO) -> None:
-        """Ignored: the stream is always the present one."""
+        """Ignore the value: the stream is always the current ``sys.stderr``."""

@@ -1,4 +1,4 @@
-"""What works on a machine: each way in which something can be missing has its own words."""
+"""Protects ``datagen doctor``: each kind of missing or broken package gets its own advice."""
 
 import pytest
 
@@ -13,23 +13,23 @@ def capability(code: str, **fields) -> Capability:
     return Capability("thing", "does things", code, "pip install thing", **fields)
 
 
-def test_what_works_is_shown_by_its_last_line():
+def test_working_capability_shows_the_last_line_of_its_check():
     found = diagnose(capability("print('banner'); print('1.2.3')"))
-    assert (found.state, found.words, found.healthy) == ("ok", "1.2.3", True)
+    assert (found.state, found.details, found.healthy) == ("ok", "1.2.3", True)
     assert found.line() == "ok        thing (does things): 1.2.3"
 
 
-def test_extra_that_is_not_installed_is_left_out_with_the_command_that_brings_it():
+def test_missing_extra_is_left_out_and_named_with_its_install_command():
     found = diagnose(ABSENT)
     assert (found.state, found.healthy) == ("absent", True)
     assert found.line().startswith("left out  no_such_package")
-    assert "`pip install it`" in found.words
+    assert "`pip install it`" in found.details
 
 
 def test_missing_system_library_is_named_with_its_debian_package():
     found = diagnose(capability(f"raise ImportError({LOADER!r})", required=False))
     assert (found.state, found.healthy) == ("broken", False)
-    assert "apt-get install -y" in found.words and "libusb-1.0-0" in found.words
+    assert "apt-get install -y" in found.details and "libusb-1.0-0" in found.details
 
 
 @pytest.mark.parametrize(
@@ -40,9 +40,9 @@ def test_missing_system_library_is_named_with_its_debian_package():
         ("import part_of_it", "No module named 'part_of_it'; install it again"),
     ],
 )
-def test_what_breaks_otherwise_is_told_by_its_own_words(code, words):
+def test_other_failure_shows_the_last_line_of_its_error(code, words):
     found = diagnose(capability(code))
-    assert found.state == "broken" and words in found.words
+    assert found.state == "broken" and words in found.details
 
 
 def test_exit_code_is_one_only_if_something_is_wrong(monkeypatch, capsys):

@@ -1,15 +1,15 @@
-"""A folder of model files of any format, with an optional ``assets.csv`` that describes them."""
+"""Source ``folder``: model files of any format, optionally described by an ``assets.csv``."""
 
 import csv
 import hashlib
 import logging
-import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from datagen.assets.formats import FORMATS, model_files
+from datagen.assets.licenses import SPDX_PATTERN, UNKNOWN_LICENSE
 from datagen.assets.objects import (
     Fault,
     FetchedModel,
@@ -17,21 +17,19 @@ from datagen.assets.objects import (
     file_asset_id,
     listing_fingerprint,
 )
-from datagen.assets.sweethome3d import UNKNOWN_LICENSE
 from datagen.errors import DatasetError, RowError
 
 logger = logging.getLogger(__name__)
 
 TABLE = "assets.csv"
-COLUMNS = ("path", "name", "category", "license", "author", "up_axis", "unit")
+TABLE_COLUMNS = ("path", "name", "category", "license", "author", "up_axis", "unit")
 UNITS_M = {"m": 1.0, "dm": 0.1, "cm": 0.01, "mm": 0.001, "in": 0.0254, "ft": 0.3048}
 UNKNOWN_UNIT = "unknown"
-SPDX = re.compile(r"[A-Za-z0-9.+-]+")
 
 
 @dataclass(frozen=True)
 class Description:
-    """What one row of ``assets.csv`` says; None where it says nothing."""
+    """One row of ``assets.csv``; None for an empty cell."""
 
     name: str | None = None
     category: str | None = None
@@ -43,7 +41,14 @@ class Description:
 
 
 class FolderSource:
-    """Every model file below a folder, in the order of their paths."""
+    """Every model file in a folder and its subfolders, sorted by path.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        DatasetError: there is no such folder.
+    """
 
     name = "folder"
 
@@ -56,18 +61,18 @@ class FolderSource:
         self.path = path
 
     def fingerprint(self) -> str:
-        """Return the sha256 over the models' bytes and what ``assets.csv`` says of them."""
+        """Return the sha256 over the models' bytes and their rows in ``assets.csv``."""
         return listing_fingerprint(self.list_objects())
 
     def list_objects(self) -> list[SourceObject]:
-        """Return one object a model file; a second file of the same bytes is set aside."""
+        """Return one object per model file. A file with the bytes of another one is set aside."""
         return self._objects
 
     def fetch(self, obj: SourceObject, folder: Path) -> FetchedModel:
-        """Return the file where it lies; nothing is copied."""
+        """Return the file in its place; nothing is copied. RowError if it no longer exists."""
         path = self.path / obj.uid
         if not path.is_file():
-            raise RowError(f"{path} is gone since it was listed")
+            raise RowError(f"{path} no longer exists")
         return FetchedModel(path, obj.options)
 
     @cached_property
@@ -77,14 +82,18 @@ class FolderSource:
         first: dict[str, str] = {}
         objects = []
         for uid in files:
-            obj = describe(self.path / uid, uid, described.get(uid, Description()))
+            obj = describe_file(self.path / uid, uid, described.get(uid, Description()))
             original = first.setdefault(obj.asset_id, uid)
-            objects.append(obj if original == uid else duplicate(obj, original))
+            objects.append(obj if original == uid else as_duplicate(obj, original))
         return objects
 
 
 def find_models(folder: Path) -> list[str]:
-    """Return the model files below a folder by relative path, sorted; says what else is there."""
+    """Return the relative paths of the model files below a folder, sorted, and log the others.
+
+    Raises:
+        DatasetError: there is no model file.
+    """
     files = sorted(
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
     )
@@ -98,12 +107,20 @@ def find_models(folder: Path) -> list[str]:
     others -= Counter(PurePosixPath(name).suffix.lower() for name in models)
     words = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common())
     if words:
-        logger.info(f"assets: {folder}: {len(models)} models; not read as models: {words}")
+        logger.info(f"assets: {folder}: {len(models)} models; other files are ignored: {words}")
     return models
 
 
-def describe(path: Path, uid: str, known: Description) -> SourceObject:
-    """Return the entry of one model file; its first folder is its category, unless described."""
+def describe_file(path: Path, uid: str, known: Description) -> SourceObject:
+    """Return the object of one model file.
+
+    Its category is the name of its first folder, unless the description gives one.
+
+    Args:
+        path: the file.
+        uid: its path relative to the source's folder.
+        known: its row of ``assets.csv``.
+    """
     form = FORMATS[path.suffix.lower()]
     options = form.options(known.up_axis, unit_m(known.unit) if known.unit else form.unit_m)
     files = [(name, file.read_bytes()) for name, file in model_files(path).items()]
@@ -119,14 +136,24 @@ def describe(path: Path, uid: str, known: Description) -> SourceObject:
     )
 
 
-def duplicate(obj: SourceObject, original: str) -> SourceObject:
-    """Return an object set aside as a copy; its id differs, since ids name one row each."""
+def as_duplicate(obj: SourceObject, original: str) -> SourceObject:
+    """Return an object set aside as a copy of ``original``, with an asset_id of its own.
+
+    Each asset_id belongs to one row only.
+    """
     own_id = hashlib.sha256(f"{obj.asset_id}\0{obj.uid}".encode()).hexdigest()
     return replace(obj, asset_id=own_id, fault=Fault("duplicate", f"same bytes as {original}"))
 
 
 def unit_m(unit: str) -> float | None:
-    """Return the metres of a unit; None for an unknown one. ValueError when it is none."""
+    """Return the metres per unit; None for "unknown".
+
+    Args:
+        unit: a key of UNITS_M, "unknown", or a positive number of metres.
+
+    Raises:
+        ValueError: it is none of these.
+    """
     if unit == UNKNOWN_UNIT:
         return None
     metres = UNITS_M[unit] if unit in UNITS_M else float(unit)
@@ -136,10 +163,14 @@ def unit_m(unit: str) -> float | None:
 
 
 def read_table(path: Path, files: list[str]) -> dict[str, Description]:
-    """Return what ``assets.csv`` says, by path; nothing if there is no such file.
+    """Return the rows of ``assets.csv`` by model file; empty if there is no such table.
+
+    Args:
+        path: the table.
+        files: the model files, relative to the folder.
 
     Raises:
-        DatasetError: the table has an unknown column or value, or names a file that is not there.
+        DatasetError: the table has an unknown column or value, or names a file that is missing.
     """
     if not path.exists():
         return {}
@@ -153,12 +184,12 @@ def read_table(path: Path, files: list[str]) -> dict[str, Description]:
             f"{path}: cannot be read ({error}). Expected comma-separated values in UTF-8; "
             "save it again as such."
         ) from error
-    unknown = [name for name in columns if name not in COLUMNS]
+    unknown = [name for name in columns if name not in TABLE_COLUMNS]
     if unknown or "path" not in columns:
         raise DatasetError(
             f"{path}: its columns are {', '.join(columns) or 'none'}. Expected path and any of "
-            f"{', '.join(COLUMNS[1:])}; rename or remove "
-            f"{', '.join(repr(name) for name in unknown) or 'nothing, but add path'}."
+            f"{', '.join(TABLE_COLUMNS[1:])}; "
+            + (f"rename or remove {', '.join(map(repr, unknown))}." if unknown else "add path.")
         )
     known = set(files)
     described: dict[str, Description] = {}
@@ -166,7 +197,7 @@ def read_table(path: Path, files: list[str]) -> dict[str, Description]:
         name = check_row(path, line, row, known)
         if name in described:
             raise DatasetError(
-                f"{path}: line {line} describes {name} a second time. Expected one row a file; "
+                f"{path}: line {line} describes {name} a second time. Expected one row per file; "
                 "remove one of them."
             )
         given = {key: value for key, value in row.items() if value and key != "path"}
@@ -175,30 +206,40 @@ def read_table(path: Path, files: list[str]) -> dict[str, Description]:
 
 
 def check_row(path: Path, line: int, row: dict[str, str | None], files: set[str]) -> str:
-    """Return the path that a row describes, after a look at all of its values."""
+    """Return the model file that a row describes.
+
+    Args:
+        path: the table, for the error.
+        line: the row's line in it.
+        row: the row by column.
+        files: the model files.
+
+    Raises:
+        DatasetError: the row has a wrong value.
+    """
     name = PurePosixPath((row["path"] or "").replace("\\", "/")).as_posix()
     if None in row:
-        raise complaint(path, line, "more values than columns", "values with commas in quotes")
+        raise row_error(path, line, "more values than columns", "values with commas in quotes")
     if name not in files:
-        raise complaint(
+        raise row_error(
             path, line, f"{name!r} is no model file here", "a path relative to the table"
         )
     if row.get("up_axis") not in (None, "", "Y", "Z"):
-        raise complaint(path, line, f"up_axis {row['up_axis']!r}", "Y or Z, or leave it empty")
-    if row.get("license") and not SPDX.fullmatch(row["license"] or ""):
-        raise complaint(
+        raise row_error(path, line, f"up_axis {row['up_axis']!r}", "Y or Z, or leave it empty")
+    if row.get("license") and not SPDX_PATTERN.fullmatch(row["license"] or ""):
+        raise row_error(
             path, line, f"license {row['license']!r}", "an SPDX identifier such as CC-BY-4.0"
         )
     try:
         unit_m(row.get("unit") or UNKNOWN_UNIT)
     except ValueError:
         words = ", ".join([*UNITS_M, UNKNOWN_UNIT])
-        raise complaint(
+        raise row_error(
             path, line, f"unit {row['unit']!r}", f"{words}, or metres per unit as a number"
         ) from None
     return name
 
 
-def complaint(path: Path, line: int, what: str, wanted: str) -> DatasetError:
-    """Return the error about one row."""
-    return DatasetError(f"{path}: line {line}: {what}. Expected {wanted}; correct the line.")
+def row_error(path: Path, line: int, what: str, expected: str) -> DatasetError:
+    """Return the error for one row of the table."""
+    return DatasetError(f"{path}: line {line}: {what}. Expected {expected}; correct the line.")

@@ -1,4 +1,4 @@
-"""What is measured on an asset once, and which assets are set aside."""
+"""Measurements of a prepared asset, and the faults that set one aside."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -23,11 +23,11 @@ REASONS = (
     "not_finite",
     "flat",
 )
-"""Why an asset can be quarantined; ``crashed`` says that Blender died or gave up on it.
-``license`` and ``duplicate`` (the bytes of an object listed before) are set aside unopened."""
+"""Why an asset can be quarantined. ``crashed``: Blender crashed or timed out on it. ``license``
+and ``duplicate`` (the bytes of an earlier object) are set aside without being opened."""
 
 FLAT_SHARE = 1e-3
-"""An object thinner than this share of its longest side vanishes when seen from its edge."""
+"""An object thinner than this share of its longest side disappears when seen from its edge."""
 
 MEASURED = (
     "extent_m",
@@ -38,28 +38,28 @@ MEASURED = (
     "watertight",
     "support",
 )
-"""Columns taken from the geometry."""
+"""Columns measured on the geometry."""
 
 REPORTED = ("num_source_faces", "has_texture", "textures_missing", "source_origin_m")
 """Columns that Blender reports."""
 
 
 def measure(path: Path) -> Row:
-    """Return the measured columns of one geometry file.
+    """Return the columns of shards.declared.ASSETS that are measured on the geometry.
 
     Args:
-        path: an .npz with ``vertices`` float32 (V, 3), metres, canonical, and ``faces`` int32
-            (F, 3).
+        path: an .npz with ``vertices`` (V, 3) float32, metres, canonical, and ``faces`` (F, 3)
+            int32.
 
     Returns:
-        The columns of shards.declared.ASSETS that the geometry decides, or ``reason`` alone.
+        The columns and a ``reason`` of None; for an unusable asset only its ``reason``.
     """
     with np.load(path) as geometry:
         vertices, faces = geometry["vertices"], geometry["faces"]
     reason = find_fault(vertices, faces)
     if reason is not None:
         return {"reason": reason}
-    # Welding on load is what makes a split seam closed again.
+    # process=True welds equal vertices, which closes split seams.
     is_closed = trimesh.Trimesh(vertices, faces, process=True).is_watertight
     points = vertices.astype(np.float64)
     return {
@@ -75,13 +75,18 @@ def measure(path: Path) -> Row:
 
 
 def find_fault(vertices: NDArray[np.float32], faces: NDArray[np.int32]) -> str | None:
-    """Return the reason to set the asset aside, one of REASONS, or None for a sound one."""
+    """Return why the asset must be set aside, one of REASONS; None if it need not.
+
+    Args:
+        vertices: (V, 3), any unit.
+        faces: (F, 3).
+    """
     if len(faces) == 0:
         return "no_triangles"
     if not np.isfinite(vertices).all():
         return "not_finite"
     points = vertices.astype(np.float64)
-    # A sheet that stands askew is as flat as one along the axes.
+    # A rotated sheet is as flat as one along the axes, so its principal axes are checked too.
     _, axes = np.linalg.eigh(np.cov((points - points.mean(axis=0)).T))
     extent, own_extent = np.ptp(points, axis=0), np.ptp(points @ axes, axis=0)
     if min(extent.min(), own_extent.min()) <= FLAT_SHARE * extent.max():
@@ -90,14 +95,19 @@ def find_fault(vertices: NDArray[np.float32], faces: NDArray[np.int32]) -> str |
 
 
 def count_bodies(num_vertices: int, faces: NDArray[np.int32]) -> int:
-    """Return how many connected pieces (F, 3) faces form; faces connect at shared vertices."""
+    """Return the number of connected pieces. Faces are connected if they share a vertex.
+
+    Args:
+        num_vertices: V.
+        faces: (F, 3), indices below V.
+    """
     start, end = faces[:, [0, 1]].ravel(), faces[:, [1, 2]].ravel()
     links = coo_array((np.ones(len(start), np.int8), (start, end)), (num_vertices, num_vertices))
     return int(connected_components(links, directed=False, return_labels=False))
 
 
 def support_struct(support: Support | None) -> Row | None:
-    """Return the ``support`` column of a support."""
+    """Return the value of the ``support`` column."""
     if support is None:
         return None
     return {
@@ -113,9 +123,9 @@ def asset_row(source: str, obj: SourceObject, report: Row, measures: Row) -> Row
     """Return one row of shards.declared.ASSETS.
 
     Args:
-        source: the source's name.
-        obj: what the source says of the object.
-        report: Blender's; of a quarantined one ``reason`` is enough.
+        source: name of the source.
+        obj: the object in the source.
+        report: Blender's report; a quarantined object needs only its ``reason``.
         measures: the columns of measure(), or ``{"reason": ...}``.
     """
     reason = report["reason"] or measures["reason"]
@@ -139,10 +149,10 @@ def asset_row(source: str, obj: SourceObject, report: Row, measures: Row) -> Row
 
 
 def geometry_path(asset_id: str) -> str:
-    """Return where an asset's triangles lie, relative to the assets folder."""
+    """Return the path of an asset's triangles, relative to the assets folder."""
     return f"geometry/{asset_id}.npz"
 
 
 def prepared_path(asset_id: str) -> str:
-    """Return where what the renderer loads lies, relative to the assets folder."""
+    """Return the path of the file that the renderer loads, relative to the assets folder."""
     return f"prepared/{asset_id}.blend"

@@ -1,7 +1,7 @@
-"""Objaverse 1.0 through its own package: chosen by uid, by LVIS category, or at random.
+"""Source ``objaverse``: objects of Objaverse 1.0, by uid, by LVIS category or at random.
 
-The package keeps what it downloads in ``~/.objaverse/hf-objaverse-v1``; whatever lies there is
-not asked for again, so a machine without network works from it.
+Downloads go through the objaverse package, which caches them in ``~/.objaverse/hf-objaverse-v1``.
+Cached files are not downloaded again, so a machine without network can use a copy of that folder.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import objaverse
 
+from datagen.assets.licenses import SKETCHFAB_SPDX, license_of_sketchfab
 from datagen.assets.objects import (
     Fault,
     FetchedModel,
@@ -27,56 +28,52 @@ from datagen.assets.objects import (
     file_asset_id,
     listing_fingerprint,
 )
-from datagen.assets.sweethome3d import UNKNOWN_LICENSE
 from datagen.core.seeding import rng_for
 from datagen.errors import ConfigError, DatasetError, RowError
 
 logger = logging.getLogger(__name__)
 
-LICENSES = {
-    "by": "CC-BY-4.0",
-    "by-sa": "CC-BY-SA-4.0",
-    "by-nd": "CC-BY-ND-4.0",
-    "by-nc": "CC-BY-NC-4.0",
-    "by-nc-sa": "CC-BY-NC-SA-4.0",
-    "by-nc-nd": "CC-BY-NC-ND-4.0",
-    "cc0": "CC0-1.0",
-}
-"""Objaverse's words for Sketchfab's licenses, all of version 4.0."""
-
-OPTIONS = ImportOptions(unit_m=None)
-"""GLB of every size: artists' units, so the longest side is made 1 m."""
+_OPTIONS = ImportOptions(unit_m=None)
+"""The files have no reliable unit, so the longest side is scaled to 1 m."""
 
 DOWNLOADS = 8
 BATCH = 64
-"""Objects between two lines about the progress."""
+"""Objects between two log lines about the progress."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class ObjaverseChoice:
-    """Which objects; the first one given decides, the license and the number then narrow it."""
+    """Which objects are used: those of ``uids``, else of ``lvis_categories``, else any."""
 
     uids: Path | None = None
-    """A file with one uid a line."""
+    """A file with one uid per line."""
     lvis_categories: tuple[str, ...] = ()
     num_objects: int | None = None
-    """The first so many uids of the file; else so many at random."""
+    """Number of objects: the first uids of the file, or a random choice."""
     licenses: tuple[str, ...] = ()
-    """SPDX identifiers that random draws are made from; empty: any."""
+    """SPDX identifiers to which a random choice is limited; empty: any license."""
     seed: int = 0
+    """Seed of the random choice."""
 
 
 class ObjaverseSource:
-    """Objects of Objaverse 1.0. Listing them downloads them, since their bytes are their ids."""
+    """Objects of Objaverse 1.0. Listing them downloads them, because asset_ids hash their bytes.
+
+    Args:
+        choice: which objects.
+
+    Raises:
+        ConfigError: nothing was chosen.
+    """
 
     name = "objaverse"
 
     def __init__(self, choice: ObjaverseChoice) -> None:
         if choice.uids is None and not choice.lvis_categories and choice.num_objects is None:
             raise ConfigError(
-                "assets: --source objaverse has 800,000 objects and no choice was made. "
+                "assets: --source objaverse was given without a choice among its 800,000 objects. "
                 "Give --uids FILE, --lvis-categories NAME ..., or --num-objects N."
             )
         self.choice = choice
@@ -86,11 +83,11 @@ class ObjaverseSource:
         return listing_fingerprint(self.list_objects())
 
     def list_objects(self) -> list[SourceObject]:
-        """Return the chosen objects, sorted by uid; those that cannot be had are set aside."""
+        """Return the chosen objects, sorted by uid; those that cannot be fetched are set aside."""
         return self._listing[0]
 
     def fetch(self, obj: SourceObject, folder: Path) -> FetchedModel:
-        """Return the file in the package's cache, downloaded again if this machine lacks it."""
+        """Return the file in the package's cache; it is downloaded if it is missing."""
         found = self._listing[1].get(obj.uid)
         if found is None or not found.is_file():
             found = download([obj.uid]).get(obj.uid)
@@ -100,7 +97,7 @@ class ObjaverseSource:
 
     @cached_property
     def _listing(self) -> tuple[list[SourceObject], dict[str, Path]]:
-        """The objects, and the files of those that there are by uid."""
+        """The objects, and the available files by uid."""
         uids = sorted(self._choose())
         annotations = self._annotations(uids)
         paths = self._paths(
@@ -108,7 +105,7 @@ class ObjaverseSource:
         )
         categories = self._lvis_categories() if self.choice.lvis_categories else {}
         objects = [
-            describe(uid, annotations.get(uid, {}), paths.get(uid), categories.get(uid))
+            describe_annotated(uid, annotations.get(uid, {}), paths.get(uid), categories.get(uid))
             for uid in uids
         ]
         return objects, paths
@@ -122,11 +119,11 @@ class ObjaverseSource:
         if choice.lvis_categories:
             pool = sorted(self._lvis_categories())
         else:
-            pool = sorted(_ask(objaverse.load_uids))
+            pool = sorted(_call_package(objaverse.load_uids))
         return self._draw(pool)
 
     def _refuse_unknown(self, uids: list[str]) -> None:
-        known = set(_ask(objaverse.load_uids))
+        known = set(_call_package(objaverse.load_uids))
         unknown = [uid for uid in uids if uid not in known]
         if unknown:
             raise DatasetError(
@@ -135,7 +132,7 @@ class ObjaverseSource:
             )
 
     def _draw(self, pool: list[str]) -> list[str]:
-        """Return objects of an allowed license, in a random order, as many as wanted."""
+        """Return ``num_objects`` of the pool with an allowed license, in random order."""
         wanted = self.choice.num_objects or len(pool)
         order = rng_for(self.choice.seed, "objaverse").permutation(len(pool))
         drawn: list[str] = []
@@ -151,15 +148,17 @@ class ObjaverseSource:
             raise DatasetError(
                 f"objaverse: none of {len(pool)} objects has one of the licenses "
                 f"{', '.join(self.choice.licenses)}. Expected any of "
-                f"{', '.join(LICENSES.values())}; correct --license-allow."
+                f"{', '.join(SKETCHFAB_SPDX)}; correct --license-allow."
             )
         if len(drawn) < wanted and self.choice.num_objects:
-            logger.warning(f"assets: only {len(drawn)} objects can be chosen from, not {wanted}")
+            logger.warning(
+                f"assets: only {len(drawn)} objects have an allowed license, not {wanted}"
+            )
         return drawn[:wanted]
 
     def _lvis_categories(self) -> dict[str, str]:
-        """Return the chosen categories' objects with their category."""
-        found: dict[str, list[str]] = _ask(objaverse.load_lvis_annotations)
+        """Return the category of each object in the chosen categories, by uid."""
+        found: dict[str, list[str]] = _call_package(objaverse.load_lvis_annotations)
         unknown = [name for name in self.choice.lvis_categories if name not in found]
         if unknown:
             near = [name for name in found if unknown[0].lower() in name.lower()][:5]
@@ -170,24 +169,27 @@ class ObjaverseSource:
         return {uid: name for name in self.choice.lvis_categories for uid in found[name]}
 
     def _annotations(self, uids: list[str]) -> dict[str, Any]:
-        return _ask(lambda: objaverse.load_annotations(uids)) if uids else {}
+        return _call_package(lambda: objaverse.load_annotations(uids)) if uids else {}
 
     def _paths(self, uids: list[str]) -> dict[str, Path]:
-        """Return local files by uid, downloaded if need be; a refused one is missing."""
+        """Return local files by uid, downloaded if needed; refused ones are left out."""
         paths: dict[str, Path] = {}
         for start in range(0, len(uids), BATCH):
             batch = uids[start : start + BATCH]
             paths |= download(batch)
             if len(uids) > BATCH:
-                logger.info(f"objaverse: {start + len(batch)} of {len(uids)} objects are here")
+                logger.info(f"objaverse: {start + len(batch)} of {len(uids)} objects downloaded")
         return paths
 
 
 def download(uids: list[str]) -> dict[str, Path]:
-    """Return local files by uid, downloaded side by side; alone where one is refused."""
+    """Return local files by uid, downloaded in parallel; refused ones are left out.
+
+    If the server refuses one of several, they are downloaded again one by one.
+    """
     try:
         processes = min(DOWNLOADS, len(uids))
-        found = _ask(lambda: objaverse.load_objects(uids, download_processes=processes))
+        found = _call_package(lambda: objaverse.load_objects(uids, download_processes=processes))
         return {uid: Path(path) for uid, path in found.items()}
     except RowError as error:
         if len(uids) == 1:
@@ -196,10 +198,17 @@ def download(uids: list[str]) -> dict[str, Path]:
     return {uid: path for one in uids for uid, path in download([one]).items()}
 
 
-def describe(
+def describe_annotated(
     uid: str, annotation: dict[str, Any], path: Path | None, category: str | None
 ) -> SourceObject:
-    """Return the entry of one object; without a file it is set aside."""
+    """Return one object; without a file it is set aside.
+
+    Args:
+        uid: Objaverse's.
+        annotation: Objaverse's metadata of the object; may be empty.
+        path: its file, if it could be downloaded.
+        category: its LVIS category; None: Sketchfab's.
+    """
     words = annotation.get("categories") or [{}]
     user = annotation.get("user") or {}
     data = path.read_bytes() if path is not None else uid.encode()
@@ -207,61 +216,62 @@ def describe(
         uid=uid,
         name=annotation.get("name") or uid,
         category=category or words[0].get("name", ""),
-        license=spdx(annotation),
+        license=license_of_sketchfab(annotation.get("license")),
         author=user.get("displayName") or user.get("username") or "",
-        asset_id=file_asset_id([(".glb", data)], OPTIONS),
-        options=OPTIONS,
+        asset_id=file_asset_id([(".glb", data)], _OPTIONS),
+        options=_OPTIONS,
         fault=None if path is not None else Fault("fetch_failed", "it could not be downloaded"),
     )
 
 
-def spdx(annotation: dict[str, Any]) -> str:
-    """Return the SPDX identifier of an object's license."""
-    return LICENSES.get(str(annotation.get("license")), UNKNOWN_LICENSE)
-
-
 def is_allowed(annotation: dict[str, Any], licenses: Iterable[str]) -> bool:
-    """Say whether an object's license is among those allowed; none named allows all."""
+    """Return whether an object's license is among ``licenses``; an empty list allows all."""
     allowed = set(licenses)
-    return not allowed or spdx(annotation) in allowed
+    return not allowed or license_of_sketchfab(annotation.get("license")) in allowed
 
 
 def read_uids(path: Path) -> list[str]:
-    """Return the uids of a file, one a line, without repetitions."""
+    """Return the uids of a file, one per line, without repetitions.
+
+    Raises:
+        ConfigError: the file is missing or empty.
+    """
     if not path.is_file():
-        raise ConfigError(f"{path}: no such file. Expected one uid a line; correct --uids.")
+        raise ConfigError(f"{path}: no such file. Expected one uid per line; correct --uids.")
     uids = dict.fromkeys(
         line.strip().removesuffix(".glb") for line in path.read_text().splitlines() if line.strip()
     )
     if not uids:
-        raise ConfigError(f"{path}: the file is empty. Expected one uid a line; correct --uids.")
+        raise ConfigError(f"{path}: the file is empty. Expected one uid per line; correct --uids.")
     return list(uids)
 
 
-def _ask(question: Callable[[], T]) -> T:
-    """Return what the package answers; its chatter on standard output is dropped.
+def _call_package(function: Callable[[], T]) -> T:
+    """Return what a function of the package returns; what it prints is discarded.
 
     Raises:
         RowError: the server refused a file.
-        DatasetError: there is no network and the cache lacks a file, or has half of one.
+        DatasetError: a file is neither cached nor can it be downloaded, or it is damaged.
     """
     with contextlib.redirect_stdout(io.StringIO()):
         try:
-            return question()
+            return function()
         except urllib.error.HTTPError as error:
-            raise RowError(f"the server says {error.code} {error.reason} to {error.url}") from error
+            raise RowError(
+                f"the server answered {error.code} {error.reason} for {error.url}"
+            ) from error
         except MaybeEncodingError as error:
-            # A refusal cannot travel between processes, as it holds an open connection.
+            # An HTTPError cannot be pickled between processes: it holds an open connection.
             raise RowError("the server refused one of several files") from error
         except (EOFError, gzip.BadGzipFile, json.JSONDecodeError) as error:
             raise DatasetError(
-                f"objaverse: a list in {objaverse.BASE_PATH} is damaged ({error}), as a broken-off "
-                "download leaves it. Expected whole *.json.gz files; delete the newest of them "
-                "and run again."
+                f"objaverse: a list in {objaverse.BASE_PATH} is damaged ({error}), probably by an "
+                "interrupted download. Expected complete *.json.gz files; delete the newest of "
+                "them and run again."
             ) from error
         except OSError as error:
             raise DatasetError(
                 f"objaverse: a file is not in {objaverse.BASE_PATH} and cannot be downloaded "
-                f"({error}). Expected a network or that cache; connect, or copy "
+                f"({error}). Expected a network connection or a filled cache; connect, or copy "
                 "~/.objaverse/hf-objaverse-v1 from a machine that has it."
             ) from error

@@ -1,4 +1,4 @@
-"""What a source says about one object, and the identity of its geometry."""
+"""Objects as a source lists them, and the identity of their geometry."""
 
 import hashlib
 import json
@@ -10,25 +10,26 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class ImportOptions:
-    """How a model file becomes metres, Z up. Every field shapes the geometry."""
+    """How a model file is converted to metres, Z up. Every field changes the geometry."""
 
     rotation: tuple[float, ...] | None = None
-    """(3, 3) row-major, applied to the file's own coordinates; None turns nothing."""
+    """(3, 3), row-major, applied to the file's own coordinates; None: no rotation."""
 
     up_axis: Literal["Y", "Z"] = "Y"
-    """Which axis of the file, after the rotation, points up."""
+    """The axis of the file that points up after the rotation."""
 
     size_m: tuple[float, float, float] | None = None
-    """z_up width, depth and height that the box is stretched to; None keeps the file's size."""
+    """Width, depth and height (x, y, z, z_up), metres, to which the bounding box is stretched;
+    None keeps the file's size."""
 
     unit_m: float | None = 1.0
-    """Metres per unit of the file; None, an unknown unit, scales the longest side to 1 m.
-    Not used when size_m is given."""
+    """Metres per unit of the file; None (unknown unit) scales the longest side to 1 m. Ignored
+    if size_m is given."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Why a source lists an object that cannot be used: it is set aside without being opened."""
+    """Why an object is set aside without being opened."""
 
     reason: str
     """One of datagen.assets.measure.REASONS."""
@@ -40,7 +41,7 @@ class SourceObject:
     """One object as its source lists it."""
 
     uid: str
-    """Unique within the source, readable."""
+    """Readable name, unique within the source."""
 
     name: str
     category: str
@@ -62,9 +63,11 @@ class FetchedModel:
 
 
 def file_asset_id(files: Iterable[tuple[str, bytes]], options: ImportOptions) -> str:
-    """Return the sha256 over named files' bytes and the options that shape their geometry.
+    """Return the sha256 over the names and bytes of an object's files and its import options.
 
-    The order of the files does not matter. ``files`` holds one model and what belongs to it.
+    Args:
+        files: name and bytes of the model file and of the files that it links, in any order.
+        options: how the model is imported.
     """
     digest = hashlib.sha256(canonical_json(asdict(options)))
     for name, data in sorted(files):
@@ -74,10 +77,10 @@ def file_asset_id(files: Iterable[tuple[str, bytes]], options: ImportOptions) ->
 
 
 def listing_fingerprint(objects: Iterable[SourceObject]) -> str:
-    """Return a sha256 that changes when any listed object, or what is said of it, changes."""
+    """Return the sha256 over all fields of the listed objects."""
     return hashlib.sha256(canonical_json([asdict(obj) for obj in objects])).hexdigest()
 
 
 def canonical_json(value: object) -> bytes:
-    """Return the one spelling of a JSON value that hashes are taken over."""
+    """Return a JSON value as bytes for hashing: keys sorted, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()

@@ -1,4 +1,4 @@
-"""From an object in a source to a row of the assets dataset and the two files beside it."""
+"""Preparing one object: from its source to a row of the assets dataset and its two files."""
 
 import logging
 import re
@@ -16,22 +16,22 @@ from datagen.shards import Row
 
 logger = logging.getLogger(__name__)
 
-PREPARE_TIMEOUT_S = 300.0
-"""The slowest of 820 real objects took a few seconds; longer is a file that Blender hangs on."""
+_TIMEOUT_S = 300.0
+"""The slowest of 820 real objects took a few seconds; after this time Blender is stuck."""
 
 
 class Blender(Protocol):
-    """The running Blender that does the work; datagen.blender.BlenderProcess is one."""
+    """A Blender that runs jobs, such as datagen.blender.BlenderProcess."""
 
     def call(self, op: str, *, timeout_s: float, **fields: Any) -> dict[str, Any]:
-        """Run one job; RowError when Blender dies of it."""
+        """Run one job and return its answer; RowError if Blender crashes on it."""
 
     def close(self) -> None:
-        """End it; the next call starts a fresh one."""
+        """End Blender; the next call starts a fresh one."""
 
 
 DEFAULT_MAX_FACES = 200_000
-"""Twice what rays and voxels need at 512 pixels; scans have millions."""
+"""Twice what rays and voxels need at 512 pixels; scanned objects have millions."""
 
 
 def prepare_asset(
@@ -42,17 +42,16 @@ def prepare_asset(
     *,
     max_faces: int = DEFAULT_MAX_FACES,
 ) -> Row:
-    """Fetch, clean, measure and keep one object; a bad one becomes a quarantined row.
+    """Return the row of one object (shards.declared.ASSETS) and write its two files.
+
+    An unusable object becomes a quarantined row without files.
 
     Args:
-        source: where the object comes from.
+        source: the object's source.
         obj: one of its objects.
         blender: runs blender_scripts/prepare.py.
-        assets_folder: gets ``geometry/<asset_id>.npz`` and ``prepared/<asset_id>.blend``.
-        max_faces: an object of more triangles is decimated to about so many.
-
-    Returns:
-        A row of shards.declared.ASSETS.
+        assets_folder: receives ``geometry/<asset_id>.npz`` and ``prepared/<asset_id>.blend``.
+        max_faces: an object with more triangles is decimated to about this number.
     """
     geometry = (assets_folder / geometry_path(obj.asset_id)).absolute()
     prepared = (assets_folder / prepared_path(obj.asset_id)).absolute()
@@ -74,14 +73,14 @@ def prepare_asset(
             f"{row['num_faces']} (--max-faces {max_faces})"
         )
     for texture in report.get("textures_missing", ()):
-        logger.info(f"assets: {obj.uid} lacks its texture {texture}; a plain colour stands in")
+        logger.info(f"assets: {obj.uid} lacks its texture {texture}; it gets a plain colour")
     return row
 
 
 def headline(detail: str) -> str:
-    """Return the one line of a detail that says most, in brackets; nothing for nothing."""
+    """Return the most informative line of an error in brackets; "" if there is none."""
     lines = [line.strip() for line in detail.splitlines() if line.strip()]
-    # A traceback says it at its end; Blender adds where in its own code it was reported.
+    # A traceback has its error near the end; Blender appends the place in its own code.
     errors = [line for line in lines if re.match(r"[A-Z]\w*(Error|Exception)\b", line)]
     chosen = errors[-1:] if "Traceback" in detail else lines[:1]
     return f" ({(chosen or lines)[0]})" if lines else ""
@@ -90,10 +89,10 @@ def headline(detail: str) -> str:
 def run_blender(
     source: AssetSource, obj: SourceObject, blender: Blender, job: dict[str, Any]
 ) -> Row:
-    """Return Blender's report on one object; a failure of any kind is a reason in it.
+    """Return Blender's report on one object; any failure is given by its ``reason``.
 
-    Whether Blender dies of an object must not depend on what it held before, or one worker and
-    many would disagree: the last word is that of a fresh Blender.
+    A failed object is tried again in a fresh Blender, and that result counts. Otherwise the
+    result could depend on the objects before it, and so on the number of workers.
     """
     if obj.fault is not None:
         return {"reason": obj.fault.reason, "detail": obj.fault.detail}
@@ -107,20 +106,20 @@ def run_blender(
             blender.close()
         job = job | {"model_path": str(model.path.absolute()), "options": asdict(model.options)}
         try:
-            return blender.call("prepare", timeout_s=PREPARE_TIMEOUT_S, **job)
+            return blender.call("prepare", timeout_s=_TIMEOUT_S, **job)
         except RowError as error:
-            logger.info(f"assets: {obj.uid}: again in a fresh Blender{headline(str(error))}")
-            return once_more(blender, job)
+            logger.info(f"assets: {obj.uid}: retried in a fresh Blender{headline(str(error))}")
+            return retry_in_fresh_blender(blender, job)
         finally:
             if alone:
                 blender.close()
 
 
-def once_more(blender: Blender, job: dict[str, Any]) -> Row:
-    """Return a fresh Blender's report on what the last one failed at."""
+def retry_in_fresh_blender(blender: Blender, job: dict[str, Any]) -> Row:
+    """Return a fresh Blender's report on a job; its reason is ``crashed`` if it fails again."""
     blender.close()
     try:
-        return blender.call("prepare", timeout_s=PREPARE_TIMEOUT_S, **job)
+        return blender.call("prepare", timeout_s=_TIMEOUT_S, **job)
     except RowError as error:
         return {"reason": "crashed", "detail": str(error)}
     finally:
@@ -128,6 +127,6 @@ def once_more(blender: Blender, job: dict[str, Any]) -> Row:
 
 
 def is_opened_alone(path: Path) -> bool:
-    """Say whether files of this format each get a Blender of their own."""
+    """Return whether each file of this format is imported in a fresh Blender."""
     suffix = path.suffix.lower()
     return suffix in FORMATS and FORMATS[suffix].alone

@@ -1,4 +1,4 @@
-"""Which of a source's objects are used: licenses that are allowed, and reviewed lists."""
+"""Which objects of a source are used: those with allowed licenses, those on a reviewed list."""
 
 import csv
 import hashlib
@@ -11,7 +11,7 @@ from datagen.errors import DatasetError
 
 LIST_COLUMNS = ("asset_id", "license", "source", "source_uid", "name", "author")
 NUM_NAMED = 5
-"""Objects that an error message names."""
+"""Most objects that an error message names."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,12 @@ class Reviewed:
 def set_aside_unlicensed(
     objects: Iterable[SourceObject], allowed: Sequence[str]
 ) -> list[SourceObject]:
-    """Return all objects, those of other licenses set aside; an empty list allows every one."""
+    """Return all objects; those whose license is not allowed are set aside.
+
+    Args:
+        objects: of a source.
+        allowed: SPDX identifiers; empty allows every license.
+    """
     fault = "license"
     return [
         replace(obj, fault=Fault(fault, f"{obj.license} is none of {', '.join(allowed)}"))
@@ -42,16 +47,22 @@ def set_aside_unlicensed(
 def restrict_to_list(
     objects: Sequence[SourceObject], source: str, path: Path
 ) -> list[SourceObject]:
-    """Return the objects that a reviewed list names, with its license, name and author.
+    """Return the objects on a reviewed list, with the list's license, name and author.
+
+    Args:
+        objects: all objects of the source.
+        source: name of the source.
+        path: the list, a CSV file with LIST_COLUMNS.
 
     Raises:
-        DatasetError: the source lacks one, or has other bytes under its name.
+        DatasetError: the list is missing or broken, or the source lacks one of its objects or has
+            other bytes for it.
     """
     reviewed = [row for row in read_list(path) if row.source == source]
     if not reviewed:
         raise DatasetError(
-            f"{path}: names no object of source {source}. Expected some; choose another --source "
-            "or --list."
+            f"{path}: names no object of source {source}. Expected at least one; choose another "
+            "--source or --list."
         )
     found = {obj.uid: obj for obj in objects}
     absent = [row.source_uid for row in reviewed if row.source_uid not in found]
@@ -63,9 +74,9 @@ def restrict_to_list(
     changed = [row.source_uid for row in reviewed if found[row.source_uid].asset_id != row.asset_id]
     if changed:
         raise DatasetError(
-            f"{path}: {named(changed)} of its {len(reviewed)} objects have other bytes (or another "
-            "size or axis) in the source than those that were reviewed. Expected the same sha256; "
-            "get that version of the source, or review them again."
+            f"{path}: {named(changed)} of its {len(reviewed)} objects have other bytes, size or "
+            "axes in the source than when reviewed. Expected the same asset_id; use the reviewed "
+            "version of the source, or review them again."
         )
     return [
         replace(found[row.source_uid], license=row.license, name=row.name, author=row.author)
@@ -74,7 +85,7 @@ def restrict_to_list(
 
 
 def read_list(path: Path) -> Iterator[Reviewed]:
-    """Yield the rows of a reviewed list; DatasetError when it is none."""
+    """Yield the rows of a reviewed list; DatasetError if it is missing or broken."""
     if not path.is_file():
         raise DatasetError(
             f"{path}: no such file. Expected a reviewed list of assets; correct --list."
@@ -90,27 +101,17 @@ def read_list(path: Path) -> Iterator[Reviewed]:
             if None in row or None in row.values():
                 raise DatasetError(
                     f"{path}: line {reader.line_num} has not {len(LIST_COLUMNS)} values. "
-                    "Expected one a column; correct the line."
+                    "Expected one per column; correct the line."
                 )
             yield Reviewed(**row)
 
 
-def write_list(path: Path, objects: Iterable[SourceObject], source: str) -> None:
-    """Write a list of objects, to be reviewed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(LIST_COLUMNS)
-        for obj in objects:
-            writer.writerow([obj.asset_id, obj.license, source, obj.uid, obj.name, obj.author])
-
-
 def list_fingerprint(path: Path) -> str:
-    """Return the sha256 of a list's bytes."""
+    """Return the sha256 of a list's bytes; "" if there is no such file."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def named(uids: Sequence[str]) -> str:
-    """Return how many there are and the first few."""
+    """Return the number of uids and the first few of them."""
     more = ", …" if len(uids) > NUM_NAMED else ""
     return f"{len(uids)} ({', '.join(uids[:NUM_NAMED])}{more})"

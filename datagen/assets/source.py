@@ -1,4 +1,4 @@
-"""Where objects come from: one protocol, and the function that opens a source by its name."""
+"""Sources of objects: their common protocol, and opening one by its name."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,51 +15,56 @@ SOURCE_NAMES = ("procedural", "sweethome3d", "folder", "objaverse", "front3d")
 
 
 class AssetSource(Protocol):
-    """A list of objects and a way to get each one's model file."""
+    """A list of objects and access to their model files."""
 
     @property
     def name(self) -> str:
-        """The word that ``--source`` takes."""
+        """The source's name on the command line (``--source``)."""
 
     def fingerprint(self) -> str:
-        """Return a sha256 that changes when any listed object may have changed."""
+        """Return a sha256 that changes if any listed object changes."""
 
     def list_objects(self) -> list[SourceObject]:
-        """Return every object, in an order that never changes; asset_ids are unique."""
+        """Return every object, always in the same order. asset_ids are unique."""
 
     def fetch(self, obj: SourceObject, folder: Path) -> FetchedModel:
-        """Put one object's files into a folder; RowError when this object's files are broken."""
+        """Return the model file of one object; RowError if it is missing or broken.
+
+        Args:
+            obj: one of the listed objects.
+            folder: an empty folder for files that have to be written.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceOptions:
-    """What opening a source may need; each source takes its own and refuses the others."""
+    """Options of all sources. A source refuses the options of other sources."""
 
     path: Path | None = None
-    """Where the source's files are."""
+    """Folder or file of the source."""
     num_objects: int | None = None
-    """procedural: how many to make; objaverse: how many to draw."""
+    """procedural: number of objects to make. objaverse: number of objects to choose."""
     seed: int = 0
-    """Of procedural objects and of objaverse's draw."""
+    """Seed of procedural objects and of the random choice from objaverse."""
     packs: tuple[str, ...] = ()
-    """sweethome3d: names of the packs to read (without ``.sh3f``); empty reads all."""
+    """sweethome3d: names of the packs to read, without ``.sh3f``; empty: all packs."""
     uids: Path | None = None
-    """objaverse: a file with one uid a line."""
+    """objaverse: a file with one uid per line."""
     lvis_categories: tuple[str, ...] = ()
-    """objaverse: categories to take."""
+    """objaverse: LVIS categories to use."""
     licenses: tuple[str, ...] = ()
-    """objaverse: SPDX identifiers that a draw is made from; empty: any."""
+    """objaverse: SPDX identifiers to which a random choice is limited; empty: any license."""
 
 
 DEFAULT_PROCEDURAL_OBJECTS = 48
 
 
 def open_source(name: str, options: SourceOptions | None = None) -> AssetSource:
-    """Return the source of that name.
+    """Return the source with a name, one of SOURCE_NAMES.
 
     Raises:
-        ConfigError: unknown name, or an option that is missing or not wanted.
-        DatasetError: nothing usable at the path.
+        ConfigError: the name is unknown, or an option is missing or belongs to another source.
+        DatasetError: the path has no usable files.
     """
     given = options or SourceOptions()
     if name not in SOURCE_NAMES:
@@ -85,7 +90,7 @@ def open_source(name: str, options: SourceOptions | None = None) -> AssetSource:
 
 def open_objaverse(options: SourceOptions) -> AssetSource:
     """Return the objaverse source."""
-    # The package decides at its import where its cache is, and only this source needs it.
+    # Imported here because the package chooses its cache folder at import.
     from datagen.assets.objaverse import ObjaverseChoice, ObjaverseSource
 
     return ObjaverseSource(
@@ -104,25 +109,25 @@ CONTENT = {
     "folder": "a folder with model files",
     "front3d": "the folder of 3D-FRONT as processed by MIDI",
 }
-"""What --source-path names."""
+"""What --source-path must be, by source."""
 
-READ_BY = {
+USED_BY = {
     "path": tuple(CONTENT),
     "packs": ("sweethome3d",),
     "uids": ("objaverse",),
     "lvis_categories": ("objaverse",),
 }
-"""Which sources read an option that others would ignore."""
+"""The sources that use an option; others would ignore it."""
 
 
 def refuse_unused(name: str, options: SourceOptions) -> None:
-    """Raise a ConfigError for an option that the source does not read."""
-    for option, readers in READ_BY.items():
+    """Raise ConfigError if an option is given that the source does not use."""
+    for option, users in USED_BY.items():
         value = getattr(options, option)
-        if value and name not in readers:
+        if value and name not in users:
             flag = "--source-path" if option == "path" else f"--{option.replace('_', '-')}"
-            words = value if isinstance(value, Path) else " ".join(value)
+            given = value if isinstance(value, Path) else " ".join(value)
             raise ConfigError(
-                f"assets: {flag} {words} was given with --source {name}, which reads no such "
-                f"thing. Leave it out, or choose --source {' or '.join(readers)}."
+                f"assets: {flag} {given} was given with --source {name}, which does not use it. "
+                f"Leave it out, or choose --source {' or '.join(users)}."
             )

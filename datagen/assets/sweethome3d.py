@@ -1,8 +1,7 @@
-"""Sweet Home 3D furniture packs: zip files of OBJ models with a catalogue of real sizes.
+"""Source ``sweethome3d``: furniture packs (``.sh3f``), zip files of OBJ models with real sizes.
 
-Format: the ``.sh3f`` libraries of Sweet Home 3D (FurnitureLibrary editor; the keys are those of
-com.eteks.sweethome3d.io.DefaultFurnitureCatalog). Models are Y-up; ``modelRotation`` turns the
-model, then its box is stretched to width × height × depth.
+A pack has a catalogue with the keys of com.eteks.sweethome3d.io.DefaultFurnitureCatalog. Models
+are Y up. ``modelRotation`` rotates a model; its box is then stretched to width × height × depth.
 """
 
 import hashlib
@@ -14,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from datagen.assets.licenses import UNKNOWN_LICENSE, license_of_text
 from datagen.assets.objects import FetchedModel, ImportOptions, SourceObject, file_asset_id
 from datagen.errors import DatasetError, RowError
 
@@ -21,21 +21,18 @@ logger = logging.getLogger(__name__)
 
 CATALOGUE = "PluginFurnitureCatalog.properties"
 SIDES = ("width", "depth", "height")
-LICENSE_PATTERNS = (
-    ("creativecommons.org/choose/zero", "CC0-1.0"),
-    ("creativecommons.org/publicdomain/zero/1.0", "CC0-1.0"),
-    ("creativecommons.org/licenses/by/3.0/us", "CC-BY-3.0-US"),
-    ("creativecommons.org/licenses/by/3.0", "CC-BY-3.0"),
-    ("creativecommons.org/licenses/by/4.0", "CC-BY-4.0"),
-    ("creativecommons.org/licenses/by-sa/3.0", "CC-BY-SA-3.0"),
-    ("creativecommons.org/licenses/by-sa/4.0", "CC-BY-SA-4.0"),
-    ("gnu general public license", "GPL-2.0-or-later"),
-)
-UNKNOWN_LICENSE = "LicenseRef-unknown"
 
 
 class SweetHome3DSource:
-    """The objects of one pack, or of every pack in a folder."""
+    """The objects of one pack, or of every pack in a folder.
+
+    Args:
+        path: a pack or a folder of packs.
+        packs: names of the packs to read, without ``.sh3f``; empty: all.
+
+    Raises:
+        DatasetError: there is no pack, or none of a given name.
+    """
 
     name = "sweethome3d"
 
@@ -52,7 +49,7 @@ class SweetHome3DSource:
         return digest.hexdigest()
 
     def list_objects(self) -> list[SourceObject]:
-        """Return the packs' objects in catalogue order; a second entry of one model is left out."""
+        """Return the objects in catalogue order; entries with equal model and size count once."""
         objects: dict[str, SourceObject] = {}
         num_repeated = 0
         for pack in self.packs:
@@ -70,12 +67,12 @@ class SweetHome3DSource:
         return list(objects.values())
 
     def fetch(self, obj: SourceObject, folder: Path) -> FetchedModel:
-        """Unpack the folder of one object's OBJ file."""
+        """Unpack the folder of one object's OBJ file; RowError if the pack lacks that file."""
         pack_name, _, model = obj.uid.partition("/")
         pack = next(pack for pack in self.packs if pack.stem == pack_name)
         model_name = model.rpartition("#")[0]
         with open_pack(pack) as archive:
-            for name, data in model_files(archive, model_name):
+            for name, data in pack_model_files(archive, model_name):
                 target = folder / PurePosixPath(name).relative_to(PurePosixPath(model_name).parent)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(data)
@@ -86,7 +83,15 @@ class SweetHome3DSource:
 
 
 def find_packs(path: Path, names: tuple[str, ...]) -> list[Path]:
-    """Return the .sh3f files at a path, sorted by name; DatasetError when there are none."""
+    """Return the .sh3f files at a path, sorted by name.
+
+    Args:
+        path: a pack or a folder of packs.
+        names: the packs to return, without ``.sh3f``; empty: all.
+
+    Raises:
+        DatasetError: there is no pack, or none of a given name.
+    """
     if not path.exists():
         raise DatasetError(
             f"{path}: no such file or folder. Expected Sweet Home 3D packs (*.sh3f) there; "
@@ -108,7 +113,7 @@ def find_packs(path: Path, names: tuple[str, ...]) -> list[Path]:
 
 
 def list_pack(pack: Path) -> Iterator[SourceObject]:
-    """Yield the objects of one pack; an entry whose model file is missing is still listed."""
+    """Yield the objects of one pack, also those whose model file is missing."""
     with open_pack(pack) as archive:
         entries = group_by_index(read_properties(archive.read(CATALOGUE).decode("latin-1")))
         license_id = pack_license(archive)
@@ -121,16 +126,16 @@ def list_pack(pack: Path) -> Iterator[SourceObject]:
                 uid=f"{pack.stem}/{model}#{index}",
                 name=entry.get("name", PurePosixPath(model).stem),
                 category=entry.get("category", ""),
-                license=spdx_license(entry["license"]) if "license" in entry else license_id,
+                license=license_of_text(entry["license"]) if "license" in entry else license_id,
                 author=entry.get("creator", ""),
-                asset_id=file_asset_id(model_files(archive, model), options),
+                asset_id=file_asset_id(pack_model_files(archive, model), options),
                 options=options,
             )
 
 
 @contextmanager
 def open_pack(pack: Path) -> Iterator[zipfile.ZipFile]:
-    """Open a pack; DatasetError when it is no zip file or has no catalogue."""
+    """Open a pack; DatasetError if it is not a zip file or has no catalogue."""
     try:
         archive = zipfile.ZipFile(pack)
     except (zipfile.BadZipFile, OSError) as error:
@@ -147,8 +152,8 @@ def open_pack(pack: Path) -> Iterator[zipfile.ZipFile]:
         yield archive
 
 
-def model_files(archive: zipfile.ZipFile, model: str) -> Iterator[tuple[str, bytes]]:
-    """Yield name and bytes of the files in the model's folder, other OBJ files left out."""
+def pack_model_files(archive: zipfile.ZipFile, model: str) -> Iterator[tuple[str, bytes]]:
+    """Yield name and bytes of the files in a model's folder, except other OBJ files."""
     folder = f"{PurePosixPath(model).parent}/"
     for name in sorted(archive.namelist()):
         is_other_model = name.lower().endswith(".obj") and name != model
@@ -157,7 +162,7 @@ def model_files(archive: zipfile.ZipFile, model: str) -> Iterator[tuple[str, byt
 
 
 def import_options(entry: dict[str, str]) -> ImportOptions:
-    """Return the options of one catalogue entry: centimetres, Y-up rotation."""
+    """Return the import options of one catalogue entry, whose sides are in centimetres."""
     rotation = entry.get("modelRotation")
     width, depth, height = (round(float(entry[side]) / 100, 6) for side in SIDES)
     return ImportOptions(
@@ -167,24 +172,15 @@ def import_options(entry: dict[str, str]) -> ImportOptions:
 
 
 def pack_license(archive: zipfile.ZipFile) -> str:
-    """Return the SPDX identifier of the pack's license file."""
+    """Return the SPDX identifier of a pack's license file, or UNKNOWN_LICENSE."""
     for name in archive.namelist():
         if name.lower() in ("license.txt", "license"):
-            return spdx_license(archive.read(name).decode("latin-1"))
-    return UNKNOWN_LICENSE
-
-
-def spdx_license(text: str) -> str:
-    """Return the SPDX identifier that a license text or its link stands for."""
-    lowered = text.lower()
-    for pattern, spdx in LICENSE_PATTERNS:
-        if pattern in lowered:
-            return spdx
+            return license_of_text(archive.read(name).decode("latin-1"))
     return UNKNOWN_LICENSE
 
 
 def group_by_index(properties: dict[str, str]) -> dict[int, dict[str, str]]:
-    """Turn ``name#3`` keys into one dictionary an object."""
+    """Return the properties of each object: ``{"name#3": x}`` becomes ``{3: {"name": x}}``."""
     entries: dict[int, dict[str, str]] = defaultdict(dict)
     for key, value in properties.items():
         name, _, index = key.partition("#")
@@ -194,9 +190,9 @@ def group_by_index(properties: dict[str, str]) -> dict[int, dict[str, str]]:
 
 
 def read_properties(text: str) -> dict[str, str]:
-    """Read a Java properties file (java.util.Properties.load): escapes, continuation lines."""
+    """Return the keys and values of a Java properties file (see java.util.Properties.load)."""
     properties: dict[str, str] = {}
-    # A line ending in an odd number of backslashes goes on in the next, whose indent is dropped.
+    # A line with an odd number of backslashes at its end continues in the next line.
     joined = re.sub(r"(?<!\\)((?:\\\\)*)\\\r?\n[ \t\f]*", r"\1", text)
     for line in joined.splitlines():
         stripped = line.lstrip(" \t\f")
@@ -209,7 +205,7 @@ def read_properties(text: str) -> dict[str, str]:
 
 
 def unescape(text: str) -> str:
-    r"""Resolve ``\uXXXX``, ``\n``, ``\t`` and ``\x`` for any other x."""
+    r"""Return a text with its escapes resolved: ``\uXXXX``, ``\n``, ``\t``, and ``\x`` as x."""
 
     def resolve(match: re.Match[str]) -> str:
         if match[1]:

@@ -1,4 +1,4 @@
-"""The outside of Blender: the only place that starts one, and the contract of its jobs."""
+"""Blender as a worker process: starting it, sending jobs, handling its failures."""
 
 from datagen.blender.process import (
     BlenderCrashed,

@@ -1,4 +1,4 @@
-"""Where Cycles is to render: chosen before Blender starts, and checked in it afterwards."""
+"""The device on which Cycles renders: chosen before Blender starts, and checked afterwards."""
 
 import os
 from pathlib import Path
@@ -9,30 +9,34 @@ from datagen.errors import BlenderError
 DRIVER = Path("/proc/driver/nvidia/gpus")
 NODES = Path("/dev")
 CYCLES_NAMES = {"cuda": ("CUDA",), "optix": ("OPTIX",), "gpu": ("OPTIX", "CUDA"), "cpu": ("CPU",)}
-"""What Cycles calls the devices that satisfy a choice, the preferred one first."""
+"""Cycles' names of the devices for each choice, the preferred one first."""
 
 
 def sees_gpu() -> bool:
-    """Say whether this machine has an NVIDIA GPU that CUDA_VISIBLE_DEVICES leaves to us."""
+    """Return whether this machine has an NVIDIA GPU that CUDA_VISIBLE_DEVICES does not hide."""
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1", "NoDevFiles"):
         return False
     return DRIVER.is_dir() or any(NODES.glob("nvidia[0-9]*"))
 
 
 def choose_device(asked: str) -> list[str]:
-    """Return what Cycles may render on, in its own words, the preferred first.
+    """Return the devices that Cycles may use, by its own names, the preferred one first.
 
     Args:
-        asked: ``auto``, ``cpu``, ``cuda`` or ``optix``; auto is the GPU wherever one is seen.
+        asked: ``auto``, ``cpu``, ``cuda`` or ``optix``. auto: the GPU if there is one.
     """
     return list(CYCLES_NAMES[("gpu" if sees_gpu() else "cpu") if asked == "auto" else asked])
 
 
 def check_device(asked: str, hello: dict[str, Any]) -> None:
-    """Check that Blender renders where it was told to.
+    """Check that Blender renders on the device that was asked for.
+
+    Args:
+        asked: ``auto``, ``cpu``, ``cuda`` or ``optix``.
+        hello: Blender's answer when it started, with ``device`` and ``devices``.
 
     Raises:
-        BlenderError: it does not; nothing falls back to the CPU in silence.
+        BlenderError: it renders on another device. There is no silent fallback to the CPU.
     """
     if hello["device"] in choose_device(asked):
         return

@@ -1,4 +1,4 @@
-"""Which Blender is used: a Blender executable with its own Python, or a Python that has bpy."""
+"""The Blender that is used: a Blender executable, or a Python in which bpy is installed."""
 
 import os
 import subprocess
@@ -9,49 +9,53 @@ from pathlib import Path
 from datagen.errors import BlenderError
 
 BLENDER_VARIABLE = "DATAGEN_BLENDER"
-"""Environment variable that names a Blender where no ``--blender`` does."""
+"""Environment variable with a Blender, used if ``--blender`` is not given."""
 
-VERSION_TIMEOUT_S = 120.0  # a cold disk reads 350 MB of Blender
+VERSION_TIMEOUT_S = 120.0  # the first start reads 350 MB from disk
 
 
 def chosen_blender(blender: str | None) -> str:
-    """Return the given Blender, else the environment variable's, else this Python."""
+    """Return the given Blender, else that of the environment variable, else this Python."""
     return blender or os.environ.get(BLENDER_VARIABLE) or sys.executable
 
 
 def named_blender(blender: str | None) -> str | None:
-    """Return a Blender as named on the command line, its path absolute: workers run elsewhere."""
+    """Return the Blender of the command line; a path becomes absolute, a bare name stays.
+
+    Workers may run in another working directory.
+    """
     has_folder = blender is not None and len(Path(blender).parts) > 1
     return str(Path(blender).absolute()) if blender is not None and has_folder else blender
 
 
 def blender_command(blender: str, script: Path) -> list[str]:
-    """Return the command that runs a script inside Blender; what is added to it are the script's
-    arguments, the last of ``sys.argv``.
+    """Return the command that runs a script inside Blender.
+
+    The script's arguments can be appended to it; they are the last ones of ``sys.argv``.
 
     Args:
-        blender: a Blender executable or a Python with bpy, a path or a name on the PATH.
+        blender: a Blender executable or a Python with bpy: a path, or a name on the PATH.
         script: a Python file.
 
     Raises:
-        BlenderError: it does not start, or is neither of the two.
+        BlenderError: ``blender`` does not start, or is neither Blender nor Python.
     """
     if not is_blender(blender):
         return [blender, str(script), "--"]
-    # Factory settings: the add-ons and preferences of whoever works here change no picture.
+    # Factory settings, so that the user's add-ons and preferences do not change images.
     flags = ["--background", "--factory-startup", "--python-exit-code", "1"]
     return [blender, *flags, "--python", str(script), "--"]
 
 
 def blender_version(blender: str | None) -> str | None:
-    """Return the version of the chosen Blender; None where it is not on this machine."""
+    """Return the version of the chosen Blender; None if it is not on this machine."""
     program = chosen_blender(blender)
     try:
         if is_blender(program):
-            return _words_of_version(program).removeprefix("Blender ").splitlines()[0]
+            return _version_output(program).removeprefix("Blender ").splitlines()[0]
     except BlenderError:
         return None
-    # Its metadata, since importing bpy takes seconds.
+    # The package's metadata is read, because importing bpy takes seconds.
     code = "from importlib.metadata import version; print(version('bpy'))"
     result = subprocess.run([program, "-c", code], capture_output=True, text=True, check=False)
     return result.stdout.strip() or None
@@ -59,24 +63,24 @@ def blender_version(blender: str | None) -> str | None:
 
 @lru_cache(maxsize=16)
 def is_blender(program: str) -> bool:
-    """Say whether a program is a Blender executable; otherwise it is a Python.
+    """Return True for a Blender executable and False for a Python.
 
     Raises:
-        BlenderError: it does not start, or is neither of the two.
+        BlenderError: the program does not start, or is neither of the two.
     """
     if program == sys.executable:
         return False
-    words = _words_of_version(program)
+    output = _version_output(program)
     for name in ("Blender", "Python"):
-        if words.startswith(f"{name} "):
+        if output.startswith(f"{name} "):
             return name == "Blender"
     raise BlenderError(
-        f"Blender cannot start: `{program} --version` says {words[-500:]!r}. {EXPECTED}"
+        f"Blender cannot start: `{program} --version` prints {output[-500:]!r}. {EXPECTED}"
     )
 
 
-def _words_of_version(program: str) -> str:
-    """Return what a program answers to ``--version``, from the line with its name on."""
+def _version_output(program: str) -> str:
+    """Return what a program prints for ``--version``, starting at the line with its name."""
     try:
         result = subprocess.run(
             [program, "--version"],
@@ -84,7 +88,7 @@ def _words_of_version(program: str) -> str:
             text=True,
             errors="replace",
             timeout=VERSION_TIMEOUT_S,
-            input="",  # a program that asks for words finds none
+            input="",  # a program that waits for input gets none
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -96,6 +100,6 @@ def _words_of_version(program: str) -> str:
 
 
 EXPECTED = (
-    "Expected a Blender executable or a Python 3.11 that has bpy; name one with --blender, or run "
-    "`make install` for the one that comes with datagen."
+    "Expected a Blender executable or a Python 3.11 with bpy; name one with --blender, or run "
+    "`make install` to install bpy."
 )

@@ -1,4 +1,4 @@
-"""Why a scene was not rendered: the kinds that a person tells apart, and how they are known."""
+"""Kinds of render failures, and how they are recognised."""
 
 import re
 import signal
@@ -7,7 +7,7 @@ from typing import Literal
 
 from datagen.errors import RowError
 
-Kind = Literal[
+FailureKind = Literal[
     "segfault",
     "killed",
     "crash",
@@ -28,34 +28,34 @@ MEMORY_WORDS = re.compile(r"MemoryError|out of memory|bad_alloc|malloc returns n
 
 
 class RenderFailure(RowError):
-    """A scene could not be rendered, and it is known in which way."""
+    """A scene could not be rendered; ``kind`` is why."""
 
-    def __init__(self, message: str, kind: Kind) -> None:
+    def __init__(self, message: str, kind: FailureKind) -> None:
         super().__init__(message)
         self.kind = kind
 
-    def __reduce__(self) -> tuple[type["RenderFailure"], tuple[str, Kind]]:
+    def __reduce__(self) -> tuple[type["RenderFailure"], tuple[str, FailureKind]]:
         return type(self), (str(self), self.kind)
 
 
 class Disagreement(RenderFailure):
-    """The picture and the rays show different scenes."""
+    """The rendered image and the ray-cast instance map show different scenes."""
 
-    def __init__(self, message: str, kind: Kind = "disagreement") -> None:
+    def __init__(self, message: str, kind: FailureKind = "disagreement") -> None:
         super().__init__(message, kind)
 
 
-def kind_of_exit(code: int, last_words: str, *, oom_killed: bool) -> Kind:
-    """Return how a process ended.
+def kind_of_exit(code: int, log_tail: str, *, oom_killed: bool) -> FailureKind:
+    """Return the kind of failure of a process that ended.
 
     Args:
-        code: as subprocess has it: minus the signal's number, or the exit code.
-        last_words: the end of its log.
-        oom_killed: whether the kernel killed a process for memory while it ran.
+        code: its exit code, or minus the number of the signal that ended it.
+        log_tail: the end of its log.
+        oom_killed: whether the kernel killed any process for lack of memory while it ran.
     """
-    told = kind_of_words(last_words)
-    if told is not None:
-        return told
+    logged = kind_of_message(log_tail)
+    if logged is not None:
+        return logged
     if code == -signal.SIGKILL:
         return "out_of_memory" if oom_killed else "killed"
     if code < 0:
@@ -63,15 +63,15 @@ def kind_of_exit(code: int, last_words: str, *, oom_killed: bool) -> Kind:
     return "crash"
 
 
-def kind_of_words(words: str) -> Kind | None:
-    """Return what an error's own words say: a GPU's error, or memory; None for neither."""
-    if GPU_WORDS.search(words):
+def kind_of_message(message: str) -> FailureKind | None:
+    """Return whether an error message is about a GPU or about memory; None for neither."""
+    if GPU_WORDS.search(message):
         return "gpu_error"
-    return "out_of_memory" if MEMORY_WORDS.search(words) else None
+    return "out_of_memory" if MEMORY_WORDS.search(message) else None
 
 
 def oom_kills() -> int:
-    """Return how many processes the kernel has killed for memory; 0 where it does not tell."""
+    """Return how many processes the kernel has killed for lack of memory; 0 if unknown."""
     try:
         lines = Path("/proc/vmstat").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The system libraries that Blender's wheel needs, and the Debian packages that have them."""
+"""System libraries that the wheels of bpy and open3d need, and the Debian packages with them."""
 
 import importlib.util
 import re
@@ -25,7 +25,7 @@ DEBIAN_PACKAGES = {
 
 
 def missing_libraries(shared_object: Path) -> list[str]:
-    """Return the names of the libraries that a shared object asks for and the loader lacks."""
+    """Return the names of the libraries that a shared object needs and the loader cannot find."""
     listing = subprocess.run(
         ["ldd", str(shared_object)], capture_output=True, text=True, check=False
     ).stdout
@@ -33,27 +33,27 @@ def missing_libraries(shared_object: Path) -> list[str]:
 
 
 def bpy_shared_object() -> Path | None:
-    """Return the compiled part of the installed bpy wheel; None where bpy is not installed."""
-    spec = importlib.util.find_spec("bpy")  # finds, does not load
+    """Return the compiled part of the installed bpy package; None if bpy is not installed."""
+    spec = importlib.util.find_spec("bpy")  # does not import it
     if spec is None or spec.origin is None:
         return None
     return next(iter(sorted(Path(spec.origin).parent.glob("__init__*.so"))), None)
 
 
 def apt_command(libraries: list[str]) -> str:
-    """Return the command that installs the Debian packages of some missing libraries."""
+    """Return the command that installs the Debian packages of the given libraries."""
     packages = sorted({DEBIAN_PACKAGES.get(name, f"<package of {name}>") for name in libraries})
     return f"sudo apt-get install -y {' '.join(packages)}"
 
 
-def start_advice(complaint: str) -> str:
-    """Say what is missing and what to do, from the words with which Blender failed to start."""
-    if "No module named 'bpy'" in complaint:
+def start_advice(error: str) -> str:
+    """Return what is missing and what to do, given the error with which Blender failed to start."""
+    if "No module named 'bpy'" in error:
         return "bpy is not installed in this Python; run `make install`."
-    named = re.findall(r"(lib[\w.+-]+\.so[\w.]*): cannot open shared object file", complaint)
+    named = re.findall(r"(lib[\w.+-]+\.so[\w.]*): cannot open shared object file", error)
     shared_object = bpy_shared_object()
     also = missing_libraries(shared_object) if named and shared_object else []
     missing = sorted({*named, *also})
     if missing:
         return f"missing system libraries: {', '.join(missing)}; run `{apt_command(missing)}`."
-    return "see the log for the reason; `python -c 'import bpy'` in the same Python must work."
+    return "see the log for the reason; `python -c 'import bpy'` must work in the same Python."

@@ -1,4 +1,4 @@
-"""What a render job is, and how its pictures come back."""
+"""Render jobs, and the images that they return."""
 
 import tempfile
 from collections.abc import Callable
@@ -13,25 +13,25 @@ from datagen.blender.process import BlenderProcess
 from datagen.core.frames import Floats, camera_to_world_gl
 from datagen.views.lights import STUDIO, Ground, Light
 
-VIEWS_PER_CALL = 16  # a call's pictures wait on disk; between calls, progress can be told
-SECONDS_FOR_A_SCENE = 120.0  # before its first view; then the time counts from the last view
-SECONDS_PER_MEGASAMPLE = 60.0  # 100 times what a slow core needs; only a hanging Blender takes it
+VIEWS_PER_CALL = 16  # images of a call are kept on disk; progress is reported between calls
+SECONDS_FOR_A_SCENE = 120.0  # before the first view; then the time counts from the last view
+SECONDS_PER_MEGASAMPLE = 60.0  # 100 times what a slow core needs: only a stuck Blender takes longer
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedPlacement:
-    """One prepared object where it stands."""
+    """One prepared object and its position in the scene."""
 
     prepared_path: Path
-    """A .blend file whose mesh ``asset`` is rendered."""
+    """A .blend file; its mesh named ``asset`` is rendered."""
 
     asset_to_world: Floats
-    """(4, 4), metres, canonical asset to z_up world."""
+    """(4, 4), metres, asset to z_up world."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RenderView:
-    """One picture to make."""
+    """One image to render."""
 
     world_to_camera: Floats
     """(4, 4), z_up world to cv camera."""
@@ -43,8 +43,8 @@ class RenderView:
     """Seed of Cycles' noise, below 2**31."""
 
     window_px: tuple[int, int, int, int] | None = None
-    """Left, top, right, bottom (beyond the last): what is traced; the rest of the picture stays
-    empty. A third of the time of a usual view is saved. None: all of it."""
+    """Left, top, right and bottom (exclusive), pixels, of the part that is rendered; the rest stays
+    empty. It saves a third of the time of a usual view. None: the whole image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,26 +59,31 @@ class RenderJob:
     """Cycles samples per pixel, before denoising."""
 
     denoise: bool = True
-    """Open Image Denoise, fast, no prefilter: 8 samples then look like 16 better denoised ones."""
+    """Whether to use Open Image Denoise, fast and without prefilter. 8 samples then look like 16
+    samples with the accurate prefilter."""
 
     light: Light = STUDIO
     ground: Ground | None = None
+    """None: no ground."""
 
 
 def render_views(
     process: BlenderProcess, job: RenderJob, *, on_view: Callable[[int], None] | None = None
 ) -> list[bytes]:
-    """Render a scene and return one PNG a view: RGBA, 8 bit, straight alpha, sRGB.
+    """Return one PNG per view of a scene: RGBA, 8 bit, straight alpha, sRGB.
 
     Args:
         process: the Blender that renders.
-        job: the scene, its cameras and the quality.
-        on_view: told how many views are done, every few views.
+        job: the scene, its views and the quality.
+        on_view: called every few views with the number of finished views.
 
     Raises:
-        BlenderCrashed, BlenderJobFailed: this scene cannot be rendered.
+        BlenderCrashed: Blender crashed or timed out on this scene.
+        BlenderJobFailed: Blender reported an error for this scene.
+        BlenderError: Blender cannot start, or is the wrong version.
+        ValueError: intrinsics without square pixels or a centred principal point.
     """
-    pictures: list[bytes] = []
+    images: list[bytes] = []
     scene = {
         "placements": [_placement_field(placement) for placement in job.placements],
         "width": job.width,
@@ -91,21 +96,21 @@ def render_views(
     }
     views = iter(job.views)
     while batch := list(islice(views, VIEWS_PER_CALL)):
-        pictures += _render_batch(process, scene, batch)
+        images += _render_batch(process, scene, batch)
         if on_view is not None:
-            on_view(len(pictures))
-    return pictures
+            on_view(len(images))
+    return images
 
 
-def without_remarks(png: bytes) -> bytes:
+def without_ancillary_chunks(png: bytes) -> bytes:
     """Return a PNG file without its ancillary chunks.
 
-    Cycles writes the seconds it took into the file, so equal pictures would have other bytes.
+    Cycles writes the render time into them, so the same image would have different bytes.
     """
     kept, position = [png[:8]], 8
     while position < len(png):
         end = position + 12 + int.from_bytes(png[position : position + 4])  # length, name, CRC
-        is_critical = png[position + 4 : position + 5].isupper()  # by the letter's case, in PNG
+        is_critical = png[position + 4 : position + 5].isupper()  # by the definition of PNG
         if is_critical:
             kept.append(png[position:end])
         position = end
@@ -128,7 +133,7 @@ def _render_batch(
             views=fields,
             **scene,
         )
-        return [without_remarks(path.read_bytes()) for path in paths]
+        return [without_ancillary_chunks(path.read_bytes()) for path in paths]
 
 
 def _placement_field(placement: PreparedPlacement) -> dict[str, Any]:

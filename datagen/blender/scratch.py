@@ -1,7 +1,7 @@
-"""Temporary folders that do not pile up: what a killed process left, the next start clears.
+"""Scratch folders. Those left by killed processes are deleted when the next process starts.
 
-All lie in one folder. Each is locked by the process that made it; the lock goes with the process,
-however that ends.
+All are in one folder. Each is locked by the process that made it, and the operating system
+releases the lock when that process ends, even if it is killed.
 """
 
 import fcntl
@@ -17,13 +17,16 @@ logger = logging.getLogger(__name__)
 
 
 def scratch_root() -> Path:
-    """Return the folder of all scratch folders of this user on this machine."""
+    """Return the folder with all scratch folders of this user."""
     return Path(tempfile.gettempdir()) / f"datagen-{os.getuid()}"
 
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Make an empty folder, locked; clear those that killed processes left; delete it at last."""
+    """Yield an empty locked folder, which is deleted at the end.
+
+    First, folders that killed processes left are deleted.
+    """
     root = scratch_root()
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     clear_abandoned(root)
@@ -31,12 +34,12 @@ def scratch_folder() -> Iterator[Path]:
     try:
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)  # a dying child may still write there; later then
+        shutil.rmtree(path, ignore_errors=True)  # a child that ends just now may still write here
         os.close(lock)
 
 
 def clear_abandoned(root: Path) -> int:
-    """Delete the folders that nobody holds a lock on; return how many there were."""
+    """Delete the unlocked folders in ``root`` and return their number."""
     cleared = 0
     for path in root.iterdir():
         lock = _lock(path)
@@ -46,7 +49,7 @@ def clear_abandoned(root: Path) -> int:
         os.close(lock)
         cleared += 1
     if cleared:
-        logger.debug("%d folders of killed processes cleared from %s", cleared, root)
+        logger.debug("deleted %d folders of killed processes in %s", cleared, root)
     return cleared
 
 
@@ -56,12 +59,12 @@ def _make_locked(root: Path) -> tuple[Path, int]:
         lock = _lock(path)
         if lock is not None and path.exists():
             return path, lock
-        if lock is not None:  # somebody cleared it between its making and its locking
+        if lock is not None:  # another process deleted the folder before it was locked
             os.close(lock)
 
 
 def _lock(path: Path) -> int | None:
-    """Lock a folder; None if another process holds it, or it is gone."""
+    """Lock a folder and return its descriptor; None if it is locked already or does not exist."""
     try:
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     except (FileNotFoundError, NotADirectoryError):

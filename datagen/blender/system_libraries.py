@@ -1,6 +1,6 @@
-"""``python -m datagen.blender.system_libraries``: check and, where possible, install them.
+"""``python -m datagen.blender.system_libraries``: install missing system libraries.
 
-The wheels of bpy and open3d ask for libraries that pip cannot bring.
+The wheels of bpy and open3d need libraries that pip cannot install.
 """
 
 import importlib.util
@@ -14,7 +14,7 @@ from datagen.blender.libraries import DEBIAN_PACKAGES, bpy_shared_object, missin
 
 
 def wheels_with_needs() -> list[Path]:
-    """Return the shared objects of installed wheels that need system libraries."""
+    """Return the shared objects in installed wheels that need system libraries."""
     found = [bpy_shared_object()]
     spec = importlib.util.find_spec("open3d")
     if spec is not None and spec.origin is not None:
@@ -22,10 +22,10 @@ def wheels_with_needs() -> list[Path]:
     return [path for path in found if path is not None]
 
 
-def main() -> int:
-    """Install what is missing, or print the command that does; 0 when nothing is missing."""
-    asked = {name for wheel in wheels_with_needs() for name in missing_libraries(wheel)}
-    missing = sorted(asked & DEBIAN_PACKAGES.keys())  # others come with the wheels themselves
+def install_missing_libraries() -> int:
+    """Install what is missing, or print the command for it; return 0 if nothing is missing."""
+    needed = {name for wheel in wheels_with_needs() for name in missing_libraries(wheel)}
+    missing = sorted(needed & DEBIAN_PACKAGES.keys())  # others are inside the wheels
     if not missing:
         return 0
     packages = sorted({DEBIAN_PACKAGES[name] for name in missing})
@@ -44,4 +44,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(install_missing_libraries())

@@ -1,1 +1,1 @@
-"""Frames, cameras and seeding: pure numpy, importable inside Blender too."""
+"""Frames, cameras, meshes and seeding in plain numpy; Blender's Python can import it too."""

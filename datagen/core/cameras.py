@@ -6,19 +6,28 @@ from datagen.core.frames import AnyFloats, AnyIntegers, Floats, transform_points
 
 
 def intrinsics_from_fov(fov_rad: float, width: int, height: int) -> Floats:
-    """Return the (3, 3) intrinsics, pixels, of a camera whose longer image side spans the fov.
+    """Return the (3, 3) float64 intrinsics, pixels, of a camera with the given field of view.
 
     The principal point is the image centre.
+
+    Args:
+        fov_rad: field of view along the longer image side, radians.
+        width: image width, pixels.
+        height: image height, pixels.
     """
     focal_px = max(width, height) / 2 / np.tan(fov_rad / 2)
     return np.array([[focal_px, 0.0, width / 2], [0.0, focal_px, height / 2], [0.0, 0.0, 1.0]])
 
 
 def look_at(eye_m: AnyFloats, target_m: AnyFloats) -> Floats:
-    """Return the world-to-camera matrix (4, 4) of a camera at eye (3,) that looks at target (3,).
+    """Return ``world_to_camera`` (4, 4) float64 of a camera that looks at a target.
 
-    No roll: the camera's right axis lies in the ground plane; straight above or below the
-    target it is world +X.
+    The camera has no roll: its right axis lies in the ground plane. Straight above or below the
+    target, the right axis is world +X.
+
+    Args:
+        eye_m: (3,), metres, z_up world: the camera centre.
+        target_m: (3,), metres, z_up world; different from the eye.
     """
     eye = np.asarray(eye_m, np.float64)
     forward = np.asarray(target_m, np.float64) - eye
@@ -34,12 +43,24 @@ def look_at(eye_m: AnyFloats, target_m: AnyFloats) -> Floats:
 
 
 def camera_position(world_to_camera: Floats) -> Floats:
-    """Return the camera centre (3,), metres, world."""
+    """Return the camera centre (3,) float64, metres, z_up world.
+
+    Args:
+        world_to_camera: (4, 4), z_up world to cv camera.
+    """
     return -world_to_camera[:3, :3].T @ world_to_camera[:3, 3]
 
 
 def project(points_m: AnyFloats, world_to_camera: Floats, intrinsics: Floats) -> Floats:
-    """Project world points (N, 3) to (N, 3): u, v in pixels and ``depth_z`` in metres."""
+    """Return where points appear in an image, (N, 3) float64: u, v, pixels, and depth_z, metres.
+
+    u and v have no meaning where depth_z is not positive: the point is behind the camera.
+
+    Args:
+        points_m: (N, 3), metres, z_up world.
+        world_to_camera: (4, 4), z_up world to cv camera.
+        intrinsics: (3, 3), pixels.
+    """
     in_camera = transform_points(world_to_camera, points_m)
     depth_z = in_camera[:, 2]
     uv = in_camera @ intrinsics.T
@@ -50,7 +71,16 @@ def project(points_m: AnyFloats, world_to_camera: Floats, intrinsics: Floats) ->
 def pixel_rays(
     world_to_camera: Floats, intrinsics: Floats, columns: AnyIntegers, rows: AnyIntegers
 ) -> tuple[Floats, Floats]:
-    """Return origin (3,) and unit directions (N, 3), world, through the centres of N pixels."""
+    """Return the rays through N pixel centres: origin (3,), metres, and unit directions (N, 3).
+
+    Both are float64, z_up world.
+
+    Args:
+        world_to_camera: (4, 4), z_up world to cv camera.
+        intrinsics: (3, 3), pixels.
+        columns: (N,), pixels from the left.
+        rows: (N,), pixels from the top.
+    """
     in_camera = np.column_stack(
         [
             (columns + 0.5 - intrinsics[0, 2]) / intrinsics[0, 0],
@@ -64,5 +94,10 @@ def pixel_rays(
 
 
 def distance_to_frame(radius_m: float, fov_rad: float) -> float:
-    """Return the distance at which a sphere about the target just fits a square image, metres."""
+    """Return the camera distance, metres, at which a sphere just fits a square image.
+
+    Args:
+        radius_m: radius of the sphere, metres; the camera looks at its centre.
+        fov_rad: field of view, radians.
+    """
     return radius_m / float(np.sin(fov_rad / 2))

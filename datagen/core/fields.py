@@ -1,8 +1,9 @@
-"""What decides a dataset's bytes, marked once on each field of a stage or of its settings.
+"""Marks on the fields of a stage or of its settings: how each field decides a dataset's bytes.
 
-A plain field decides the bytes by its value. A field made with ``how`` never does. A field made
-with ``content`` names files, and their content decides. A field made with ``resolved`` decides by
-a value that is computed from the whole stage.
+- A plain field decides by its value.
+- A ``how`` field never decides.
+- A ``content`` field names files, and the content of the files decides.
+- A ``resolved`` field decides by a value that is computed from the whole stage.
 """
 
 import dataclasses
@@ -15,20 +16,20 @@ from typing import Any
 from datagen.errors import ConfigError
 
 Contents = str | Mapping[str, str] | None
-"""A fingerprint, several by name, or None where the field has no part in the bytes."""
+"""One fingerprint, several by name, or None if the field does not decide the bytes."""
 
 ABSENT = object()
-"""What ``resolved`` returns where the field has no part in the bytes."""
+"""Value of a ``resolved`` field that does not decide the bytes."""
 
 _HOW, _CONTENT, _RESOLVED = "how", "content", "resolved"
 
 
 def how(default: Any = dataclasses.MISSING, **options: Any) -> Any:
-    """Declare a field that says how a stage runs, and never what it makes.
+    """Return a field that changes how a stage runs and never the bytes that it makes.
 
     Args:
-        default: of the field.
-        options: as of ``dataclasses.field`` (``default_factory``).
+        default: the field's default.
+        options: more options of ``dataclasses.field``, such as ``default_factory``.
     """
     return field(default=default, metadata={_HOW: True}, **options)
 
@@ -40,13 +41,14 @@ def content(
     name: str | None = None,
     with_value: bool = False,
 ) -> Any:
-    """Declare a field whose path or hub id is known by the content that it names.
+    """Return a field that holds a path or hub id and decides by the content found there.
 
     Args:
-        fingerprint: from the stage (or the settings that hold the field) to the content's sha256.
-        default: of the field.
-        name: what the fingerprint is called among the inputs; by default the field's name.
-        with_value: whether the value itself decides too, and stands in the manifest.
+        fingerprint: takes the stage (or the settings that hold the field) and returns the
+            content's sha256.
+        default: the field's default.
+        name: key of the fingerprint in the manifest's inputs; by default the field's name.
+        with_value: whether the value decides too and is written to the manifest.
     """
     return field(
         default=default, metadata={_CONTENT: (fingerprint, name), "with_value": with_value}
@@ -60,22 +62,22 @@ def resolved(
     name: str | None = None,
     **options: Any,
 ) -> Any:
-    """Declare a field that decides by what it comes to, not by how it was given.
+    """Return a field that decides by a value computed from the whole stage.
 
     Args:
-        value: from the stage to the value that decides; ``ABSENT`` where none does.
-        default: of the field.
-        name: what the value is called in the manifest; by default the field's name.
-        options: as of ``dataclasses.field`` (``default_factory``).
+        value: takes the stage and returns the value that decides, or ``ABSENT``.
+        default: the field's default.
+        name: key of the value in the manifest; by default the field's name.
+        options: more options of ``dataclasses.field``, such as ``default_factory``.
     """
     return field(default=default, metadata={_RESOLVED: (value, name)}, **options)
 
 
 def deciding_fields(config: Any) -> dict[str, Any]:
-    """Return the fields that decide the bytes, nested dataclasses' among them, as JSON data.
+    """Return the fields that decide the bytes as JSON data, those of nested dataclasses included.
 
     Raises:
-        ConfigError: a value has no stable spelling.
+        ConfigError: a value has a type with no stable JSON form.
     """
     found: dict[str, Any] = {}
     for name, value in _deciding(config):
@@ -87,7 +89,7 @@ def deciding_fields(config: Any) -> dict[str, Any]:
 
 
 def content_fingerprints(config: Any) -> dict[str, str]:
-    """Return the fingerprints of all that ``content`` fields name, nested dataclasses' too."""
+    """Return the sha256 of each ``content`` field by name, also of nested dataclasses."""
     found: dict[str, str] = {}
     for f in dataclasses.fields(config):
         if _CONTENT in f.metadata:
@@ -103,7 +105,7 @@ def content_fingerprints(config: Any) -> dict[str, str]:
 
 
 def _deciding(config: Any) -> Iterator[tuple[str, Any]]:
-    """Yield name and value of each field that decides by a value."""
+    """Yield the name and the deciding value of each plain, valued ``content`` or resolved field."""
     for f in dataclasses.fields(config):
         if _HOW in f.metadata or (_CONTENT in f.metadata and not f.metadata["with_value"]):
             continue
@@ -116,10 +118,10 @@ def _deciding(config: Any) -> Iterator[tuple[str, Any]]:
 
 
 def stable_value(value: Any) -> Any:
-    """Return a field's value as JSON data with one stable spelling.
+    """Return a field's value in a JSON form that stays the same from run to run.
 
     Raises:
-        ConfigError: the value has none.
+        ConfigError: the value has a type with no such form.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value

@@ -1,4 +1,4 @@
-"""The one source of randomness."""
+"""Seeded random generators: all randomness of the project comes from here."""
 
 import hashlib
 
@@ -6,14 +6,15 @@ import numpy as np
 
 
 def rng_for(seed: int, *keys: str | int) -> np.random.Generator:
-    """Return the generator belonging to one thing, e.g. ``rng_for(7, "layouts", layout_id)``.
+    """Return the random generator of one thing, e.g. ``rng_for(7, "layouts", layout_id)``.
 
-    The stream depends on the seed and the keys alone, never on order, worker or machine.
+    Its numbers depend on the seed and the keys alone. They are the same in any order of calls, on
+    any worker and any machine.
     """
     digest = hashlib.sha256("\0".join(map(str, keys)).encode()).digest()
     return np.random.default_rng([seed, int.from_bytes(digest[:8], "little")])
 
 
 def seed_for(seed: int, *keys: str | int) -> int:
-    """Return a 31-bit seed for a library that takes a number, from the same stream."""
+    """Return a seed below 2**31 for a library that takes a number: the first of ``rng_for``."""
     return int(rng_for(seed, *keys).integers(2**31))

@@ -1,4 +1,4 @@
-"""Choosing from sequences."""
+"""Choosing items from sequences."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -12,7 +12,7 @@ def evenly_spaced(items: Sequence[Item], count: int) -> list[Item]:
     """Return at most ``count`` items at evenly spaced positions, the first and the last included.
 
     Args:
-        items: any sequence; all of it is returned if it is no longer than ``count``.
+        items: any sequence; returned whole if it has at most ``count`` items.
         count: at least 0; 1 gives the first item.
     """
     if len(items) <= count:

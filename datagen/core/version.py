@@ -1,4 +1,4 @@
-"""Which datagen this is."""
+"""Versions of installed packages."""
 
 from importlib import metadata
 

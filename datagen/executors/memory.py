@@ -1,29 +1,20 @@
-"""Resident memory of processes, from ``/proc``; 0 where there is none."""
+"""Resident memory of processes."""
 
-import os
-from pathlib import Path
-
-PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 2**20
+import psutil
 
 
 def resident_mb(pid: int) -> float:
-    """Return the resident memory of one process in MB; 0.0 when it is gone."""
+    """Return the resident memory of one process in MB; 0.0 when it has ended."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_MB
-    except (FileNotFoundError, ProcessLookupError):
+        return float(psutil.Process(pid).memory_info().rss) / 2**20
+    except psutil.NoSuchProcess:
         return 0.0
 
 
 def resident_tree_mb(pid: int) -> float:
-    """Return the resident memory of a process and all that descend from it, in MB."""
-    return resident_mb(pid) + sum(resident_tree_mb(child) for child in _children(pid))
-
-
-def _children(pid: int) -> list[int]:
-    found: list[int] = []
-    for thread in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            found += map(int, thread.read_text().split())
-        except (FileNotFoundError, ProcessLookupError):  # ended meanwhile
-            continue
-    return found
+    """Return the resident memory of a process and all its descendants in MB; 0.0 when it ended."""
+    try:
+        children = psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return 0.0
+    return resident_mb(pid) + sum(resident_mb(child.pid) for child in children)

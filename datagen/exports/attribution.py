@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 
-from datagen.assets.sweethome3d import UNKNOWN_LICENSE
+from datagen.assets.licenses import UNKNOWN_LICENSE
 from datagen.shards import Dataset, Folder, Row
 from datagen.shards.workspace import Workspace
 

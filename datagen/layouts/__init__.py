@@ -1,4 +1,4 @@
-"""Where objects stand: Poisson-disk sampling, support surfaces, stacking."""
+"""Arrangement of objects: Poisson-disk sampling, support surfaces, stacking."""
 
 from datagen.layouts.poisson import LayoutResult, sample_layout
 from datagen.layouts.support import Support, find_support

@@ -1,8 +1,8 @@
-"""Whether two meshes go into each other: python-fcl, triangle against triangle.
+"""Penetration of two meshes, with python-fcl.
 
-FCL's own depths of non-convex meshes are those of single pairs of triangles. What is asked here
-has a clear meaning instead: two meshes penetrate each other by at most d if moving one of them by
-d along some direction parts them.
+Two meshes penetrate each other by at most d if some translation of one of them by d separates
+them. FCL's own depths are not used: for non-convex meshes they belong to single pairs of
+triangles.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ AXES: Floats = np.array(
 
 @dataclass(frozen=True)
 class Surface:
-    """Triangles somewhere in the world."""
+    """A triangle mesh in world coordinates."""
 
     vertices: Floats
     """(V, 3), metres."""
@@ -28,27 +28,27 @@ class Surface:
     """(F, 3)."""
 
     def bounds(self) -> Floats:
-        """Return lowest and highest corner, (2, 3), metres."""
+        """Return the lowest and the highest corner of the bounding box, (2, 3), metres."""
         return np.array([self.vertices.min(axis=0), self.vertices.max(axis=0)])
 
     def within(self, box: Floats) -> "Surface":
-        """Return the triangles whose own boxes meet a box (2, 3)."""
+        """Return the triangles whose bounding boxes touch a box (2, 3), metres."""
         corners = self.vertices[self.faces]
         meets = (corners.min(axis=1) <= box[1]) & (corners.max(axis=1) >= box[0])
         return Surface(self.vertices, self.faces[meets.all(axis=1)])
 
 
 def penetrates(one: Surface, other: Surface, depth: float) -> bool:
-    """Say whether two surfaces go into each other deeper than ``depth`` metres.
+    """Return whether two surfaces penetrate each other deeper than ``depth``, metres.
 
-    True is certain where no move by ``depth`` parts them along the six axes or along the line
-    between their boxes' middles; a move along another direction might. A surface wholly inside
-    another one touches it nowhere and counts as apart.
+    True means that no translation by ``depth`` along one of the six axis directions or along the
+    line between their box centres separates them; another direction might. A surface wholly
+    inside another one does not touch it and counts as separate.
     """
     boxes = one.bounds(), other.bounds()
     shared = np.array([np.maximum(boxes[0][0], boxes[1][0]), np.minimum(boxes[0][1], boxes[1][1])])
     if np.any(shared[0] >= shared[1] - depth):
-        return False  # the boxes alone are parted by a move along that axis
+        return False  # a translation along that axis separates the boxes
     shared += np.array([[-depth], [depth]])
     near = [surface.within(shared) for surface in (one, other)]
     if not all(len(surface.faces) for surface in near):

@@ -1,6 +1,6 @@
-"""Random scenes: which objects, how large, how turned, what stands on what.
+"""Random scenes: their objects, sizes, rotations and positions, and which object carries which.
 
-Scenes are non-semantic, as in I-Scene's supplement: any object may stand beside any other.
+Scenes have no semantics, as in I-Scene's supplement: any object may stand beside any other.
 """
 
 from collections.abc import Sequence
@@ -16,40 +16,50 @@ from datagen.layouts.stacking import Placeable, StackingRules, Stacks
 
 @dataclass(frozen=True)
 class CompositionRules:
-    """How scenes are drawn. The defaults are the published scene rules."""
+    """How scenes are sampled. The defaults are the published scene rules."""
 
     min_objects: int
     max_objects: int
     gap_scale_range: tuple[float, float]
+    """Range of s: the gap between objects is s times their mean radius."""
     longest_side_range_m: tuple[float, float] | None
-    """None: objects keep their own size."""
+    """Range of the objects' longest sides, metres; None: objects keep their own size."""
     stack_probability: float
+    """Probability that an object with a support carries something."""
     max_tries: int
+    """Positions tried for an object before the region grows, or the stacked objects shrink."""
     region_area_ratio: float
+    """Area of the first region over the area of the objects' disks."""
     max_stacked_per_table: int = 1
     stack_levels: int = 1
-    """2: what stands on a table may itself carry something; 0: nothing is stacked."""
+    """0: nothing is stacked. 2: a stacked object may itself carry one."""
 
 
 @dataclass
 class Placement:
-    """An asset put in a scene: world point = position + Rz(yaw)·(scale·vertex)."""
+    """An asset in a scene: world point = position + Rz(yaw)·(scale·vertex)."""
 
     asset_id: str
     scale: float
     yaw_rad: float
     position_m: NDArray[np.float64]
+    """(3,), metres, z_up world."""
     radius_m: float
+    """Radius of the object's disk at this scale, metres."""
     supported_by: int = -1
+    """Index of the placement that carries this one; -1: the ground."""
 
 
 @dataclass(frozen=True)
 class Composition:
-    """One scene's placements and the numbers of its sampler."""
+    """One scene's placements and how they were sampled."""
 
     placements: list[Placement]
+    """Those on the ground first; each stands before those that it carries."""
     gap_scale: float
+    """The value of s that was drawn."""
     ground: LayoutResult
+    """The disks on the ground."""
 
 
 def compose_scene(
@@ -59,17 +69,17 @@ def compose_scene(
     *,
     groups: Sequence[Sequence[int]] | None = None,
 ) -> Composition:
-    """Draw one scene. It has as many objects as it drew, stacked ones counted.
+    """Return one random scene. The drawn number of objects includes the stacked ones.
 
     Args:
-        assets: at least one.
-        rules: how many, how large, how far apart.
-        rng: the scene's own generator; the only source of randomness.
-        groups: indices of assets; a group is drawn first and then one of it. None: any asset is
-            as likely as another.
+        assets: the assets to draw from; at least one.
+        rules: numbers, sizes and distances of the objects.
+        rng: the scene's own generator.
+        groups: groups of asset indices. A group is drawn first, then an asset in it. None: all
+            assets are equally likely.
 
     Raises:
-        RowError: the ground's region grew without end and some object still has no place.
+        RowError: an object has no place on the ground, even in the largest region.
     """
     num_objects = int(rng.integers(rules.min_objects, rules.max_objects + 1))
     drawn = [assets[i] for i in _draw_assets(len(assets), groups, num_objects, rng)]
@@ -80,12 +90,12 @@ def compose_scene(
     yaws = rng.uniform(0, 2 * np.pi, size=num_objects)
     stacking = StackingRules(rules.stack_probability, rules.max_stacked_per_table, rules.max_tries)
     stacks = Stacks(drawn, scales, stacking, rng)
-    tables = stacks.lay_ground_tables() if rules.stack_levels else []
+    tables = stacks.fill_ground_tables() if rules.stack_levels else []
     gap_scale = float(rng.uniform(*rules.gap_scale_range))
-    stacks.settle(tables, gap_scale)
+    stacks.place_items(tables, gap_scale)
     for _ in range(1, rules.stack_levels):
-        tables = stacks.lay_stacked_tables(tables)
-        stacks.settle(tables, gap_scale)
+        tables = stacks.fill_stacked_tables(tables)
+        stacks.place_items(tables, gap_scale)
 
     on_ground = [i for i in range(num_objects) if i not in stacks.carried]
     radii = np.array([drawn[i].radius_m * scales[i] for i in on_ground])
@@ -106,13 +116,13 @@ def compose_scene(
         below = index_of[stacks.carried[i]]
         table = drawn[stacks.carried[i]]
         placements.append(
-            _stack(drawn[i], float(scales[i]), yaws[i], table, stacks.spots[i], placements, below)
+            _stack(drawn[i], float(scales[i]), yaws[i], table, stacks.spots_m[i], placements, below)
         )
     return Composition(placements, gap_scale, ground)
 
 
 def category_groups(assets: Sequence[Placeable]) -> list[list[int]]:
-    """Return the indices of the assets of every category, categories in alphabetical order."""
+    """Return the asset indices of each category, categories in alphabetical order."""
     groups: dict[str, list[int]] = {}
     for index, asset in enumerate(assets):
         groups.setdefault(asset.category, []).append(index)
@@ -136,12 +146,13 @@ def _stack(
     scale: float,
     yaw: float,
     table: Placeable,
-    spot: NDArray[np.float64],
+    spot_m: NDArray[np.float64],
     placements: Sequence[Placement],
     below: int,
 ) -> Placement:
+    """Return the placement of an item at ``spot_m`` (2,) on the table ``placements[below]``."""
     assert table.support is not None
     under = placements[below]
-    offset = under.scale * np.array([*spot, table.support.height_m])
+    offset = under.scale * np.array([*spot_m, table.support.height_m])
     position = under.position_m + yaw_rotation(under.yaw_rad) @ offset
     return Placement(item.asset_id, scale, float(yaw), position, item.radius_m * scale, below)

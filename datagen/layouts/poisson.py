@@ -1,14 +1,15 @@
-"""Variable-radius Poisson disks: the seed's sampler.
+"""Sampling of Poisson disks with different radii.
 
-Objects are placed larger first. A centre x_i is accepted only if, for every placed j,
+Disks are placed from the largest to the smallest. A centre x_i is accepted only if, for every
+placed disk j,
 
     ‖x_i − x_j‖ ≥ r_i + r_j + gap,    gap = mean(r) · s,
 
-with s drawn once a scene. Neighbours are looked up in a uniform grid of cell (min r + gap)/√2,
-so that a cell holds at most one centre. Each object has a fixed budget of tries; when it is
-spent, the region grows by 10 % and the object is tried again.
+with one s per scene. Neighbours are looked up in a uniform grid with cells of (min r + gap)/√2, so
+a cell holds at most one centre. Each disk has a fixed number of tries; after them the region grows
+by 10 % and the disk is tried again.
 
-A table cannot grow: there, all disks and the gap shrink by 10 % instead, which is the same.
+A table cannot grow, so there all disks and the gap shrink by the same factor.
 """
 
 from dataclasses import dataclass
@@ -21,39 +22,42 @@ from datagen.errors import ConfigError, RowError
 
 REGION_GROWTH = 1.1
 MAX_EXPANSIONS = 200
-"""1.1^200 is eight orders of magnitude: never reached, but a loop needs an end."""
+"""Ends the loop. It is never reached in practice: 1.1^200 is eight orders of magnitude."""
 
 MIN_FOR_GRID = 50
-"""With fewer disks than there are cells within reach, looking at every disk is faster."""
+"""With fewer disks, comparing with every disk is faster than a grid."""
 
 MAX_CELLS = 1 << 22
-"""A grid beyond this (a pin among wardrobes, and no gap) costs more than looking at every disk."""
+"""A larger grid (a tiny disk among huge ones, without a gap) is slower than comparing with every
+disk."""
 
 LEAST_DRAWS, DRAWS_PER_DISK = 384, 40
-"""Enough for 95 in 100 scenes of 2 to 12 disks, few disks as well: what they take is mostly the
-regions that are still too small. Even, as a try takes two."""
+"""Random numbers for a scene: enough for 95 of 100 scenes of 2 to 12 disks. Even, as a try takes
+two. The minimum is large because most tries are spent while the region is still too small."""
 
 
 @dataclass(frozen=True)
 class LayoutResult:
-    """Where the disks of one scene stand."""
+    """The disks of one scene."""
 
     centers_m: NDArray[np.float64]
     """(N, 2), metres, ground plane, in the order of the given radii."""
     gap_m: float
+    """Least distance between two disks, metres."""
     region_half_m: float
-    """Half the side of the square that the disks lie in, after its expansions."""
+    """Half the side of the square region, metres, after its expansions."""
     expansions: int
+    """Number of times that the region grew."""
 
 
 @dataclass(frozen=True)
 class PackResult:
-    """Where several disks stand inside a polygon."""
+    """Several disks inside a polygon."""
 
     centers_m: NDArray[np.float64]
     """(N, 2), metres, in the order of the given radii."""
     share: float
-    """What is left of the radii and the gap after they shrank, at most 1."""
+    """Factor, at most 1, by which the radii and the gap shrank."""
 
 
 def sample_layout(
@@ -65,19 +69,19 @@ def sample_layout(
     region_area_ratio: float = 2.0,
     max_expansions: int = MAX_EXPANSIONS,
 ) -> LayoutResult:
-    """Place disks without contact in a square about the origin.
+    """Return disks placed in a square about the origin, with a gap between each other.
 
     Args:
         radii_m: (N,), metres, positive.
-        rng: the scene's own generator; more is drawn from it than used.
-        gap_scale: s; larger is sparser.
+        rng: the scene's own generator; more numbers are drawn than used.
+        gap_scale: s; the gap is s times the mean radius, so a larger s gives a sparser scene.
         max_tries: centres tried for a disk before the region grows.
-        region_area_ratio: area of the first square over the area of the disks.
-        max_expansions: times the region may grow.
+        region_area_ratio: area of the first region over the area of the disks.
+        max_expansions: number of times that the region may grow.
 
     Raises:
-        ConfigError: no disks, or a radius, scale or budget that is not positive and finite.
-        RowError: some disk has no place in the largest region.
+        ConfigError: there are no disks, or an argument is out of its range.
+        RowError: a disk has no place in the largest region.
     """
     radii = np.asarray(radii_m, np.float64)
     if radii.ndim != 1 or not _are_radii(radii):
@@ -89,8 +93,8 @@ def sample_layout(
             f"sample_layout: max_tries {max_tries} must be at least 1, gap_scale {gap_scale} "
             f"at least 0, region_area_ratio {region_area_ratio} above 0."
         )
-    # Handing a generator to compiled code costs more than the whole layout, so numbers are handed
-    # over. Where they run out, the layout is made again with twice as many.
+    # Passing a generator to compiled code takes longer than the whole layout, so random numbers
+    # are passed. If they run out, the layout is made again with twice as many.
     draws = rng.random(max(LEAST_DRAWS, DRAWS_PER_DISK * len(radii)))
     while True:
         centers, gap, half, expansions = _sample(
@@ -117,18 +121,18 @@ def pack_in_polygon(
     max_tries: int,
     min_share: float,
 ) -> PackResult | None:
-    """Place disks inside a polygon, larger first, shrinking all of them until they fit.
+    """Return disks placed inside a polygon, all shrunk by one factor until they fit.
 
     Args:
-        edges_m: (E, 2, 2), metres, start and end of every edge, those of holes among them.
+        edges_m: (E, 2, 2), metres: start and end of every edge of the polygon and of its holes.
         radii_m: (N,), metres, positive.
         rng: the scene's own generator.
-        gap_scale: s; the gap between disks is mean(r)·s.
-        max_tries: centres tried for a disk before all shrink by 10 %.
-        min_share: shrinking stops here.
+        gap_scale: s; the gap is s times the mean radius.
+        max_tries: centres tried for a disk before all disks shrink.
+        min_share: least factor by which the disks may shrink.
 
     Returns:
-        None if the disks do not fit before they are smaller than ``min_share`` of their size.
+        The disks, or None if they do not fit at that factor.
     """
     edges = np.ascontiguousarray(edges_m, np.float64)
     radii = np.asarray(radii_m, np.float64)
@@ -154,7 +158,7 @@ def _are_radii(radii):  # type: ignore[no-untyped-def]
 def _sample(radii, gap_scale, max_tries, region_area_ratio, max_expansions, draws):  # type: ignore[no-untyped-def]
     """Return centres (N, 2), gap, the final half side, expansions; see ``_place``."""
     total = area = 0.0
-    for radius in radii:  # sums in this order whatever the processor: the bytes depend on them
+    for radius in radii:  # an explicit loop: numpy's order of summation depends on the processor
         total += radius
         area += radius * radius
     gap = total / len(radii) * gap_scale
@@ -170,10 +174,10 @@ def _sample(radii, gap_scale, max_tries, region_area_ratio, max_expansions, draw
 
 @njit(cache=True)
 def _largest_first(radii):  # type: ignore[no-untyped-def]
-    """Return the stable order (N,); few disks are sorted faster by hand."""
+    """Return the indices (N,) from the largest to the smallest radius, equal ones in order."""
     if len(radii) >= MIN_FOR_GRID:
         return np.argsort(-radii, kind="mergesort")
-    order = np.empty(len(radii), np.int64)
+    order = np.empty(len(radii), np.int64)  # insertion sort is faster for few disks
     for i in range(len(radii)):
         place = i
         while place > 0 and radii[order[place - 1]] < radii[i]:
@@ -185,9 +189,9 @@ def _largest_first(radii):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def _place(radii, gap, half, max_tries, max_expansions, draws):  # type: ignore[no-untyped-def]
-    """Place disks (largest first); return centres (N, 2), the final half side, expansions.
+    """Return centres (N, 2) of disks sorted by size, the final half side and the expansions.
 
-    Expansions are one more than allowed if not all are placed, and -1 if the draws ran out.
+    Expansions are one above the maximum if a disk has no place, and -1 if the draws ran out.
     """
     num = len(radii)
     centers = np.zeros((num, 2))
@@ -202,7 +206,7 @@ def _place(radii, gap, half, max_tries, max_expansions, draws):  # type: ignore[
         y = inner * (2.0 * draws[draw + 1] - 1.0)
         draw += 2
         tries += 1
-        if len(grid):  # asked here: a call for every try of few disks costs a third of the whole
+        if len(grid):  # tested here, as one more call per try would cost a third of the whole time
             free = _is_free(x, y, index, centers, radii, gap, half, cell, grid)
         else:
             free = _is_apart(x, y, index, centers, radii, gap)
@@ -226,7 +230,7 @@ def _place(radii, gap, half, max_tries, max_expansions, draws):  # type: ignore[
 @njit(cache=True)
 def _is_free(x, y, index, centers, radii, gap, half, cell, grid):  # type: ignore[no-untyped-def]
     size = grid.shape[0]
-    reach = radii[index] + radii[0] + gap  # no placed disk is larger than the first
+    reach = radii[index] + radii[0] + gap  # the first disk is the largest
     span = int(np.ceil(reach / cell))
     if index <= (2 * span + 1) * (2 * span + 1):  # fewer disks than cells within reach
         return _is_apart(x, y, index, centers, radii, gap)
@@ -268,7 +272,7 @@ def _is_apart(x, y, index, centers, radii, gap):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def _pack(edges, radii, gap, max_tries, min_share, rng):  # type: ignore[no-untyped-def]
-    """Place disks (largest first) inside edges; return centres (N, 2) and the share left."""
+    """Return centres (N, 2) of disks sorted by size, inside edges, and their shrink factor."""
     low_x, high_x = edges[:, :, 0].min(), edges[:, :, 0].max()
     low_y, high_y = edges[:, :, 1].min(), edges[:, :, 1].max()
     centers = np.zeros((len(radii), 2))
@@ -284,7 +288,7 @@ def _pack(edges, radii, gap, max_tries, min_share, rng):  # type: ignore[no-unty
             index, tries = index + 1, 0
         elif tries == max_tries:
             share /= REGION_GROWTH
-            radii /= REGION_GROWTH  # those that stand keep their places: all rules still hold
+            radii /= REGION_GROWTH  # placed disks keep their centres: smaller ones still fit
             gap /= REGION_GROWTH
             tries = 0
     return centers, share
@@ -292,7 +296,7 @@ def _pack(edges, radii, gap, max_tries, min_share, rng):  # type: ignore[no-unty
 
 @njit(cache=True)
 def _is_inside(x, y, radius, edges):  # type: ignore[no-untyped-def]
-    """Say whether a whole disk lies inside: its centre by crossings, then no edge too near."""
+    """Return whether a whole disk lies inside: its centre does, and no edge is nearer than r."""
     inside = False
     for k in range(len(edges)):
         ax, ay, bx, by = edges[k, 0, 0], edges[k, 0, 1], edges[k, 1, 0], edges[k, 1, 1]

@@ -1,7 +1,7 @@
-"""What stands on what: objects drawn onto tables, shrunk until they fit, packed where several do.
+"""Stacking: objects are drawn onto tables, shrunk until they fit, and placed.
 
-The tops are settled level by level: what stands on the ground first, then, where two levels are
-wanted, what stands on that.
+A table is any object with a support. Tables on the ground are filled first, then, with two levels,
+the tables that stand on them.
 """
 
 from collections.abc import Sequence
@@ -13,28 +13,28 @@ from datagen.core.frames import Floats
 from datagen.layouts.poisson import pack_in_polygon
 
 STACKED_MARGIN = 0.98
-"""A stacked object's disk takes this share of the room to the nearest edge and to the ceiling."""
+"""Most of the distance to the nearest edge, and of the headroom, that a stacked object takes."""
 
 MIN_STACKED_SIDE = 0.1
-"""A stacked object's longest side is at least this share of its supporter's: in a scene of a
-few metres less would be under two voxels. An object that would be smaller stays on the ground."""
+"""Least longest side of a stacked object, as a share of its table's: smaller ones would be under
+two voxels in a scene of a few metres. An object that would be smaller stays on the ground."""
 
 
 @dataclass(frozen=True)
 class PlaceableSupport:
-    """Where a thing can stand on an asset; metres, the asset's own frame."""
+    """The support of an asset (see datagen.layouts.support); metres, the asset's own frame."""
 
     height_m: float
     anchor_xy_m: tuple[float, float]
     clearance_m: float
     headroom_m: float
     edges_m: Floats
-    """(E, 2, 2), start and end of every edge of the polygon, its holes' among them."""
+    """(E, 2, 2): start and end of every edge of the polygon and of its holes."""
 
 
 @dataclass(frozen=True)
 class Placeable:
-    """What the sampler knows of an asset; metres, the asset's own frame."""
+    """The measures of an asset that sampling uses; metres, the asset's own frame."""
 
     asset_id: str
     extent_m: tuple[float, float, float]
@@ -45,22 +45,22 @@ class Placeable:
 
 @dataclass(frozen=True)
 class StackingRules:
-    """How tables are laid."""
+    """How objects are stacked."""
 
     probability: float
-    """How often a table carries something."""
+    """Probability that a table carries something."""
     max_per_table: int = 1
     max_tries: int = 30
-    """Positions tried for an object before all on that table shrink."""
+    """Positions tried for an object before all objects on that table shrink."""
 
 
 class Stacks:
-    """The stacked objects of one scene, by their index among the drawn ones.
+    """The stacked objects of one scene; an object is named by its index in ``drawn``.
 
     Args:
-        drawn: the scene's objects.
-        scales: (N,), changed in place for those that must shrink to fit.
-        rules: how tables are laid.
+        drawn: the scene's N objects.
+        scales: (N,); the scale of an object that must shrink is changed in place.
+        rules: how objects are stacked.
         rng: the scene's own generator.
     """
 
@@ -78,37 +78,41 @@ class Stacks:
         self._side = np.array([max(asset.extent_m) for asset in drawn])
         self._is_free = np.ones(len(drawn), bool)
         self.carried: dict[int, int] = {}
-        """{stacked object: its table}."""
-        self.spots: dict[int, Floats] = {}
-        """{stacked object: where it stands (2,), metres, the table's own frame}."""
+        """The table of each stacked object."""
+        self.spots_m: dict[int, Floats] = {}
+        """Position of each stacked object, (2,), metres, its table's own frame."""
 
-    def lay_ground_tables(self) -> list[int]:
-        """Draw objects onto the tables that stand on the ground; return the tables used."""
-        return [table for table in range(len(self._drawn)) if self._lay(table, on_ground=True)]
+    def fill_ground_tables(self) -> list[int]:
+        """Draw objects onto the tables on the ground; return the tables that carry something."""
+        return [table for table in range(len(self._drawn)) if self._fill(table, on_ground=True)]
 
-    def lay_stacked_tables(self, below: Sequence[int]) -> list[int]:
-        """Draw objects onto what stands on the tables ``below``; return the tables used."""
+    def fill_stacked_tables(self, below: Sequence[int]) -> list[int]:
+        """Draw objects onto the tables that stand on the tables ``below``; return those used."""
         stacked = [item for item, table in self.carried.items() if table in below]
-        return [table for table in stacked if self._lay(table, on_ground=False)]
+        return [table for table in stacked if self._fill(table, on_ground=False)]
 
-    def settle(self, tables: Sequence[int], gap_scale: float) -> None:
-        """Give every object on these tables its spot.
+    def place_items(self, tables: Sequence[int], gap_scale: float) -> None:
+        """Set the position of every object on some tables.
 
-        One object stands on the anchor. Several are packed inside the polygon by the sampler of
-        the ground. Where they would shrink too far, the last drawn one goes to the ground.
+        One object stands on the anchor. Several are packed inside the polygon as on the ground.
+        If they would have to shrink too far, the last drawn one moves to the ground.
+
+        Args:
+            tables: the tables, by index.
+            gap_scale: s; the gap between objects is s times their mean radius.
         """
         for table in tables:
             items = [item for item, below in self.carried.items() if below == table]
             while len(items) > 1 and not self._pack(table, items, gap_scale):
-                self._put_down(items.pop())
+                self._move_to_ground(items.pop())
             if len(items) == 1:
-                self.spots[items[0]] = np.array(self._support(table).anchor_xy_m)
+                self.spots_m[items[0]] = np.array(self._support(table).anchor_xy_m)
 
-    def _lay(self, table: int, *, on_ground: bool) -> bool:
-        """Draw objects onto a table, with the rules' probability; say whether any came.
+    def _fill(self, table: int, *, on_ground: bool) -> bool:
+        """Draw objects onto a table with the rules' probability; return whether it has any.
 
-        They are drawn from those that neither carry nor are carried, and that are not too small
-        once they fit.
+        They are drawn from the objects that neither carry nor are carried and that are large
+        enough after they shrank to fit.
         """
         wants = self._rng.random() < self._rules.probability
         if self._drawn[table].support is None or (table in self.carried) == on_ground or not wants:
@@ -128,7 +132,7 @@ class Stacks:
         return bool(fits.any())
 
     def _pack(self, table: int, items: list[int], gap_scale: float) -> bool:
-        """Shrink and place several objects on a table; False if one would become too small."""
+        """Shrink and place several objects on a table; return False if one gets too small."""
         shares = self._least_side(table) / (self._scales[items] * self._side[items])
         packed = pack_in_polygon(
             self._support(table).edges_m,
@@ -141,23 +145,26 @@ class Stacks:
         if packed is None:
             return False
         self._scales[items] *= packed.share
-        self.spots.update(zip(items, packed.centers_m, strict=True))
+        self.spots_m.update(zip(items, packed.centers_m, strict=True))
         return True
 
-    def _put_down(self, item: int) -> None:
+    def _move_to_ground(self, item: int) -> None:
         del self.carried[item]
         self._scales[item] = self._drawn_scales[item]
         self._is_free[item] = True
 
     def _fitting_scales(self, table: int) -> Floats:
-        """Return every object's scale, (N,), shrunk to a table's clearance and headroom."""
+        """Return every object's scale (N,) after shrinking to a table's clearance and headroom."""
         room = STACKED_MARGIN * self._scales[table]
         by_edge = room * self._support(table).clearance_m / self._radius
         by_ceiling = room * self._headroom_m(table) / self._height
         return np.minimum(self._scales, np.minimum(by_edge, by_ceiling))
 
     def _headroom_m(self, table: int) -> float:
-        """Return the free height over a table, in its own frame, whatever it stands under."""
+        """Return the free height above a table, metres, its own frame.
+
+        A table that stands on another one also has that one's headroom above it.
+        """
         support = self._support(table)
         below = self.carried.get(table)
         if below is None:
@@ -166,7 +173,7 @@ class Stacks:
         return min(support.headroom_m, float(room) - support.height_m)
 
     def _least_side(self, table: int) -> float:
-        """Return the least longest side, metres, of what may stand on a table."""
+        """Return the least longest side, metres, of an object that may stand on a table."""
         root = table
         while root in self.carried:
             root = self.carried[root]

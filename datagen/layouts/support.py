@@ -1,10 +1,14 @@
-"""Where on an object a person would put a cup.
+"""The support of an object: the surface on which a person would put a cup.
 
-That is seldom the highest triangle: a desk has a shelf above its worktop, a tray has a rim, and a
-chair's seat is no table although it is flat. Candidate levels are the heights at which much of the
-surface is horizontal. For each, the mesh is sliced just below the level and the flat part of that
-slice, less everything that stands on it, is measured. Every threshold is a ratio; an object in
-millimetres gives the same answer as in metres, but for the depth of the slice.
+It is rarely the highest one: a desk may have a shelf above its worktop, a tray has a rim, and the
+seat of a chair is flat but carries nothing. The search has three steps:
+
+1. Candidate levels are heights at which much of the surface is horizontal.
+2. The mesh is sliced just below each level. The flat surface inside the slice, without what
+   stands on it, is free.
+3. The free surface must be large, wide and open enough.
+
+Thresholds are ratios, so the result does not depend on the unit, except for the slice's depth.
 """
 
 from collections.abc import Iterator
@@ -20,85 +24,93 @@ from shapely.geometry.base import BaseGeometry
 from datagen.core.frames import AnyFloats, AnyIntegers, Floats
 
 SLICE_SHARE, SLICE_MAX_M = 0.02, 0.01
-"""The slice lies below the level by this share of its height, but at most so deep."""
+"""Depth of the slice below the level: a share of the level's height, and at most this many metres.
+"""
 
 FLAT_COS = float(np.cos(np.radians(10.0)))
 LEVEL_SHARE = 0.0015
-"""Faces within this share of the object's height belong to one level: what stands on the highest
-of them is nowhere more than a millimetre or two above the others."""
+"""Faces within this share of the object's height belong to one level, so an object on the highest
+of them is at most a millimetre or two above the others."""
 
 MIN_AREA_SHARE = 0.3
-"""Of the box's ground area; a bottle's cap or a lamp's finial is less."""
+"""Least free area, as a share of the bounding box's ground area. Bottle caps have less."""
 
 MIN_CLEARANCE_SHARE = 0.085
-"""Distance to the nearest edge by height: less is the top of a fence or of a flat screen."""
+"""Least clearance, as a share of the level's height. Tops of fences and flat screens have less."""
 
 SEAT_SHARE, LOWEST_SHARE = 0.65, 0.35
-"""A level below the first share of the object's height is a seat or a tray, unless something
-hovers over it, as a shelf over a worktop; below the second it is an inside or a foot."""
+"""A level below the first share of the object's height is a seat or a tray, unless a shelf covers
+a part of it. Below the second share it is an inside or a foot."""
 
-MIN_HOVER_SHARE, MAX_ROOF_SHARE = 0.15, 0.75
-"""A shelf covers a part of a worktop; what is covered almost whole is the inside of something."""
+MIN_SHELF_SHARE, MAX_COVER_SHARE = 0.15, 0.75
+"""A shelf covers at least the first share of the surface below. A surface that is covered by more
+than the second share is the inside of something."""
 
 NEARLY_LARGEST = 0.6
-"""The highest level wins among those with this share of the largest usable area."""
+"""The highest support wins among those with at least this share of the largest free area."""
 
 REACH_SHARE = 0.5
-"""What is lower above the level than this share of its inner radius stands in the way."""
+"""Everything up to this share of the surface's inner radius above the level is an obstacle."""
 
 MIN_ANCHOR_SHARE = 0.6
-"""The centroid is the anchor unless it is nearer to an edge than this share of the best point."""
+"""The centroid is the anchor if its distance to the edges is at least this share of the largest
+possible one."""
 
 MAX_LEVELS = 8
 
 
 @dataclass(frozen=True)
 class Support:
-    """A flat place that can carry another object. Frame and units are the object's own."""
+    """A flat surface that can carry another object; metres, the object's own frame."""
 
     height_m: float
     polygon: Polygon
-    """The free flat surface, seen from above."""
+    """The free surface, seen from above."""
 
     anchor_xy_m: tuple[float, float]
-    """Where to stand things."""
+    """Where one object is placed."""
 
     clearance_m: float
     """Distance from the anchor to the nearest edge or obstacle."""
 
     headroom_m: float
-    """Free height above the polygon; inf when open."""
+    """Free height above the polygon; inf if nothing is above it."""
 
 
 @dataclass(frozen=True)
 class MeasuredMesh:
-    """Triangles and what is asked of them again and again."""
+    """Triangles and the measures of them that are used several times."""
 
     triangles: Floats
     """(F, 3, 3)."""
 
     low: Floats
-    """(F,), z of each face's lowest point."""
+    """(F,): z of each face's lowest point."""
 
     high: Floats
-    """(F,)."""
+    """(F,): z of each face's highest point."""
 
     is_flat: NDArray[np.bool_]
-    """(F,), horizontal within ten degrees, whichever way it faces: packs wind faces both ways."""
+    """(F,): whether a face is horizontal within ten degrees. Its winding does not matter, because
+    furniture packs contain both."""
 
     area: Floats
-    """(F,), seen from above."""
+    """(F,): area of each face seen from above."""
 
     height: float
+    """Height of the bounding box."""
+
     footprint: float
-    """Ground area of the box."""
+    """Ground area of the bounding box."""
 
 
 def find_support(vertices: AnyFloats, faces: AnyIntegers) -> Support | None:
-    """Return the place for a cup, or None where nobody would put one.
+    """Return the surface of an object on which other objects can stand, or None if it has none.
+
+    Of several with similar areas it is the highest one.
 
     Args:
-        vertices: (V, 3), metres, z_up, standing on z = 0.
+        vertices: (V, 3), metres, z_up; the object stands on z = 0.
         faces: (F, 3).
     """
     if len(faces) == 0:
@@ -119,7 +131,11 @@ def find_support(vertices: AnyFloats, faces: AnyIntegers) -> Support | None:
 
 
 def measure_mesh(triangles: Floats) -> MeasuredMesh:
-    """Return the triangles (F, 3, 3) with their measures."""
+    """Return the triangles and their measures.
+
+    Args:
+        triangles: (F, 3, 3), metres, z_up.
+    """
     normal = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
     length = np.linalg.norm(normal, axis=1)
     extent = np.ptp(triangles.reshape(-1, 3), axis=0)
@@ -135,7 +151,7 @@ def measure_mesh(triangles: Floats) -> MeasuredMesh:
 
 
 def find_levels(mesh: MeasuredMesh) -> Iterator[tuple[float, NDArray[np.int64]]]:
-    """Yield height and faces of the levels with enough horizontal surface, the largest first."""
+    """Yield height, metres, and face indices of the levels, the largest area first."""
     width = LEVEL_SHARE * mesh.height
     left = np.flatnonzero(mesh.is_flat & (mesh.high - mesh.low <= width))
     left = left[np.argsort(mesh.high[left], kind="stable")]
@@ -153,11 +169,17 @@ def find_levels(mesh: MeasuredMesh) -> Iterator[tuple[float, NDArray[np.int64]]]
 
 
 def fit_support(mesh: MeasuredMesh, level: float, members: NDArray[np.int64]) -> Support | None:
-    """Return what a level offers, or None if that is too little."""
+    """Return the support at a level, or None if it has too little free space.
+
+    Args:
+        mesh: the object.
+        level: height, metres.
+        members: indices of the level's faces.
+    """
     if level < LOWEST_SHARE * mesh.height:
         return None
     gap = 0.01 * float(np.sqrt(mesh.footprint))
-    surface = shapely.union_all(shadows(mesh.triangles[members]))
+    surface = shapely.union_all(projections(mesh.triangles[members]))
     flat = flat_surface(mesh, level, surface, gap)
     if flat.area < MIN_AREA_SHARE * mesh.footprint:
         return None
@@ -168,8 +190,8 @@ def fit_support(mesh: MeasuredMesh, level: float, members: NDArray[np.int64]) ->
     anchor, clearance = find_anchor(free, surface, gap)
     if clearance < MIN_CLEARANCE_SHARE * level:
         return None
-    headroom, hover, roof = space_above(mesh, level, reach, free.buffer(-gap), gap)
-    if roof > MAX_ROOF_SHARE or (level < SEAT_SHARE * mesh.height and hover < MIN_HOVER_SHARE):
+    headroom, shelf, cover = space_above(mesh, level, reach, free.buffer(-gap), gap)
+    if cover > MAX_COVER_SHARE or (level < SEAT_SHARE * mesh.height and shelf < MIN_SHELF_SHARE):
         return None
     return Support(level, free, anchor, clearance, headroom)
 
@@ -177,16 +199,23 @@ def fit_support(mesh: MeasuredMesh, level: float, members: NDArray[np.int64]) ->
 def flat_surface(
     mesh: MeasuredMesh, level: float, surface: BaseGeometry, gap: float
 ) -> BaseGeometry:
-    """Return a level's faces seen from above, cracks closed, within the slice just below them."""
+    """Return a level's surface seen from above: cracks closed, inside the slice below it.
+
+    Args:
+        mesh: the object.
+        level: height, metres.
+        surface: the level's faces seen from above.
+        gap: width of the widest crack that is closed, metres.
+    """
     top = surface.buffer(gap, join_style="mitre").buffer(-gap, join_style="mitre")
     solid = slice_mesh(mesh, level - min(SLICE_SHARE * level, SLICE_MAX_M))
     inside = top.intersection(solid.buffer(gap, join_style="mitre"))
-    # A sheet of glass or paper thinner than the slice is deep leaves no slice worth the name.
+    # A sheet thinner than the slice's depth, such as glass or paper, is not in the slice.
     return inside if inside.area > 0.5 * top.area else top
 
 
 def slice_mesh(mesh: MeasuredMesh, height: float) -> BaseGeometry:
-    """Return the filled outline of the mesh at a height."""
+    """Return the filled outline of the mesh at a height, metres."""
     crossing = mesh.triangles[(mesh.low < height) & (mesh.high > height)]
     if len(crossing) == 0:
         return Polygon()
@@ -203,17 +232,25 @@ def slice_mesh(mesh: MeasuredMesh, height: float) -> BaseGeometry:
 def obstacles(
     mesh: MeasuredMesh, level: float, reach: float, flat: BaseGeometry, gap: float
 ) -> BaseGeometry:
-    """Return the ground area of all that stands on the level or hangs close above it."""
+    """Return the area, seen from above, of everything from the level up to ``reach`` above it.
+
+    Args:
+        mesh: the object.
+        level: height, metres.
+        reach: metres.
+        flat: the level's surface; obstacles that do not touch it are left out.
+        gap: width of the narrowest thing that counts, metres.
+    """
     bottom, top = level + 1e-4 * mesh.height, level + reach
     band = (mesh.high > bottom) & (mesh.low < top)
     pieces = clip_heights(mesh.triangles[band], bottom, top)
-    shapes = coarse_shadows(pieces, gap)
+    shapes = coarse_projections(pieces, gap)
     near = shapes[shapely.intersects(shapes, flat)]
     return shapely.union_all(shapely.buffer(near, 0.1 * gap, quad_segs=1))
 
 
 def clip_heights(triangles: Floats, bottom: float, top: float) -> Floats:
-    """Return the parts of (F, 3, 3) triangles between two heights, as triangles."""
+    """Return the parts between two heights of triangles (F, 3, 3), again as triangles."""
     for height, up in ((bottom, 1.0), (top, -1.0)):
         if len(triangles) == 0:
             return triangles
@@ -230,48 +267,62 @@ def clip_heights(triangles: Floats, bottom: float, top: float) -> Floats:
 def space_above(
     mesh: MeasuredMesh, level: float, reach: float, inner: BaseGeometry, gap: float
 ) -> tuple[float, float, float]:
-    """Return the free height above an area, its share under level surfaces, and under anything."""
+    """Return the free height above an area, and the shares of it under shelves and under anything.
+
+    A shelf is a horizontal surface.
+
+    Args:
+        mesh: the object.
+        level: the area's height, metres.
+        reach: height, metres, up to which everything is an obstacle and not counted here.
+        inner: the area.
+        gap: width of the narrowest thing that counts, metres.
+    """
     above = np.flatnonzero(mesh.high > level + reach)
-    shapes = shadows(mesh.triangles[above])
+    shapes = projections(mesh.triangles[above])
     hits = shapely.intersects(shapes, inner)
     if not hits.any():
         return np.inf, 0.0, 0.0
-    # What reaches down below the band was taken out as an obstacle; only its upper part is here.
+    # What reaches down into the obstacles' band was removed there; only the part above counts.
     headroom = max(float(mesh.low[above[hits]].min()) - level, reach)
     covers = (
-        shapely.union_all(coarse_shadows(mesh.triangles[above[chosen]], gap))
+        shapely.union_all(coarse_projections(mesh.triangles[above[chosen]], gap))
         .intersection(inner)
         .area
         / inner.area
         for chosen in (hits & mesh.is_flat[above], hits)
     )
-    hover, roof = covers
-    return headroom, hover, roof
+    shelf, cover = covers
+    return headroom, shelf, cover
 
 
-def shadows(triangles: Floats) -> NDArray[np.object_]:
-    """Return (F, 3, 3) triangles seen from above: polygons, or lines where they stand upright."""
+def projections(triangles: Floats) -> NDArray[np.object_]:
+    """Return triangles (F, 3, 3) seen from above, (F,) polygons; upright ones become lines."""
     owner = np.repeat(np.arange(len(triangles)), 3)
     points = shapely.multipoints(triangles[:, :, :2].reshape(-1, 2), indices=owner)
     hulls: NDArray[np.object_] = np.atleast_1d(shapely.convex_hull(points))
     return hulls
 
 
-def coarse_shadows(triangles: Floats, gap: float) -> NDArray[np.object_]:
-    """Return shadows in which those smaller than a gap grow into boxes on a grid of gap / 4.
+def coarse_projections(triangles: Floats, gap: float) -> NDArray[np.object_]:
+    """Return triangles (F, 3, 3) seen from above, small ones enlarged to boxes on a coarse grid.
 
-    Thousands of them then fall on each other, and their union costs little.
+    Boxes of thousands of small triangles are equal and count once, so their union is fast.
+
+    Args:
+        triangles: (F, 3, 3).
+        gap: triangles below this size are small; the grid's cells are a quarter of it.
     """
     low, high = triangles[:, :, :2].min(axis=1), triangles[:, :, :2].max(axis=1)
     is_small = (high - low).max(axis=1) < gap
     step = gap / 4
     cells = np.concatenate([np.floor(low / step), np.ceil(high / step)], axis=1)[is_small]
     boxes = shapely.box(*(np.unique(cells, axis=0) * step).T)
-    return np.concatenate([shadows(triangles[~is_small]), boxes])
+    return np.concatenate([projections(triangles[~is_small]), boxes])
 
 
 def largest_part(area: BaseGeometry, gap: float) -> Polygon:
-    """Return the largest connected part, slivers narrower than two gaps cut off."""
+    """Return the largest connected part after removing slivers narrower than two gaps."""
     opened = area.buffer(-gap, join_style="mitre").buffer(gap, join_style="mitre")
     parts = opened.geoms if isinstance(opened, MultiPolygon) else [opened]
     return max((part for part in parts if isinstance(part, Polygon)), key=lambda part: part.area)
@@ -280,13 +331,15 @@ def largest_part(area: BaseGeometry, gap: float) -> Polygon:
 def find_anchor(
     polygon: Polygon, surface: BaseGeometry, gap: float
 ) -> tuple[tuple[float, float], float]:
-    """Return the centroid, or the point farthest from all edges, with its distance to them.
+    """Return the point where one object is placed, and its distance to the nearest edge.
+
+    It is the centroid, or the point farthest from all edges if the centroid is too near to one.
 
     Args:
-        polygon: where things can stand.
-        surface: what is really there; between two slats of a bench there is nothing, and the
-            anchor moves onto the nearer one.
-        gap: width of the narrowest thing that counts.
+        polygon: the free surface, cracks closed.
+        surface: the faces themselves. A point in a crack, such as between two slats of a bench,
+            moves onto the nearest face.
+        gap: width of the narrowest thing that counts, metres.
     """
     anchor, best = inscribed_circle(polygon)
     center = polygon.centroid
@@ -301,12 +354,12 @@ def find_anchor(
 
 
 def edge_distance(polygon: Polygon, point: Point) -> float:
-    """Return the distance to the nearest edge, holes' edges among them."""
+    """Return the distance to the nearest edge of a polygon or of its holes."""
     return float(polygon.boundary.distance(point))
 
 
 def inscribed_circle(polygon: BaseGeometry) -> tuple[Point, float]:
-    """Return centre and radius of the largest circle inside."""
+    """Return the centre and radius of the largest circle inside an area."""
     radius = shapely.maximum_inscribed_circle(polygon, tolerance=0.01 * np.sqrt(polygon.area))
     return Point(radius.coords[0]), float(radius.length)
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from datagen.assets.folder import SPDX
+from datagen.assets.licenses import SPDX_PATTERN
 from datagen.assets.objects import SourceObject
 from datagen.assets.prepare import DEFAULT_MAX_FACES, prepare_asset
 from datagen.assets.selection import list_fingerprint, restrict_to_list, set_aside_unlicensed
@@ -78,7 +78,7 @@ class PrepareAssets(UnitStage):
         spelled = tuple(word for given in self.license_allow for word in given.split(",") if word)
         object.__setattr__(self, "license_allow", spelled)  # commas are as good as blanks
         for license_id in self.license_allow:
-            if not SPDX.fullmatch(license_id):
+            if not SPDX_PATTERN.fullmatch(license_id):
                 raise ConfigError(
                     f"license_allow has {license_id!r}. Expected SPDX identifiers such as "
                     "CC0-1.0 CC-BY-4.0, with blanks or commas between."

@@ -21,7 +21,7 @@ from datagen.shards import Folder, Output, Row
 from datagen.shards.declared import SCENES
 from datagen.shards.tables import Table
 from datagen.stages.sampling import SamplingStage
-from datagen.views.masks import MaskedPicture, read_masked_picture
+from datagen.views.masks import MaskedImage, read_masked_image
 
 logger = logging.getLogger(__name__)
 
@@ -126,9 +126,9 @@ class InferImages(SamplingStage):
             yield process
 
     @staticmethod
-    def _read(picture: Path, masks: Path, *, alone: bool) -> MaskedPicture:
+    def _read(picture: Path, masks: Path, *, alone: bool) -> MaskedImage:
         try:
-            return read_masked_picture(picture, masks)
+            return read_masked_image(picture, masks)
         except RowError as error:
             if alone:  # nothing else to go on with: the message itself is the result
                 raise DatasetError(str(error)) from error

@@ -13,9 +13,9 @@ import numpy as np
 import tyro
 
 from datagen.blender.failures import Disagreement
-from datagen.blender.ladder import climb
 from datagen.blender.process import BlenderProcess
 from datagen.blender.rendering import PreparedPlacement, RenderJob, RenderView, render_views
+from datagen.blender.retries import retry
 from datagen.core.fields import content, how, resolved
 from datagen.core.frames import Floats
 from datagen.core.seeding import rng_for, seed_for
@@ -157,7 +157,7 @@ class RenderViews(UnitStage):
                 scene = reader.read(layout, prepared=True)
                 context.events["recycled"] += blender.begin_scene()
                 replay = f"datagen {self.name} --only {layout_id} --root {workspace_of(folder)}"
-                rows = climb(
+                rows = retry(
                     lambda less: self._render_with(less, layout_id, scene, blender),
                     blender,
                     context.events,

@@ -1,1 +1,1 @@
-"""Directions on the sphere, cameras, ray-cast visibility, and which views to keep."""
+"""Views of a scene: directions, cameras, lights, ray-cast visibility, and which views are kept."""

@@ -1,4 +1,4 @@
-"""Does a picture show what the rays said? Its alpha against the instance map."""
+"""Check that a rendered image and its ray-cast instance map show the same scene."""
 
 from typing import Any
 
@@ -7,10 +7,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter, minimum_filter
 
 MAX_DISAGREEMENT = 0.002
-"""Of all pixels, pooled over a scene's views. More means other geometry or another camera."""
+"""Largest share of all pixels of a scene's views that may disagree. A larger share means that
+geometry or cameras differ."""
 
 SHADOW_MAX = 40
-"""The brightest that a shadow's colour may be, of 255: black, and what the denoiser adds."""
+"""Brightest colour channel of a shadow, of 255: black plus what the denoiser adds."""
 
 
 def disagreement(
@@ -18,16 +19,16 @@ def disagreement(
     instance_map: NDArray[np.unsignedinteger[Any]],
     transparent_map: NDArray[np.bool_] | None = None,
 ) -> int:
-    """Count the pixels where alpha and instance map disagree for no good reason.
+    """Return the number of pixels where an image's alpha and its instance map disagree.
 
-    A ray through the centre and the covered share of a pixel may differ near edges, so pixels
-    within 1 px (diagonals too) of an edge between object and background are left out; so are
-    pixels whose first hit has a material with alpha below 1.
+    Not counted are pixels within 1 px, also diagonally, of an edge between object and background:
+    there a ray through the pixel's centre and the covered share of the pixel may differ. Pixels
+    whose first hit is transparent are not counted either.
 
     Args:
-        alpha: (H, W), the picture's; below 128 a pixel counts as background.
+        alpha: (H, W), the image's alpha; below 128 a pixel counts as background.
         instance_map: (H, W), 0 background.
-        transparent_map: (H, W), where the first hit is transparent; None: nowhere.
+        transparent_map: (H, W), whether the first hit's material has alpha below 1; None: nowhere.
     """
     covered = (instance_map > 0).astype(np.uint8)
     near_edge = maximum_filter(covered, 3) != minimum_filter(covered, 3)
@@ -40,10 +41,10 @@ def disagreement(
 def shadow_map(
     rgba: NDArray[np.uint8], instance_map: NDArray[np.unsignedinteger[Any]]
 ) -> NDArray[np.bool_]:
-    """Return (H, W): where a picture's ground may be in shadow, which is alpha without colour.
+    """Return where an image may show a shadow on the ground, (H, W): opaque and almost black.
 
     Args:
-        rgba: (H, W, 4), straight alpha.
+        rgba: (H, W, 4), sRGB, straight alpha.
         instance_map: (H, W), 0 background.
     """
     shadow: NDArray[np.bool_] = rgba[..., :3].max(axis=2) <= SHADOW_MAX

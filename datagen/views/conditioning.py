@@ -1,4 +1,4 @@
-"""The images that a model is conditioned on: one square crop of the scene, masked per instance."""
+"""Condition images of a model: a square crop of the scene, and one of each instance."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -11,20 +11,34 @@ from PIL import Image
 from datagen.errors import RowError
 
 CROP_MARGIN = 1.2
-"""Side of the crop over the longest side of the visible scene's box, as I-Scene released it."""
+"""Side of the crop over the longest side of the visible scene's box, as in I-Scene's release."""
 
 Resize = Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
-"""Takes a square (S, S, 3) and a side in pixels."""
+"""From an image (A, A, 3) and a side S in pixels to an image (S, S, 3)."""
 
 
 def resize_smoothly(image: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
-    """Resize with Pillow's Lanczos filter, which averages what it shrinks."""
-    picture = Image.fromarray(image)
-    return np.asarray(picture.resize((size_px, size_px), Image.Resampling.LANCZOS))
+    """Return an image (A, A, 3) at size (S, S, 3), uint8, by Pillow's Lanczos filter.
+
+    The filter averages over all pixels that it shrinks to one.
+
+    Args:
+        image: (A, A, 3), sRGB.
+        size_px: S, pixels.
+    """
+    pillow_image = Image.fromarray(image)
+    return np.asarray(pillow_image.resize((size_px, size_px), Image.Resampling.LANCZOS))
 
 
 def resize_lanczos4(image: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
-    """Resize as I-Scene's release does: OpenCV's INTER_LANCZOS4, 8 taps at any scale."""
+    """Return an image (A, A, 3) at size (S, S, 3), uint8, as I-Scene's release resizes it.
+
+    It is OpenCV's INTER_LANCZOS4: 8 taps at any scale.
+
+    Args:
+        image: (A, A, 3), sRGB.
+        size_px: S, pixels.
+    """
     taps, weights = _lanczos4_taps(image.shape[0], size_px)
     pixels = image.astype(np.float32)
     rows = np.zeros((size_px, *pixels.shape[1:]), np.float32)
@@ -43,27 +57,27 @@ def condition_images(
     size_px: int,
     resize: Resize = resize_smoothly,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return the scene's image and every instance's, background removed (black).
+    """Return the condition images of a scene and of its instances, on black.
 
-    All share the crop around the union of the masks, so that an instance stays at its place in
-    the scene's frame. What the crop takes from outside the picture is black.
+    All images share the crop around the union of the masks, so an instance keeps its place in the
+    scene. Where the crop reaches beyond the image, it is black.
 
     Args:
         rgba: (H, W, 4), uint8, sRGB, straight alpha.
-        instance_map: (H, W), 0 is background, i + 1 is placement i.
-        num_instances: N; one that is not visible gets a black image.
-        size_px: side S of the returned images.
-        resize: what brings the crops to that size, last of all.
+        instance_map: (H, W), 0 background, i + 1 placement i.
+        num_instances: N; an instance that is not visible gets a black image.
+        size_px: S, pixels: side of the returned images.
+        resize: brings the crops to that size.
 
     Returns:
         The scene (S, S, 3) and the instances (N, S, S, 3), uint8.
 
     Raises:
-        RowError: the map is all background, or has another size than the picture.
+        RowError: the map has only background, or another size than the image.
     """
     if rgba.shape[:2] != instance_map.shape:
         raise RowError(
-            f"picture {rgba.shape[:2]} and instance map {instance_map.shape} differ in size; "
+            f"image {rgba.shape[:2]} and instance map {instance_map.shape} differ in size; "
             "render the view again."
         )
     left, top, side = _crop_box(instance_map > 0)
@@ -80,10 +94,14 @@ def condition_images(
 def crop_instance_map(
     instance_map: NDArray[np.integer[Any]], size_px: int
 ) -> NDArray[np.integer[Any]]:
-    """Return the map (S, S) in the crop of ``condition_images``, by nearest neighbour.
+    """Return the instance map (S, S) in the crop of ``condition_images``, by nearest neighbour.
+
+    Args:
+        instance_map: (H, W), 0 background, i + 1 placement i.
+        size_px: S, pixels.
 
     Raises:
-        RowError: the map is all background.
+        RowError: the map has only background.
     """
     labels = _cut(instance_map, *_crop_box(instance_map > 0))
     chosen = (2 * np.arange(size_px) + 1) * len(labels) // (2 * size_px)
@@ -98,9 +116,9 @@ def canonical_images(
     size_px: int,
     resize: Resize = resize_smoothly,
 ) -> NDArray[np.uint8]:
-    """Return every instance in a crop of its own, (N, S, S, 3): the slot "local" of I-Scene.
+    """Return an image of each instance in its own crop, (N, S, S, 3) uint8, on black.
 
-    Arguments are those of ``condition_images``.
+    They fill I-Scene's "local" slot. The arguments are those of ``condition_images``.
     """
     images = np.zeros((num_instances, size_px, size_px, 3), np.uint8)
     for index in range(num_instances):
@@ -112,20 +130,20 @@ def canonical_images(
 
 
 def _crop_box(mask: NDArray[np.bool_]) -> tuple[int, int, int]:
-    """Return left, top and side, pixels, of the square about the mask's box."""
+    """Return left, top and side, pixels, of the square crop around a mask (H, W)."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         raise RowError("no instance is visible in the instance map; drop the view.")
     height, width = rows[-1] - rows[0], columns[-1] - columns[0]
     half = max(int(CROP_MARGIN * max(width, height)) // 2, 1)
-    # As released: Pillow rounds the corners, halves to the even side.
+    # I-Scene's release crops with Pillow, which rounds the corners, halves to even.
     left = round((columns[0] + columns[-1]) / 2 - half)
     top = round((rows[0] + rows[-1]) / 2 - half)
     return left, top, 2 * half
 
 
 def _cut(image: NDArray[Any], left: int, top: int, side: int) -> NDArray[Any]:
-    """Return the (side, side, ...) window, zero where it leaves the image."""
+    """Return a window (side, side, ...) of an image, zero where it reaches beyond the image."""
     height, width = image.shape[:2]
     window = np.zeros((side, side, *image.shape[2:]), image.dtype)
     x0, x1 = max(left, 0), min(left + side, width)
@@ -135,7 +153,7 @@ def _cut(image: NDArray[Any], left: int, top: int, side: int) -> NDArray[Any]:
 
 
 def _cut_on_black(rgba: NDArray[np.uint8], left: int, top: int, side: int) -> NDArray[np.uint8]:
-    """Return the window of a straight-alpha picture laid on black, (side, side, 3)."""
+    """Return a window (side, side, 3) of an image (H, W, 4), blended onto black."""
     colour = _cut(rgba[..., :3], left, top, side).astype(np.float32)
     alpha = _cut(rgba[..., 3:], left, top, side).astype(np.float32) / 255
     return np.rint(colour * alpha).astype(np.uint8)
@@ -143,7 +161,7 @@ def _cut_on_black(rgba: NDArray[np.uint8], left: int, top: int, side: int) -> ND
 
 @lru_cache(maxsize=32)
 def _lanczos4_taps(side: int, size_px: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Return which 8 pixels make each of the new ones, and their weights, (size_px, 8) each."""
+    """Return the 8 old pixels of each new one, and their weights, (size_px, 8) each."""
     position = (np.arange(size_px) + 0.5) * side / size_px - 0.5
     first = np.floor(position).astype(np.intp) - 3
     taps = first[:, None] + np.arange(8)

@@ -1,7 +1,7 @@
-"""What lights a scene: lamps and a sky, as plain values that Blender is told.
+"""Lamps, sky and ground of a scene, as values that are sent to Blender.
 
-Colours are linear sRGB. Suns and the sky do not depend on the scene's size; the lamps of TRELLIS,
-which stand at places, are scaled with it.
+Colours are linear sRGB. Suns and the sky do not depend on the scene's size. TRELLIS's lamps have
+positions, so they are scaled with the scene.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Vector = tuple[float, float, float]
 
 WHITE: Vector = (1.0, 1.0, 1.0)
 SKY_RADIANCE = 0.64
-"""Mean radiance, W/m2/sr, that every HDRI is brought to: what the studio's suns and sky give."""
+"""Mean radiance, W/m2/sr, to which every HDRI is scaled; the same light as the studio gives."""
 
 RANDOM_KEY_ELEVATION_DEG = (15.0, 80.0)
 RANDOM_KEY_IRRADIANCE = (1.5, 3.5)
@@ -28,49 +28,51 @@ RANDOM_FILLS = (1, 3)
 RANDOM_FILL_IRRADIANCE = (0.2, 1.0)
 RANDOM_ANGLE_RAD = (0.05, 1.2)  # of a sun's disk: from hard shadows to very soft ones
 RANDOM_SKY_RADIANCE = (0.1, 0.5)
-RANDOM_TINT = 0.25  # the most by which red and blue leave white, one up, one down
-
+RANDOM_TINT = 0.25  # largest change of red and blue, one up and one down
 
 HDRI_SUFFIXES = (".hdr", ".exr")
-GROUND_SIDES = 50.0  # of the ground, over the scene's radius: low suns throw long shadows
-GROUND_GAP = 1e-4  # below the scene, over its radius: not in the same plane as a foot
+GROUND_SIDES = 50.0  # side of the ground over the scene's radius: low suns cast long shadows
+GROUND_GAP = 1e-4  # depth of the ground below the scene over its radius: no coplanar faces
 
 
 @dataclass(frozen=True)
 class Lamp:
-    """One lamp, as Blender's kinds."""
+    """One lamp of a scene."""
 
     kind: Literal["SUN", "POINT", "AREA"]
+    """Kind of light in Blender."""
     power: float
-    """W; of a sun, the irradiance that it gives, W/m2."""
-    towards: Vector = (0.0, 0.0, 1.0)
-    """From what it lights towards it, z_up world, any length; of no use to a point."""
+    """Power, W; for a sun its irradiance, W/m2."""
+    to_lamp: Vector = (0.0, 0.0, 1.0)
+    """Direction to the lamp from what it lights, z_up world, any length; unused for a point."""
     position_m: Vector = (0.0, 0.0, 0.0)
-    """Metres, world; of no use to a sun."""
+    """Position, metres, z_up world; unused for a sun."""
     size: float = 0.0
-    """A sun's disk: its angle, rad. A point's radius or a square area's side: metres."""
+    """Angle of a sun's disk, radians; radius of a point or side of a square area, metres."""
     color: Vector = WHITE
 
 
 @dataclass(frozen=True)
 class Light:
-    """All that lights a scene."""
+    """All light in a scene."""
 
     lamps: tuple[Lamp, ...]
     sky_radiance: float
-    """W/m2/sr: of a uniform white sky, or the mean that ``hdri`` is brought to."""
+    """Radiance, W/m2/sr, of a uniform white sky, or the mean radiance of ``hdri``."""
     hdri: Path | None = None
-    """An equirectangular .hdr or .exr picture; None: the uniform sky."""
-    hdri_turn_rad: float = 0.0
-    """How far the picture is turned about the up axis."""
+    """An equirectangular .hdr or .exr image of a sky; None: a uniform sky."""
+    hdri_rotation_rad: float = 0.0
+    """Rotation of the image about the Z axis, radians."""
 
 
 @dataclass(frozen=True)
 class Ground:
-    """A square plane that catches shadows; from below it cannot be seen."""
+    """A square horizontal plane that catches shadows and is invisible from below."""
 
     center_m: Vector
+    """Metres, z_up world."""
     side_m: float
+    """Metres."""
 
 
 STUDIO = Light(
@@ -82,7 +84,7 @@ STUDIO = Light(
     ),
     sky_radiance=0.25,
 )
-"""Soft and fixed, the same for scenes of every size."""
+"""Soft light, the same for all scenes."""
 
 
 def build_light(
@@ -94,11 +96,11 @@ def build_light(
     """Return the light of a scene.
 
     Args:
-        name: ``studio`` is fixed, ``trellis`` has the three lamps of TRELLIS's renderer,
-            ``random`` draws suns and a sky, ``hdri`` draws one of the pictures and its turn.
-        vertices_m: (V, 3), metres, world: the scene.
-        rng: the scene's own.
-        hdris: the pictures to draw from, in a fixed order.
+        name: ``studio``: the same for all scenes. ``trellis``: the three lamps of TRELLIS's
+            renderer. ``random``: random suns and sky. ``hdri``: a random image and rotation.
+        vertices_m: (V, 3), metres, z_up world: the scene's vertices.
+        rng: the scene's own generator.
+        hdris: images of skies to choose from, in a fixed order.
     """
     if name == "studio":
         return STUDIO
@@ -107,20 +109,21 @@ def build_light(
         return trellis_light((low + high) / 2, float((high - low).max()))
     if name == "random":
         return sample_light(rng)
-    picture = hdris[int(rng.integers(len(hdris)))]
-    return Light((), SKY_RADIANCE, picture, float(rng.uniform(0, 2 * np.pi)))
+    hdri = hdris[int(rng.integers(len(hdris)))]
+    return Light((), SKY_RADIANCE, hdri, float(rng.uniform(0, 2 * np.pi)))
 
 
 def trellis_light(center_m: Floats, longest_side_m: float) -> Light:
     """Return the lamps of TRELLIS's toolkit (``blender_script/render.py``, ``init_lighting``).
 
-    There the scene's longest side is 1; here places and sizes are scaled by it, and powers by its
-    square, so that surfaces get the same light. The lamp below is turned away from the scene, as
-    published: what looks down is dark. The grey sky is that of Blender's startup file.
+    TRELLIS scales each scene to a longest side of 1. Here positions and sizes are scaled by the
+    longest side, and powers by its square, so surfaces get the same light. As published, the lamp
+    below points away from the scene, so surfaces that face down are dark. The grey sky is that of
+    Blender's startup file.
 
     Args:
-        center_m: (3,), metres, world: the centre of the scene's box.
-        longest_side_m: of that box.
+        center_m: (3,), metres, z_up world: centre of the scene's bounding box.
+        longest_side_m: longest side of that box, metres.
     """
     side = longest_side_m
 
@@ -139,7 +142,11 @@ def trellis_light(center_m: Floats, longest_side_m: float) -> Light:
 
 
 def sample_light(rng: np.random.Generator) -> Light:
-    """Draw a key sun, one to three fill suns from anywhere, and a sky, within the ranges above."""
+    """Return a random light: a key sun from above, one to three fill suns, and a sky.
+
+    Args:
+        rng: the scene's own generator.
+    """
     key_elevation = np.radians(rng.uniform(*RANDOM_KEY_ELEVATION_DEG))
     lamps = [_sample_sun(rng, float(np.sin(key_elevation)), RANDOM_KEY_IRRADIANCE)]
     for _ in range(int(rng.integers(RANDOM_FILLS[0], RANDOM_FILLS[1] + 1))):
@@ -156,31 +163,35 @@ def _sample_sun(
     return Lamp(
         "SUN",
         power=float(rng.uniform(*irradiance)),
-        towards=(float(ring * np.cos(azimuth)), float(ring * np.sin(azimuth)), sine_elevation),
+        to_lamp=(float(ring * np.cos(azimuth)), float(ring * np.sin(azimuth)), sine_elevation),
         size=float(rng.uniform(*RANDOM_ANGLE_RAD)),
         color=(1.0 + tint, 1.0, 1.0 - tint),
     )
 
 
 def ground_under(vertices_m: Floats) -> Ground:
-    """Return the ground of a scene, whose vertices are (V, 3), metres, world."""
+    """Return the ground below a scene.
+
+    Args:
+        vertices_m: (V, 3), metres, z_up world: the scene's vertices.
+    """
     center_m, radius_m = bounding_sphere(vertices_m)
     height_m = float(vertices_m[:, 2].min()) - GROUND_GAP * radius_m
     return Ground((float(center_m[0]), float(center_m[1]), height_m), GROUND_SIDES * radius_m)
 
 
 def list_hdris(folder: Path) -> list[Path]:
-    """Return the pictures of skies in a folder, by name.
+    """Return the .hdr and .exr images in a folder, sorted by name.
 
     Raises:
-        ConfigError: there is no such folder, or none in it.
+        ConfigError: the folder does not exist or has no such image.
     """
     found = list(folder.resolve().iterdir()) if folder.is_dir() else []
     skies = sorted(path for path in found if path.suffix.lower() in HDRI_SUFFIXES)
     if not skies:
-        what = f"holds {len(found)} files, none" if folder.is_dir() else "is no folder"
+        what = f"holds {len(found)} other files" if folder.is_dir() else "is not a folder"
         raise ConfigError(
-            f"hdri_folder {folder} {what}; expected a folder of .hdr or .exr skies "
-            "(equirectangular); give another --hdri-folder."
+            f"hdri_folder {folder} {what}. Expected a folder with equirectangular images of skies "
+            f"({', '.join(HDRI_SUFFIXES)}); give another --hdri-folder."
         )
     return skies

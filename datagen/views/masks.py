@@ -1,4 +1,4 @@
-"""A scene's picture and its segmentation, read from image files as I-Scene released it."""
+"""Reading an image of a scene and its segmentation from files, as I-Scene's release does."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,72 +11,72 @@ from PIL import Image, UnidentifiedImageError
 from datagen.errors import RowError
 
 MAX_LABELS = 255
-"""More are no segmentation: a photograph, or a mask whose labels a lossy format has smeared."""
+"""A file with more labels is not a segmentation, or a lossy format has changed its labels."""
 
 SMALL_SHARE = 1e-3
-"""Share of the picture's pixels below which an instance is too small to tell what it is (MIDI
-leaves such instances out of its data; I-Scene names them as its failure case)."""
+"""Share of the image's pixels below which an instance is too small to be recognised. MIDI leaves
+such instances out of its data; I-Scene names them as its failure case."""
 
 
 @dataclass(frozen=True)
-class MaskedPicture:
-    """A picture with its instances."""
+class MaskedImage:
+    """An image and its instances."""
 
     rgba: NDArray[np.uint8]
-    """(H, W, 4), sRGB; alpha is 255, or 0 where the file is wholly transparent."""
+    """(H, W, 4), sRGB; alpha is 255 everywhere."""
     instance_map: NDArray[np.uint16]
-    """(H, W): 0 is background, i + 1 belongs to ``labels[i]``."""
+    """(H, W): 0 background, i + 1 is the instance with ``labels[i]``."""
     labels: list[int]
     """The file's labels, ascending; a colour is r + 256·g + 65536·b."""
     resized_from: tuple[int, int] | None
-    """The picture's own width and height, if the segmentation has another size."""
+    """Width and height, pixels, of the image file, if the segmentation has another size."""
 
     @property
     def visible_px(self) -> list[int]:
-        """Pixels of every instance."""
+        """Number of pixels of each instance."""
         counts = np.bincount(self.instance_map.ravel(), minlength=len(self.labels) + 1)
         return [int(count) for count in counts[1:]]
 
     def warnings(self) -> list[str]:
-        """Say what a user should know before trusting the result."""
+        """Return what a user should know before trusting a result for this image."""
         height, width = self.instance_map.shape
         found = []
         if self.resized_from is not None:
             was = "×".join(map(str, self.resized_from))
-            found.append(f"the picture of {was} px is resized to its masks' {width}×{height}")
+            found.append(f"the image of {was} px is resized to its masks' {width}×{height}")
         for index, pixels in enumerate(self.visible_px):
             if pixels < SMALL_SHARE * height * width:
                 found.append(
-                    f"instance {index} (label {self.labels[index]}) has {pixels} pixels; "
-                    "so little seen is the method's known failure case"
+                    f"instance {index} (label {self.labels[index]}) has only {pixels} pixels; "
+                    "such small instances often fail"
                 )
         return found
 
 
-def read_masked_picture(picture: Path, masks: Path) -> MaskedPicture:
-    """Read a picture and its segmentation; the segmentation decides the size.
+def read_masked_image(image: Path, masks: Path) -> MaskedImage:
+    """Return an image and its instances, at the size of the segmentation.
 
     Args:
-        picture: any image; transparent pixels become black.
-        masks: ids in one channel, palette ids, gray RGB, R + 256·G, or 24-bit colour ids;
-            0 (black) is background. Alpha is ignored.
+        image: any image file; fully transparent pixels become black, partial alpha is dropped.
+        masks: an image file of labels: one channel, a palette, gray RGB, R + 256·G, or 24-bit
+            colours. 0 (black) is background; alpha is ignored.
 
     Raises:
-        RowError: a file is missing or no image, or no instance or no segmentation is in it.
+        RowError: a file is missing or not an image, or the segmentation has no label or too many.
     """
     ids = segmentation_ids(_open_image(masks))
     labels = [int(label) for label in np.unique(ids) if label > 0]
     if not labels:
         raise RowError(
             f"{masks}: all {ids.size} pixels are 0, the background. Expected a label above 0 for "
-            "every object; draw the masks."
+            "each object; draw the masks."
         )
     if len(labels) > MAX_LABELS:
         raise RowError(
-            f"{masks}: holds {len(labels)} labels, expected at most {MAX_LABELS}: one an object. "
-            "Give a segmentation in a lossless format (PNG), without smoothed edges."
+            f"{masks}: holds {len(labels)} labels. Expected one per object, at most {MAX_LABELS}; "
+            "give a segmentation in a lossless format (PNG), without smoothed edges."
         )
-    opened = _open_image(picture)
+    opened = _open_image(image)
     rgb = _colours(opened)
     size = ids.shape[1], ids.shape[0]
     resized = rgb.size != size
@@ -84,13 +84,14 @@ def read_masked_picture(picture: Path, masks: Path) -> MaskedPicture:
         (rgb.resize(size, Image.Resampling.BICUBIC) if resized else rgb).convert("RGBA")
     )
     instance_map = np.searchsorted(np.array([0, *labels]), ids).astype(np.uint16)
-    return MaskedPicture(rgba, instance_map, labels, opened.size if resized else None)
+    return MaskedImage(rgba, instance_map, labels, opened.size if resized else None)
 
 
 def segmentation_ids(segmentation: Image.Image) -> NDArray[np.uint32]:
-    """Return the label (H, W) of every pixel.
+    """Return the label of each pixel, (H, W) uint32; a colour is r + 256·g + 65536·b.
 
-    Colours are packed as r + 256·g, and with 65536·b where blue says anything.
+    Args:
+        segmentation: one channel, a palette, gray and alpha, RGB or RGBA.
     """
     pixels = np.asarray(segmentation)
     if pixels.ndim == 2:
@@ -104,7 +105,7 @@ def segmentation_ids(segmentation: Image.Image) -> NDArray[np.uint32]:
 
 
 def _colours(image: Image.Image) -> Image.Image:
-    """Return RGB; what is wholly transparent is black, other alpha is dropped (as released)."""
+    """Return an image as RGB: transparent pixels are black, partial alpha is dropped (I-Scene)."""
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size), rgba).convert("RGB")
@@ -112,7 +113,7 @@ def _colours(image: Image.Image) -> Image.Image:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Bring a 16-bit gray picture to 8 bits, which Pillow's conversion would clip to white."""
+    """Return a 16-bit gray image at 8 bits; Pillow's own conversion would clip it to white."""
     if not image.mode.startswith("I"):
         return image
     pixels: NDArray[Any] = np.asarray(image)
@@ -128,6 +129,6 @@ def _open_image(path: Path) -> Image.Image:
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise RowError(
             f"{path}: not a readable image ({error}); expected a PNG, JPEG, WebP or TIFF. "
-            "Save the picture again."
+            "Save the image again."
         ) from error
     return image

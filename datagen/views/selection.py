@@ -1,4 +1,4 @@
-"""Which views are kept: those in which every object is to be seen."""
+"""Which views are kept: those in which enough of every placement is visible."""
 
 from typing import Any
 
@@ -13,16 +13,16 @@ def drop_reason(
     min_visible_px: int = 1,
     min_visible_fraction: float = 0.0,
 ) -> str | None:
-    """Return why a view is dropped, or None where it is kept.
+    """Return why a view is dropped, such as ``"occluded: placements 3, 5"``; None if it is kept.
 
-    A placement of which too little shows is ``occluded`` if enough would show of it alone, else
-    it is ``too small`` for the image: ``"occluded: placements 3, 5"``.
+    A placement with too few visible pixels is ``too small`` if it would have too few even alone
+    in the scene, else it is ``occluded``.
 
     Args:
-        visible_px: (N,), pixels that show each placement.
-        amodal_px: (N,), pixels that each placement would cover alone.
-        min_visible_px: the fewest that must show each; 1 drops what cannot be seen at all.
-        min_visible_fraction: the least share of its amodal pixels that each must show.
+        visible_px: (N,), visible pixels of each placement.
+        amodal_px: (N,), pixels that each placement would have alone in the scene.
+        min_visible_px: least number of visible pixels of each placement.
+        min_visible_fraction: least share of visible pixels among its amodal pixels.
     """
     visible, amodal = np.asarray(visible_px), np.asarray(amodal_px)
     unseen = (visible < min_visible_px) | (visible < min_visible_fraction * amodal)

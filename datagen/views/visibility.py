@@ -1,7 +1,7 @@
-"""What each camera sees, from one ray a pixel: decided before anything is rendered.
+"""Visibility by ray casting, one ray per pixel, before anything is rendered.
 
-Rays go through pixel centres, with Embree in float32; geometry and cameras are moved so that the
-scene's box is centred at the origin, where float32 has its digits.
+Embree casts the rays through pixel centres in float32. Geometry and cameras are moved so that the
+centre of the scene's bounding box is the origin, where float32 is most precise.
 """
 
 from collections.abc import Sequence
@@ -18,49 +18,49 @@ from datagen.core.frames import Floats
 from datagen.core.meshes import Mesh
 
 Rectangle = tuple[slice, slice]
-"""Rows and columns of an image."""
+"""Range of rows and range of columns of an image."""
 InstanceMap = NDArray[np.unsignedinteger[Any]]
 PixelIndices = NDArray[np.intp]
-"""(N,), row-major: x + W·y."""
+"""(N,): indices x + W·y."""
 
 WINDOW_MARGIN_PX = 6
 BOX_CORNERS = np.indices((2, 2, 2)).reshape(3, 8).T
-"""(8, 3): of each axis the lower (0) or the upper (1) end."""
+"""(8, 3): for each corner and axis, whether it is at the lower (0) or the upper (1) end."""
 
 
 @dataclass(frozen=True)
 class VisibleView:
-    """What one camera sees."""
+    """The ray-cast view of one camera."""
 
     instance_map: InstanceMap
     """(H, W), uint8, or uint16 above 255 placements: 0 background, i + 1 placement i."""
 
     depth_z: NDArray[np.float32]
-    """(H, W), metres, planar depth; inf where there is background."""
+    """(H, W), metres, planar depth; inf for background."""
 
     transparent_map: NDArray[np.bool_]
-    """(H, W): the first hit has a material with alpha below 1."""
+    """(H, W): whether the first hit's material has alpha below 1."""
 
     visible_px: NDArray[np.int32]
-    """(N,): pixels in which placement i is the first hit."""
+    """(N,): number of pixels whose first hit is placement i."""
 
     amodal_px: NDArray[np.int32]
-    """(N,): pixels that placement i would have if it stood there alone."""
+    """(N,): number of pixels that placement i would have alone in the scene."""
 
     amodal_masks: NDArray[np.uint8] | None = None
-    """(N, ceil(H·W / 8)), if asked for: bit x + W·y, little bit order, says whether the pixel is
-    one of ``amodal_px``."""
+    """(N, ceil(H·W / 8)) or None: bit x + W·y, little bit order, is set if the pixel is one of
+    ``amodal_px``."""
 
     normal: NDArray[np.float32] | None = None
-    """(H, W, 3), unit, camera frame, if asked for: the normal of the first triangle hit, turned
-    to the camera's side; 0 where there is background."""
+    """(H, W, 3), unit, camera frame, or None: normal of the first triangle hit, on the side that
+    faces the camera; 0 for background."""
 
     @property
     def window_px(self) -> tuple[int, int, int, int]:
-        """Left, top, right, bottom (beyond the last) of what is seen, with a margin.
+        """Left, top, right and bottom (exclusive), pixels, of the visible objects, with a margin.
 
-        The margin holds the pixels that an object covers in part, and a little background in
-        which a picture could be caught showing what no ray met.
+        The margin contains partly covered pixels, and some background in which the check of
+        ``views.agreement`` can find rendered objects that no ray hit.
         """
         height, width = self.instance_map.shape
         rows, columns = (np.flatnonzero(self.instance_map.any(axis=axis)) for axis in (1, 0))
@@ -75,12 +75,12 @@ class VisibleView:
 
 
 class RaycastingScene:
-    """The triangles of a scene, ready for rays.
+    """The triangles of a scene, ready for ray casting.
 
     Args:
-        placements: a mesh each, metres, world; the order gives the instance map's numbers.
-        transparent: (F,) bool a placement, the faces whose material has alpha below 1; None, as a
-            whole or for a placement, where all faces are opaque.
+        placements: one mesh per placement, metres, z_up world, in the order of the instance map.
+        transparent: for each placement, (F,) bool: the faces whose material has alpha below 1.
+            None, as a whole or for a placement: all faces are opaque.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class RaycastingScene:
 
     @property
     def num_placements(self) -> int:
-        """How many meshes stand in the scene."""
+        """Number of placements in the scene."""
         return len(self._alone)
 
     def cast_view(
@@ -115,15 +115,15 @@ class RaycastingScene:
         amodal_masks: bool = False,
         normals: bool = False,
     ) -> VisibleView:
-        """Cast one ray through every pixel centre of a camera and tell what it meets.
+        """Return what a camera sees, by one ray through each pixel centre.
 
         Args:
-            world_to_camera: (4, 4).
+            world_to_camera: (4, 4), z_up world to cv camera.
             intrinsics: (3, 3), pixels.
             width: image width, pixels.
             height: image height, pixels.
-            amodal_masks: whether the view gets its ``amodal_masks``.
-            normals: whether the view gets its ``normal``.
+            amodal_masks: whether to compute ``amodal_masks``.
+            normals: whether to compute ``normal``.
         """
         rays = _Rays(world_to_camera, intrinsics, width, height, self.center_m)
         rectangles = rays.rectangles(self._boxes)
@@ -164,10 +164,10 @@ class RaycastingScene:
         instance_map: InstanceMap,
         rays: "_Rays",
     ) -> PixelIndices:
-        """Return the pixels where a placement lies behind another, row-major.
+        """Return the pixels where a placement is behind another one, in ascending order.
 
-        Only there can its visible and amodal pixels differ: where the whole scene is missed, so
-        is each of its parts.
+        Only pixels of other placements are tested: a ray that misses the whole scene also misses
+        each of its placements.
         """
         part = instance_map[rectangle]
         rows, columns = np.nonzero((part != 0) & (part != index + 1))
@@ -181,7 +181,7 @@ class RaycastingScene:
 
 
 class _Rays:
-    """The rays of one camera, in the centred scene."""
+    """The rays of one camera in the centred scene."""
 
     def __init__(
         self, world_to_camera: Floats, intrinsics: Floats, width: int, height: int, center: Floats
@@ -191,8 +191,8 @@ class _Rays:
         self._intrinsics = intrinsics
         self._size = width, height
         self._origin = camera_position(self._world_to_camera).astype(np.float32)
-        # One step right and one step down in the image, and the way to its top left corner:
-        # directions with camera z = 1, so that the length along a ray is depth_z itself.
+        # Directions are sums of a part for the column and one for the row. Their camera z is 1,
+        # so that the parameter along a ray is depth_z.
         (fx, fy), (cx, cy) = np.diag(intrinsics)[:2], intrinsics[:2, 2]
         right, down, forward = world_to_camera[:3, :3]
         corner = (0.5 - cx) / fx * right + (0.5 - cy) / fy * down + forward
@@ -200,7 +200,7 @@ class _Rays:
         self._of_row = np.arange(height)[:, None] / fy * down + corner
 
     def through(self, pixels: PixelIndices) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return origins and directions (N, 3) of the rays through some pixels, row-major."""
+        """Return the origins and directions (N, 3) of the rays through some pixels."""
         origins = np.empty((len(pixels), 3), np.float32)
         origins[:] = self._origin
         rows, columns = np.divmod(pixels, self._size[0])
@@ -208,7 +208,7 @@ class _Rays:
         return origins, directions.astype(np.float32)
 
     def rectangles(self, boxes: Floats) -> list[Rectangle]:
-        """Return for each box (N, 2, 3) the pixels among which are all that can show it."""
+        """Return for each box (N, 2, 3) a rectangle with all pixels that can show it."""
         corners = boxes[:, BOX_CORNERS, np.arange(3)].reshape(-1, 3)
         uvz = project(corners, self._world_to_camera, self._intrinsics).reshape(len(boxes), 8, 3)
         with np.errstate(invalid="ignore"):
@@ -221,20 +221,25 @@ class _Rays:
         return list(zip(rows, columns, strict=True))
 
     def normal_map(self, pixels: PixelIndices, normals: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return (H, W, 3), camera frame, from world normals (N, 3) of any length and side."""
+        """Return an image (H, W, 3) of unit normals, camera frame, that face the camera.
+
+        Args:
+            pixels: the N pixels with a normal.
+            normals: (N, 3), world, of any length, on either side.
+        """
         width, height = self._size
         away = (normals * self.through(pixels)[1]).sum(axis=1) > 0
         length = np.linalg.norm(normals, axis=1) * np.where(away, -1, 1)
         unit = normals / length[:, None]
-        picture = np.zeros((height, width, 3), np.float32)
-        picture.reshape(-1, 3)[pixels] = unit @ self._world_to_camera[:3, :3].T
-        return picture
+        image = np.zeros((height, width, 3), np.float32)
+        image.reshape(-1, 3)[pixels] = unit @ self._world_to_camera[:3, :3].T
+        return image
 
 
 def _first_hits(
     scene: EmbreeScene, rays: _Rays, pixels: PixelIndices
 ) -> tuple[PixelIndices, dict[str, NDArray[Any]]]:
-    """Return the pixels whose rays meet something, and Embree's answers for them."""
+    """Return the pixels whose rays hit a triangle, and Embree's results for them."""
     hits = scene.run(*rays.through(pixels), query="INTERSECT", output=True)
     hit = np.flatnonzero(hits["geomID"] >= 0)
     wanted = ("geomID", "primID", "tfar", "Ng")
@@ -242,7 +247,7 @@ def _first_hits(
 
 
 def _pixels_of(rectangles: list[Rectangle], width: int, height: int) -> PixelIndices:
-    """Return the pixels of all rectangles, each once, row-major."""
+    """Return the pixels of all rectangles, each once, in ascending order."""
     inside = np.zeros((height, width), bool)
     for rectangle in rectangles:
         inside[rectangle] = True
@@ -250,7 +255,7 @@ def _pixels_of(rectangles: list[Rectangle], width: int, height: int) -> PixelInd
 
 
 def _amodal_masks(instance_map: InstanceMap, hidden: list[PixelIndices]) -> NDArray[np.uint8]:
-    """Return ``VisibleView.amodal_masks``: what is seen of each placement and what is hidden."""
+    """Return ``VisibleView.amodal_masks``: visible and hidden pixels of each placement."""
     masks = instance_map.ravel() == np.arange(1, len(hidden) + 1)[:, None]
     for mask, pixels in zip(masks, hidden, strict=True):
         mask[pixels] = True
@@ -260,7 +265,10 @@ def _amodal_masks(instance_map: InstanceMap, hidden: list[PixelIndices]) -> NDAr
 def _face_table(
     placements: Sequence[Mesh], transparent: Sequence[NDArray[np.bool_] | None] | None
 ) -> tuple[NDArray[np.bool_] | None, NDArray[np.int64]]:
-    """Return all placements' face flags in one row (None: all opaque) and where each begins."""
+    """Return the face flags of all placements in one array, and the index of each one's first.
+
+    The flags are None if all faces are opaque.
+    """
     counts = [len(faces) for _, faces in placements]
     first_face = np.concatenate([[0], np.cumsum(counts)[:-1]])
     flags = transparent or [None] * len(placements)

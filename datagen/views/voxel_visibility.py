@@ -1,4 +1,4 @@
-"""Which voxels a picture shows, by the depth and the instance map that were rendered with it."""
+"""Which voxels an image shows, found from its depth and its instance map."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,37 +12,45 @@ from datagen.core.frames import Floats, transform_points
 
 @dataclass(frozen=True)
 class SurfacePoints:
-    """What the P pixels of a picture that show something show, and the camera of the picture."""
+    """The surface points in the P pixels of an image that show an object, and its camera."""
 
     points_m: Floats
-    """(P, 3), metres, world."""
+    """(P, 3), metres, z_up world."""
     slots: NDArray[np.int64]
-    """(P,): i + 1 where placement i is shown."""
+    """(P,): i + 1 for placement i."""
     uv: Floats
-    """(P, 2): the pixels' centres, 0..1 from the left and the top."""
+    """(P, 2): pixel centres, from 0 to 1, from the left and from the top."""
     world_to_camera: Floats
+    """(4, 4), z_up world to cv camera."""
     intrinsics: Floats
+    """(3, 3), pixels."""
     size_px: tuple[int, int]
-    """Width and height."""
+    """Width and height of the image, pixels."""
 
 
 @dataclass(frozen=True)
 class VoxelTable:
-    """The M occupied voxels of a scene's slots: the scene's own, then those of each instance."""
+    """The M occupied voxels of all slots: those of the scene, then those of each instance."""
 
     slots: NDArray[np.int64]
-    """(M,): 0 for the scene's voxels, i + 1 for those of placement i."""
+    """(M,): 0 for the scene, i + 1 for placement i."""
     coords: NDArray[np.int64]
     """(M, 3): x, y, z."""
     centres_m: Floats
-    """(M, 3), metres, world."""
+    """(M, 3), metres, z_up world."""
     world_to_canonical: Floats
+    """(4, 4)."""
     rows: NDArray[np.int64]
-    """(N + 1, R, R, R): which of the M a cell is, -1 where it is empty."""
+    """(N + 1, R, R, R): index of each cell among the M voxels, -1 if it is empty."""
 
     @classmethod
     def of(cls, occupancy: NDArray[np.bool_], world_to_canonical: Floats) -> "VoxelTable":
-        """Number the voxels of grids (N + 1, R, R, R), the scene first, in C order."""
+        """Return the table of the voxels in occupancy grids, in C order.
+
+        Args:
+            occupancy: (N + 1, R, R, R), x, y, z: the scene's grid, then each instance's.
+            world_to_canonical: (4, 4).
+        """
         places = np.argwhere(occupancy)
         rows = np.full(occupancy.shape, -1, np.int64)
         rows[occupancy] = np.arange(len(places))
@@ -51,15 +59,19 @@ class VoxelTable:
         return cls(places[:, 0], places[:, 1:], centres_m, world_to_canonical, rows)
 
     def shown_by(self, surface: SurfacePoints) -> tuple[NDArray[np.int64], Floats]:
-        """Return how many pixels of a picture show each voxel (M,), and their mean place (M, 2).
+        """Return how many pixels show each voxel, (M,) int64, and their mean position, (M, 2).
 
-        A pixel shows the voxels, the scene's and the instance's, that its surface point lies in.
-        Where no pixel does, the place is that of the voxel's centre, seen or not; -1 where it is
-        behind the camera or beside the picture.
+        A pixel shows the voxel of the scene and the voxel of the instance that contain its
+        surface point. If no pixel shows a voxel, its position is that of its centre in the image,
+        or -1 if the centre is behind the camera or outside the image. Positions go from 0 to 1,
+        from the left and from the top.
+
+        Args:
+            surface: the surface points of an image.
         """
         resolution = self.rows.shape[-1]
         canonical = transform_points(self.world_to_canonical, surface.points_m)
-        # Faces on the border may be rounded to beyond it.
+        # Points on the border of the grid may be rounded to outside it.
         x, y, z = np.floor((canonical + 0.5) * resolution).astype(int).clip(0, resolution - 1).T
         rows = np.concatenate([self.rows[0, x, y, z], self.rows[surface.slots, x, y, z]])
         uv = np.concatenate([surface.uv, surface.uv])[rows >= 0]
@@ -83,10 +95,10 @@ def surface_points(
     world_to_camera: Floats,
     intrinsics: Floats,
 ) -> SurfacePoints:
-    """Return the points that a picture's pixels show.
+    """Return the surface points that an image's pixels show.
 
     Args:
-        depth_z: (H, W), metres, planar; inf where there is background.
+        depth_z: (H, W), metres, planar depth; inf for background.
         instance_map: (H, W), 0 background, i + 1 placement i.
         world_to_camera: (4, 4), z_up world to cv camera.
         intrinsics: (3, 3), pixels.

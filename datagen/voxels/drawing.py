@@ -1,4 +1,4 @@
-"""Pictures of voxels, and the preview of a prediction: input, sampled, true side by side."""
+"""Images of voxels, and the preview of a prediction: input, prediction and truth side by side."""
 
 import colorsys
 import io
@@ -16,7 +16,7 @@ Pixels = NDArray[np.uint8]
 """(H, W, 3) or (H, W, 4): sRGB, straight alpha."""
 
 _PALETTE = (
-    (228, 87, 86),  # first colours: far apart in hue, readable on white and on black
+    (228, 87, 86),  # the first colours differ most in hue; all are readable on white and black
     (66, 133, 200),
     (84, 162, 75),
     (242, 162, 52),
@@ -30,10 +30,10 @@ _PALETTE = (
     (250, 190, 160),
 )
 
-# The projection of one voxel step, in pixels (right, down): an axonometric view from the −Y side,
-# 27° to the right and 29° from above. The steps are whole pixels, so that faces tile without seams
-# or anti-aliasing; the rows (4, 2, 0) and (1, −2, −4) are orthogonal and almost equally long, so
-# nothing looks sheared.
+# Projection of one voxel step along x, y and z, pixels (right, down): an axonometric view from the
+# −Y side, 27° from the right and 29° from above. The steps are whole pixels, so faces have no seams
+# and need no anti-aliasing. The columns (4, 2, 0) and (1, −2, −4) are orthogonal and almost equally
+# long, so the view is hardly distorted.
 _STEP_PX = np.array([[4, 1], [2, -2], [0, -4]])
 _TOWARDS_VIEWER = np.array([8, -16, 10])  # the kernel of the projection
 _FACES = (  # axis, side that the viewer sees, brightness
@@ -47,7 +47,11 @@ _BOX_RGBA = (150, 150, 150, 130)
 
 
 def instance_color(index: int) -> tuple[int, int, int]:
-    """Return the sRGB colour of placement ``index``, the same in every picture."""
+    """Return the sRGB colour, 0 to 255, of a placement, the same in every image.
+
+    Args:
+        index: of the placement.
+    """
     if 0 <= index < len(_PALETTE):
         return _PALETTE[index]
     hue = (index * 0.618033988749895) % 1.0  # the golden ratio keeps neighbours apart
@@ -56,18 +60,25 @@ def instance_color(index: int) -> tuple[int, int, int]:
 
 
 def color_instances(instance_map: NDArray[np.integer[Any]]) -> Pixels:
-    """Paint an instance map (H, W), 0 background, as RGBA (H, W, 4); the background is clear."""
+    """Return an instance map as RGBA (H, W, 4); the background is transparent.
+
+    Args:
+        instance_map: (H, W), 0 background, i + 1 placement i.
+    """
     highest = int(instance_map.max(initial=0))
     lookup = np.array([(0, 0, 0, 0)] + [(*instance_color(i), 255) for i in range(highest)])
     return np.asarray(lookup[instance_map], np.uint8)
 
 
 def draw_voxels(instances: Grids) -> Pixels:
-    """Draw voxels coloured by instance as RGBA (H, W, 4), clear background, crisp edges.
+    """Return an image (H, W, 4) RGBA of voxels coloured by instance, on transparent background.
 
-    The view is parallel, from the camera's (−Y) side, a little from the right and from above, the
-    same for every grid, so that pictures can be compared. Where instances share a voxel the later
-    one shows. The canonical cube is outlined behind them.
+    It is a parallel projection from the camera's (−Y) side, a little from the right and from
+    above, the same for every grid, so images can be compared. The edges of the canonical cube are
+    drawn behind the voxels.
+
+    Args:
+        instances: (N, R, R, R), x, y, z. The last instance wins where several share a voxel.
     """
     resolution = instances.shape[1]
     lattice = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * resolution
@@ -81,8 +92,8 @@ def draw_voxels(instances: Grids) -> Pixels:
     inside = padded[1:-1, 1:-1, 1:-1]
     for index, grid in enumerate(instances):
         inside[grid] = index + 1
-    # Of cubes on a lattice the nearer never stands behind the farther: painting in this order
-    # leaves each pixel with the nearest face.
+    # Cubes on a lattice can be sorted by their distance: painted from the farthest to the nearest,
+    # each pixel keeps the nearest face.
     voxels = np.argwhere(padded) - 1
     voxels = voxels[np.argsort(voxels @ _TOWARDS_VIEWER, kind="stable")]
     palette = np.array([instance_color(i) for i in range(len(instances))]).reshape(-1, 3)
@@ -111,9 +122,15 @@ def write_preview(
     instance_map: NDArray[np.integer[Any]] | None = None,
     textured: Pixels | None = None,
 ) -> None:
-    """Write a PNG: the input (H, W, 4), its masks, sampled voxels, their surfaces, true voxels.
+    """Write a PNG with labelled panels side by side: input, prediction and truth.
 
-    Masks, the picture of textured surfaces (H, W, 4), and truth are left out where they are None.
+    Args:
+        path: the PNG file.
+        rgba: (H, W, 4), sRGB: the input image.
+        predicted: (N, R, R, R): the predicted instances.
+        true: (N, R, R, R): the true instances; None: without this panel.
+        instance_map: (H, W): the input's masks; None: without this panel.
+        textured: (H, W, 4), sRGB: an image of textured surfaces; None: without this panel.
     """
     panels = [("input", rgba)]
     if instance_map is not None:
@@ -127,20 +144,24 @@ def write_preview(
 
 
 def png_bytes(pixels: Pixels) -> bytes:
-    """Return an image (H, W, 3 or 4), sRGB, straight alpha, as PNG."""
+    """Return an image as a PNG of small size.
+
+    Args:
+        pixels: (H, W, 3 or 4), sRGB, straight alpha.
+    """
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
 def _face_pixels(axis: int, side: int) -> list[tuple[int, int]]:
-    """Return the pixels (right, down) whose centres a voxel's face covers, from its low corner."""
+    """Return the pixels (right, down) that a voxel's face covers, relative to its low corner."""
     first, second = (_STEP_PX[other] for other in range(3) if other != axis)
     start = _STEP_PX[axis] * (side > 0)
     to_face = np.linalg.inv(np.stack([first, second], axis=1).astype(np.float64))
     right, down = np.meshgrid(np.arange(-8, 9), np.arange(-8, 9))
     pixels = np.stack([right.ravel(), down.ravel()], axis=1)
-    # Nudged, so that a centre exactly on a border belongs to one face alone.
+    # Shifted a little, so that a pixel centre on a border belongs to one face only.
     within = (pixels + np.array([0.5 + 1e-4, 0.5 + 3e-4]) - start) @ to_face.T
     covered = ((within >= 0) & (within < 1)).all(axis=1)
     return [(int(u), int(v)) for u, v in pixels[covered]]
@@ -153,7 +174,7 @@ def _paint(
     color: NDArray[np.float64],
     depth: NDArray[np.int64],
 ) -> None:
-    # Repeated indices: numpy keeps the last assignment, which is the nearest.
+    # For repeated indices numpy keeps the last assignment, which is the nearest face.
     color[pixels] = shades
     depth[pixels] = nearness
 
@@ -164,7 +185,7 @@ def _finish(
     origin: NDArray[np.int64],
     lattice: NDArray[np.int64],
 ) -> Pixels:
-    """Draw outlines where the depth jumps, and lay the voxels over the cube's far edges."""
+    """Return the image: outlines where the depth jumps, over the far edges of the cube."""
     filled = depth > np.iinfo(np.int64).min
     height, width = filled.shape
     nearer = np.zeros_like(filled)
@@ -192,7 +213,7 @@ def _finish(
 
 
 def _touches_far(corner: NDArray[np.int64], axis: int, far: NDArray[np.int64]) -> bool:
-    """Say whether the cube's edge along ``axis`` at a corner lies on a far wall or the floor."""
+    """Return whether the cube's edge along ``axis`` at a corner is on a far wall or the floor."""
     others = [other for other in range(3) if other != axis]
     return any(corner[other] == far[other] for other in others)
 

@@ -1,9 +1,8 @@
-"""Exact surface voxels of a triangle mesh: every voxel of the grid that a triangle touches.
+"""Exact surface voxels of a triangle mesh: every voxel that a triangle touches.
 
 The rule is that of Open3D's ``VoxelGrid.create_from_triangle_mesh_within_bounds``, which TRELLIS
-uses: of the voxels between ``floor`` of a triangle's lowest and ``floor`` of its highest corner, a
-triangle marks those whose closed box it meets. A plane on a voxel border belongs to the upper
-voxel alone.
+uses. A triangle marks the voxels whose closed box it touches, among those between ``floor`` of its
+lowest and ``floor`` of its highest corner. A plane on a voxel border marks only the upper voxel.
 """
 
 from typing import Any
@@ -24,14 +23,14 @@ def voxelize_surface(
 
     Args:
         vertices: (V, 3), canonical.
-        faces: (F, 3), integer, corners of each triangle; a degenerate one marks what it touches.
+        faces: (F, 3), vertex indices; degenerate triangles mark what they touch, too.
         resolution: voxels along a side, R.
 
     Returns:
         (R, R, R) bool, index order x, y, z; voxel = floor((p + 0.5) · R).
 
     Raises:
-        DatasetError: The mesh has a vertex that is not finite or a face without its vertex.
+        DatasetError: a vertex is not finite, or a face has an index without a vertex.
     """
     grids = np.zeros((1, 1, resolution, resolution, resolution), np.bool_)
     mark_views(vertices, faces, np.eye(4)[None], grids, 0)
@@ -46,14 +45,17 @@ def mark_views(
     grids: NDArray[np.bool_],
     column: int,
 ) -> None:
-    """Set the surface voxels of one mesh in many frames; the mesh is moved, never copied.
+    """Mark the surface voxels of one mesh in many frames.
 
     Args:
-        vertices: (V, 3), any space.
-        faces: (F, 3), integer.
-        transforms: (K, 4, 4), that space to canonical, one a frame.
+        vertices: (V, 3), in any frame.
+        faces: (F, 3), vertex indices.
+        transforms: (K, 4, 4), from that frame to each of K canonical frames.
         grids: (K, G, R, R, R) bool, C order; grids[k, column] is changed in place for frame k.
-        column: which of the G grids of a frame.
+        column: index of the mesh's grid among the G grids of each frame.
+
+    Raises:
+        DatasetError: a vertex is not finite, or a face has an index without a vertex.
     """
     vertices = np.ascontiguousarray(vertices)
     faces = np.ascontiguousarray(faces)
@@ -64,7 +66,11 @@ def mark_views(
 
 
 def check_mesh(vertices: NDArray[np.floating[Any]], faces: NDArray[np.integer[Any]]) -> None:
-    """Raise a DatasetError unless the mesh is (V, 3) finite and (F, 3) within V."""
+    """Check that vertices are (V, 3) and finite, and that faces are (F, 3) with indices below V.
+
+    Raises:
+        DatasetError: they are not.
+    """
     for name, array in (("vertices", vertices), ("faces", faces)):
         if array.ndim != 2 or array.shape[1] != 3:
             raise DatasetError(
@@ -76,13 +82,13 @@ def check_mesh(vertices: NDArray[np.floating[Any]], faces: NDArray[np.integer[An
         first = int(np.argmin(finite))
         raise DatasetError(
             f"mesh: {np.count_nonzero(~finite)} of {len(vertices)} vertices are not "
-            f"finite (first: vertex {first} = {vertices[first].tolist()}). Every coordinate must "
-            "be a number; clean the mesh or leave the asset out."
+            f"finite (first: vertex {first} = {vertices[first].tolist()}). Expected finite "
+            "coordinates; clean the mesh or leave the asset out."
         )
     if len(faces) and (faces.min() < 0 or faces.max() >= len(vertices)):
         raise DatasetError(
-            f"mesh: faces name vertices {faces.min()} to {faces.max()}, the mesh has "
-            f"{len(vertices)}. Expected 0 to {len(vertices) - 1}; export the mesh again."
+            f"mesh: faces have indices {faces.min()} to {faces.max()} for {len(vertices)} "
+            f"vertices. Expected 0 to {len(vertices) - 1}; export the mesh again."
         )
 
 
@@ -108,10 +114,10 @@ def _mark_triangles(vertices, units, faces, grid):  # type: ignore[no-untyped-de
                 thick_axes += 1
             else:
                 flat_axis = axis
-        # In fine meshes most of the triangles have nothing left to mark.
+        # In fine meshes most triangles have only voxels that are marked already.
         if not is_inside or _is_marked(low, high, grid):
             continue
-        if thick_axes <= 1:  # a triangle is connected, so it meets all voxels of a single row
+        if thick_axes <= 1:  # a triangle is connected, so it touches all voxels of a single row
             _mark_range(low, high, grid)
             continue
         for axis in range(3):
@@ -126,7 +132,7 @@ def _mark_triangles(vertices, units, faces, grid):  # type: ignore[no-untyped-de
 
 @njit(cache=True, nogil=True)
 def _mark_views(vertices, faces, transforms, grids, column):  # type: ignore[no-untyped-def]
-    """Mark a mesh in each frame k: grids[k, column]; two rows of scratch hold its vertices."""
+    """Mark a mesh in grids[k, column] of each frame k."""
     resolution = grids.shape[-1]
     canonical = np.empty((vertices.shape[0], 3))
     units = np.empty((vertices.shape[0], 3))
@@ -161,9 +167,9 @@ def _is_marked(low, high, grid):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _mark_flat(corners, low, high, w, tests, grid):  # type: ignore[no-untyped-def]
-    """Mark a triangle inside one layer of voxels across axis w: there its outline decides.
+    """Mark a triangle that lies in one layer of voxels across axis w; its edges decide.
 
-    Here and below, ``corners`` (2, 3, 3) holds the triangle in canonical space and in voxels.
+    Here and below, ``corners`` (2, 3, 3) is the triangle in canonical coordinates and in voxels.
     """
     u, v = (w + 1) % 3, (w + 2) % 3
     unsure = _uncertainty(corners[1])
@@ -181,7 +187,7 @@ def _mark_flat(corners, low, high, w, tests, grid):  # type: ignore[no-untyped-d
 
 @njit(cache=True, nogil=True)
 def _mark_thick(corners, low, high, tests, grid):  # type: ignore[no-untyped-def]
-    """Mark a triangle that is thicker than a voxel along all axes, in runs along one of them."""
+    """Mark a triangle that spans several voxels along every axis, in runs along one axis."""
     unsure = _uncertainty(corners[1])
     _fill_plane_test(corners[1], tests)
     is_few = _is_few(low, high)
@@ -194,7 +200,7 @@ def _mark_thick(corners, low, high, tests, grid):  # type: ignore[no-untyped-def
         return
     _invert(tests, 0, 10)
     normal = np.abs(tests[9, :3])
-    w = np.argmin(normal)  # closest to the triangle's own plane: the runs are long and few
+    w = np.argmin(normal)  # the axis closest to the triangle's plane gives few, long runs
     u, v = (w + 1) % 3, (w + 2) % 3
     centre = np.zeros(3)
     voxel = np.empty(3, np.int64)
@@ -208,13 +214,13 @@ def _mark_thick(corners, low, high, tests, grid):  # type: ignore[no-untyped-def
 
 @njit(cache=True, nogil=True)
 def _is_few(low, high):  # type: ignore[no-untyped-def]
-    """Return whether a range is so small that its voxels are best tested one by one."""
+    """Return whether a range is so small that testing its voxels one by one is faster."""
     return (high[0] - low[0] + 1) * (high[1] - low[1] + 1) * (high[2] - low[2] + 1) <= 18
 
 
 @njit(cache=True, nogil=True)
 def _is_any_left(low, high, tests, unsure, grid):  # type: ignore[no-untyped-def]
-    """Return whether the triangle's plane (row 9) meets a voxel that is not marked yet."""
+    """Return whether the triangle's plane (row 9) meets an unmarked voxel."""
     for x in range(low[0], high[0] + 1):
         for y in range(low[1], high[1] + 1):
             for z in range(low[2], high[2] + 1):
@@ -228,14 +234,14 @@ def _is_any_left(low, high, tests, unsure, grid):  # type: ignore[no-untyped-def
 
 @njit(cache=True, nogil=True)
 def _mark_few(corners, low, high, tests, first, last, unsure, grid):  # type: ignore[no-untyped-def]
-    """Mark the voxels of a small range that pass the tests first..last, one by one."""
+    """Mark the voxels of a small range that pass tests first to last - 1, one by one."""
     for x in range(low[0], high[0] + 1):
         for y in range(low[1], high[1] + 1):
             for z in range(low[2], high[2] + 1):
                 if grid[x, y, z]:
                     continue
                 margin = 1e9
-                for row in range(last - 1, first - 1, -1):  # the plane decides most often
+                for row in range(last - 1, first - 1, -1):  # the plane's test rejects most voxels
                     side = tests[row, 0] * (x + 0.5) + tests[row, 1] * (y + 0.5)
                     side += tests[row, 2] * (z + 0.5)
                     margin = min(margin, side - tests[row, 3], tests[row, 4] - side)
@@ -251,10 +257,10 @@ def _mark_few(corners, low, high, tests, first, last, unsure, grid):  # type: ig
 def _mark_run(  # type: ignore[no-untyped-def]
     corners, tests, first_test, last_test, centre, voxel, axis, low, high, unsure, grid
 ):
-    """Mark the voxels of a run along an axis that pass the tests; voxel (3,) names the run.
+    """Mark the voxels of a run along an axis that pass the tests.
 
-    One too close to the run's end to call in float64 is left to ``_touches``, which rounds as
-    Open3D does.
+    ``voxel`` (3,) has the run's position along the other axes. Where float64 cannot decide, at
+    the ends of the run, ``_touches`` decides, which rounds as Open3D does.
     """
     first, sure, sure_end, end = _interval(tests, first_test, last_test, centre, axis, unsure)
     for place in range(max(low, first), min(high + 1, end)):
@@ -266,7 +272,7 @@ def _mark_run(  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _uncertainty(corners):  # type: ignore[no-untyped-def]
-    """Return how far rounding may move a test's value, for corners (3, 3) in voxels."""
+    """Return the largest rounding error of a test's value, for corners (3, 3) in voxels."""
     biggest = 1.0
     for corner in range(3):
         for axis in range(3):
@@ -276,9 +282,9 @@ def _uncertainty(corners):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _fill_edge_tests(corners, u, tests):  # type: ignore[no-untyped-def]
-    """Fill rows 3u..3u+2: the edges of a triangle (3, 3), in voxels, seen in plane (u, u + 1).
+    """Fill rows 3u to 3u + 2: a triangle's (3, 3) edges, voxels, projected to plane (u, u + 1).
 
-    A row is c (3), lower, upper: a voxel may be met if lower <= c·centre <= upper.
+    A row is c (3), lower, upper. A voxel can only be touched if lower <= c·centre <= upper.
     """
     v, w = (u + 1) % 3, (u + 2) % 3
     for p in range(3):
@@ -293,7 +299,7 @@ def _fill_edge_tests(corners, u, tests):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _fill_plane_test(corners, tests):  # type: ignore[no-untyped-def]
-    """Fill row 9: the plane of a triangle (3, 3), in voxels."""
+    """Fill row 9: the plane of a triangle (3, 3), voxels."""
     row = tests[9]
     middle = 0.0
     for axis in range(3):
@@ -306,7 +312,7 @@ def _fill_plane_test(corners, tests):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _bound(row, least, most):  # type: ignore[no-untyped-def]
-    """Write a row's bounds, widened by half a voxel all round."""
+    """Write a row's bounds, widened by half a voxel in every direction."""
     reach = 0.0
     for axis in range(3):
         reach += 0.5 * abs(row[axis])
@@ -315,7 +321,7 @@ def _bound(row, least, most):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _invert(tests, first, last):  # type: ignore[no-untyped-def]
-    """Put 1 / c behind the bounds of rows first..last; 0 where a test does not see the axis."""
+    """Append 1 / c to rows first to last - 1; 0 if a test does not depend on the axis."""
     for index in range(first, last):
         for axis in range(3):
             slope = tests[index, axis]
@@ -324,12 +330,13 @@ def _invert(tests, first, last):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _interval(tests, first, last, centre, axis, unsure):  # type: ignore[no-untyped-def]
-    """Return which voxels of a run along an axis may pass the tests first..last, which surely do.
+    """Return which voxels of a run along an axis may pass tests first to last - 1, and surely do.
 
-    ``centre`` (3,) is the run's place in voxel units, 0 along the axis.
+    ``centre`` (3,) is the run's position, voxels, 0 along the axis.
 
     Returns:
-        First voxel that may pass, first that surely does, end of the sure ones, end (excluded).
+        First voxel that may pass, first that surely passes, end (exclusive) of those that surely
+        pass, end (exclusive) of those that may pass.
     """
     may_low, may_high, sure_low, sure_high = 0.0, 1e9, 0.0, 1e9
     for index in range(first, last):
@@ -360,10 +367,10 @@ def _interval(tests, first, last, centre, axis, unsure):  # type: ignore[no-unty
 
 @njit(cache=True, nogil=True)
 def _touches(corners, x, y, z, resolution):  # type: ignore[no-untyped-def]
-    """Return whether a closed voxel meets a triangle: separating axes about the voxel's centre.
+    """Return whether a closed voxel touches a triangle, by separating axes.
 
-    T. Akenine-Möller, "Fast 3D triangle-box overlap testing" (2001), in metres, so that a triangle
-    that only just touches is rounded to the same side as in Open3D.
+    T. Akenine-Möller, "Fast 3D triangle-box overlap testing" (2001). It is computed in canonical
+    coordinates, so a triangle on the limit is rounded to the same side as in Open3D.
     """
     voxel = 1.0 / resolution
     half = voxel / 2

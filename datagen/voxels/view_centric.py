@@ -1,4 +1,4 @@
-"""The view-centric frame: the scene as the camera sees it, upright, inside [-0.5, 0.5]³."""
+"""The view-centric frame: the scene rotated to the camera and scaled into [-0.5, 0.5]³."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -16,7 +16,8 @@ Grids = NDArray[np.bool_]
 """(N, R, R, R): voxel grids, index order x, y, z, canonical frame."""
 
 LONGEST_SIDE = 1 - 2e-6
-"""Longest side of a normalised scene: its border faces fall into voxels 0 and R - 1."""
+"""Longest side of a normalised scene. It is below 1 so that faces on the border fall into voxels 0
+and R - 1."""
 
 
 def view_centric_transform(
@@ -25,30 +26,29 @@ def view_centric_transform(
     *,
     frame: Literal["yaw", "camera", "world"] = "yaw",
 ) -> Floats:
-    """Return world_to_canonical (4, 4) of one view: turned first, then centred and scaled.
+    """Return ``world_to_canonical`` (4, 4) float64 of one view: a rotation, then a similarity.
 
-    ``yaw`` turns about the up axis only: the camera's right axis becomes +X and the camera stands
-    on the -Y side. ``camera`` takes all of the camera's rotation: x right, y forward, z up in the
-    image. ``world`` turns nothing. The axis-aligned box of the turned scene is centred; its
-    longest side is 1 - 2e-6.
+    The rotated scene's axis-aligned bounding box is centred, and its longest side is 1 - 2e-6.
 
     Args:
         world_to_camera: (4, 4), z_up world to cv camera, without roll.
-        scene_vertices: (V, 3), metres, world; all vertices of the whole scene.
-        frame: which rotation.
+        scene_vertices: (V, 3), metres, z_up world: all vertices of the whole scene.
+        frame: the rotation. ``yaw``: about the up axis, so that the camera's right axis becomes
+            +X and the camera is on the -Y side. ``camera``: the camera's whole rotation; x is
+            right, y forward and z up in the image. ``world``: none.
 
     Raises:
-        ConfigError: The frame is unknown, or the camera's right axis is vertical.
-        DatasetError: The scene has no extent or a vertex that is not finite.
+        ConfigError: the frame is unknown, or the camera's right axis is vertical.
+        DatasetError: the scene has no extent, or a vertex is not finite.
     """
     rotation = _rotation(np.asarray(world_to_camera, np.float64)[:3, :3], frame)
-    turned = np.asarray(scene_vertices, np.float64).reshape(-1, 3) @ rotation.T
-    if not len(turned) or not np.isfinite(turned).all() or not np.ptp(turned, axis=0).max() > 0:
+    rotated = np.asarray(scene_vertices, np.float64).reshape(-1, 3) @ rotation.T
+    if not len(rotated) or not np.isfinite(rotated).all() or not np.ptp(rotated, axis=0).max() > 0:
         raise DatasetError(
-            f"view_centric_transform: the scene's {len(turned)} vertices span no finite box. "
+            f"view_centric_transform: the scene's {len(rotated)} vertices span no finite box. "
             "Expected at least two different finite points; check the placed assets."
         )
-    low, high = turned.min(axis=0), turned.max(axis=0)
+    low, high = rotated.min(axis=0), rotated.max(axis=0)
     scale = LONGEST_SIDE / (high - low).max()
     world_to_canonical = np.eye(4)
     world_to_canonical[:3, :3] = scale * rotation
@@ -57,7 +57,7 @@ def view_centric_transform(
 
 
 def _rotation(camera_axes: Floats, frame: str) -> Floats:
-    """Return the (3, 3) rotation of a frame; camera_axes (3, 3) has rows right, down, forward."""
+    """Return the rotation (3, 3) of a frame; camera_axes (3, 3) has rows right, down, forward."""
     right, down, forward = camera_axes
     if frame == "camera":
         return np.stack([right, forward, -down])
@@ -84,18 +84,21 @@ def voxelize_views(
     *,
     solid: bool = False,
 ) -> NDArray[np.bool_]:
-    """Return the occupancy of a scene and of each of its instances, in the frames of many views.
+    """Return the occupancy of a scene and of each of its instances in many views.
 
     Args:
-        instance_meshes: N pairs of vertices (V, 3), metres, world, and faces (F, 3).
-        world_to_canonical: (K, 4, 4), each as ``view_centric_transform`` returns it.
+        instance_meshes: N meshes: vertices (V, 3), metres, z_up world, and faces (F, 3).
+        world_to_canonical: (K, 4, 4), each from ``view_centric_transform``.
         resolution: voxels along a side, R.
-        solid: fill what an instance's surface encloses; what can be reached from outside through
-            a voxel's side stays empty.
+        solid: whether to fill the inside of each instance. Empty voxels that are connected to the
+            outside through voxel sides stay empty.
 
     Returns:
-        (K, N + 1, R, R, R) bool, x, y, z: for each view first the scene, the union of its
-        instances, then each instance.
+        (K, N + 1, R, R, R) bool, x, y, z: for each view the scene (the union of its instances),
+        then each instance.
+
+    Raises:
+        DatasetError: a mesh has a vertex that is not finite, or a face with an invalid index.
     """
     shape = (len(world_to_canonical), len(instance_meshes) + 1, *[resolution] * 3)
     occupancy = np.zeros(shape, np.bool_)
@@ -110,34 +113,42 @@ def voxelize_views(
 
 
 def pack_occupancy(occupancy: NDArray[np.bool_]) -> bytes:
-    """Return the bits of grids (..., R, R, R), C order, little-endian in each byte."""
+    """Return grids as bits, C order, least significant bit first.
+
+    Args:
+        occupancy: (..., R, R, R), x, y, z.
+    """
     return np.packbits(occupancy.ravel(order="C"), bitorder="little").tobytes()
 
 
 def unpack_occupancy(packed: bytes, resolution: int = 64) -> Grids:
-    """Return the grids (N, R, R, R) bool of ``pack_occupancy``.
+    """Return the grids (N, R, R, R) bool that ``pack_occupancy`` packed.
+
+    Args:
+        packed: bytes from ``pack_occupancy``.
+        resolution: voxels along a side, R.
 
     Raises:
-        DatasetError: The bytes are no whole number of grids.
+        DatasetError: the bytes are not a whole number of grids.
     """
     bytes_per_grid = resolution**3 // 8
     if not packed or len(packed) % bytes_per_grid:
         raise DatasetError(
-            f"occupancy: {len(packed)} bytes. Expected a multiple of {bytes_per_grid}, a grid of "
-            f"{resolution}³ bits each; the row is damaged, make the latents again."
+            f"occupancy: {len(packed)} bytes. Expected a multiple of {bytes_per_grid} (grids of "
+            f"{resolution}³ bits); the row is damaged, make the latents again."
         )
     bits = np.unpackbits(np.frombuffer(packed, np.uint8), bitorder="little")
     return bits.reshape(-1, *[resolution] * 3).view(np.bool_)
 
 
 def unpack_instances(packed: bytes, resolution: int = 64) -> Grids:
-    """Return the grids (N, R, R, R) bool of a view's instances, without the scene's own grid.
+    """Return the grids (N, R, R, R) bool of a view's instances, without the scene's grid.
 
     Args:
-        packed: a view's ``occupancy``: N + 1 grids of ``pack_occupancy``, the scene's first.
+        packed: a view's ``occupancy``: N + 1 grids from ``pack_occupancy``, the scene's first.
         resolution: voxels along a side, R.
 
     Raises:
-        DatasetError: The bytes are no whole number of grids.
+        DatasetError: the bytes are not a whole number of grids.
     """
     return unpack_occupancy(packed, resolution)[1:]

@@ -1,4 +1,4 @@
-"""A folder of files as objects: what is listed, what the table says, and what is wrong with it."""
+"""Protects the source ``folder``: which files are listed, what its table sets, what it refuses."""
 
 from pathlib import Path
 

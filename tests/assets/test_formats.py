@@ -1,4 +1,4 @@
-"""Every format in, the same known tetrahedron out: axes, units, and the files of one model."""
+"""Protects the import of every format: axes, units, winding, and the files of one model."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from datagen.assets.prepare import prepare_asset
 from datagen.blender import BlenderProcess
 from datagen.core.frames import Z_UP_TO_Y_UP
 
-# Three different legs along x, y and the up axis z: every turn of it can be told from every other.
+# Three different legs along x, y and the up axis z: each of its rotations differs from every other.
 POINTS = np.array([[0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 3.0]])
 FACES = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
 EXTENT = [1.0, 2.0, 3.0]
@@ -67,7 +67,7 @@ import bpy, sys
 bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
 bpy.ops.mesh.primitive_cube_add()
 cube = bpy.context.object
-for name in ("picture", "glass"):
+for name in ("image", "glass"):
     group = bpy.data.node_groups.new(name, "ShaderNodeTree")
     group.interface.new_socket("Shader", in_out="OUTPUT", socket_type="NodeSocketShader")
     output = group.nodes.new("NodeGroupOutput")
@@ -155,7 +155,7 @@ def test_format_that_knows_its_axes_and_unit_stands_up_in_metres(
 
 
 @pytest.mark.blender
-def test_alembic_knows_its_axes_and_no_unit(blender, run_in_blender, tmp_path):
+def test_alembic_file_keeps_its_axes_and_is_scaled_to_one_metre(blender, run_in_blender, tmp_path):
     run_in_blender(WRITE, tmp_path / "it.abc", str(POINTS.tolist()), str(FACES.tolist()))
     _, vertices, faces = prepared(blender, tmp_path)
     assert_is_the_tetrahedron(vertices, faces, 1 / 3)
@@ -186,7 +186,7 @@ def test_table_overrides_axis_and_unit(blender, tmp_path):
 
 
 @pytest.mark.blender
-def test_origin_in_the_source_gives_back_where_the_object_stood(blender, tmp_path):
+def test_source_origin_restores_the_position_in_the_file(blender, tmp_path):
     moved = trimesh.Trimesh(POINTS + [5, 6, 7], FACES, process=False)
     moved.vertices = moved.vertices @ Z_UP_TO_Y_UP[:3, :3].T
     moved.export(tmp_path / "it.glb")
@@ -197,7 +197,7 @@ def test_origin_in_the_source_gives_back_where_the_object_stood(blender, tmp_pat
 
 
 @pytest.mark.blender
-def test_object_of_too_many_faces_is_decimated_and_says_so(blender, tmp_path, caplog):
+def test_object_with_too_many_faces_is_decimated_and_logged(blender, tmp_path, caplog):
     sphere = trimesh.creation.icosphere(subdivisions=4)
     sphere.export(tmp_path / "it.glb")
     source = FolderSource(tmp_path)
@@ -223,7 +223,7 @@ def test_more_uv_layers_than_a_mesh_can_have_do_not_stop_an_object(
 
 @pytest.mark.blender
 @pytest.mark.slow
-def test_blend_file_with_lost_pictures_and_glass_inside_node_groups(
+def test_blend_file_with_missing_images_and_glass_inside_node_groups(
     blender, run_in_blender, tmp_path
 ):
     run_in_blender(WRITE_GROUPS, tmp_path / "it.blend")
@@ -236,7 +236,7 @@ def test_blend_file_with_lost_pictures_and_glass_inside_node_groups(
     assert len(faces) == 12
 
 
-def test_model_brings_the_files_that_it_names_and_no_others(tmp_path):
+def test_model_includes_the_files_that_it_links_and_no_others(tmp_path):
     (tmp_path / "it.obj").write_text("mtllib it one.mtl\nmtllib lost.mtl\n")
     (tmp_path / "it one.mtl").write_text("newmtl m\nmap_Kd -s 1 1 1 wood.png\nmap_d not here.png\n")
     for name in ("wood.png", "other.png", "buffer 1.bin", "p.jpg"):

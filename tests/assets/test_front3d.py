@@ -1,4 +1,4 @@
-"""3D-FRONT as MIDI processed it: rooms, splits, objects."""
+"""Protects the source ``front3d``: its rooms, splits and objects."""
 
 import json
 

@@ -1,6 +1,6 @@
-"""Objaverse through the unmodified package, from a cache built here, with no network at all.
+"""Protects the source ``objaverse``: choices, licenses and downloads, without any network.
 
-Each case runs in a process of its own, since the package decides at its import where its cache is.
+Each case runs in a process of its own: the package chooses its cache folder at import.
 """
 
 import gzip
@@ -138,7 +138,7 @@ def test_random_draw_has_allowed_licenses_only_and_follows_the_seed(home):
         ({"uids": "nowhere.txt"}, "nowhere.txt: no such file"),
     ],
 )
-def test_choice_of_nothing_says_so(home, options, words):
+def test_choice_without_objects_is_an_error(home, options, words):
     result = run(home, "-c", LIST, json.dumps(options))
     assert words in result.stderr
 
@@ -166,7 +166,7 @@ def test_download_brings_what_is_missing_once_and_a_refused_object_is_set_aside(
     assert again and all(line.endswith(f"{uid_of(2)}.glb") for line in again)
 
 
-def test_half_a_list_in_the_cache_is_an_error_in_one_line(home, tmp_path):
+def test_damaged_list_in_the_cache_is_a_one_line_error(home, tmp_path):
     cache = tmp_path / ".objaverse/hf-objaverse-v1"
     cache.mkdir(parents=True)
     whole = (home / ".objaverse/hf-objaverse-v1/object-paths.json.gz").read_bytes()

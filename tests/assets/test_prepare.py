@@ -1,4 +1,4 @@
-"""Preparation in Blender: known models in, canonical triangles out, bad ones set aside."""
+"""Protects the preparation of objects: canonical triangles, materials, and what is set aside."""
 
 import json
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ for material in mesh.materials:
 seen = dict(corners=corners, images=images, colors=colors, names=names)
 json.dump(seen, open(sys.argv[-1], "w"))
 """
-# A tetrahedron with three different legs: every rotation of it can be told from every other.
+# A tetrahedron with three different legs: each of its rotations differs from every other.
 LEGS = "v 0 0 0\nv 1 0 0\nv 0 2 0\nv 0 0 3\n"
 TETRAHEDRON = LEGS + "f 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n"
 POINTS = np.array([[0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 3.0]])
@@ -124,7 +124,7 @@ def test_y_up_model_stands_up_centred_on_the_ground(prepare, tmp_path):
     assert (row["num_vertices"], row["num_faces"], row["watertight"]) == (4, 4, True)
 
 
-def test_z_up_model_is_not_turned(prepare, tmp_path):
+def test_z_up_model_is_not_rotated(prepare, tmp_path):
     prepare({"it.obj": TETRAHEDRON}, up_axis="Z", unit_m=0.01)
     assert_same_points(geometry(tmp_path)["vertices"], canonical(POINTS * 0.01))
 
@@ -132,8 +132,8 @@ def test_z_up_model_is_not_turned(prepare, tmp_path):
 def test_rotation_comes_before_the_size_and_in_the_files_own_axes(prepare, tmp_path):
     rotation = (1.0, 0, 0, 0, 0, 1, 0, -1, 0)
     prepare({"it.obj": TETRAHEDRON}, rotation=rotation, size_m=(0.5, 0.8, 1.2))
-    turned = POINTS @ np.reshape(rotation, (3, 3)).T @ Y_UP_TO_Z_UP[:3, :3].T
-    expected = canonical(turned / np.ptp(turned, axis=0) * [0.5, 0.8, 1.2])
+    rotated = POINTS @ np.reshape(rotation, (3, 3)).T @ Y_UP_TO_Z_UP[:3, :3].T
+    expected = canonical(rotated / np.ptp(rotated, axis=0) * [0.5, 0.8, 1.2])
     assert_same_points(geometry(tmp_path)["vertices"], expected)
 
 
@@ -254,37 +254,37 @@ def test_broken_model_is_quarantined_with_its_reason_and_leaves_no_file(
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-class Dying:
-    """A Blender that dies of its first jobs, and says what was asked of it."""
+class CrashingBlender:
+    """A Blender that crashes on its first jobs and records its calls."""
 
-    def __init__(self, deaths, blender=None):
-        self.deaths, self.blender, self.asked = deaths, blender, []
+    def __init__(self, crashes, blender=None):
+        self.crashes, self.blender, self.asked = crashes, blender, []
 
     def call(self, op, *, timeout_s, **fields):
         self.asked.append(op)
-        if self.asked.count(op) <= self.deaths:
-            raise RowError("Blender died with SIGSEGV")
+        if self.asked.count(op) <= self.crashes:
+            raise RowError("Blender was killed by SIGSEGV")
         return self.blender.call(op, timeout_s=timeout_s, **fields)
 
     def close(self):
         self.asked.append("close")
 
 
-def test_object_that_two_blenders_die_of_is_quarantined(tmp_path):
-    source, dying = Files({"it.obj": TETRAHEDRON}, ImportOptions()), Dying(deaths=2)
-    row = prepare_asset(source, source.list_objects()[0], dying, tmp_path)
+def test_object_that_crashes_two_blenders_is_quarantined(tmp_path):
+    source, crashing = Files({"it.obj": TETRAHEDRON}, ImportOptions()), CrashingBlender(crashes=2)
+    row = prepare_asset(source, source.list_objects()[0], crashing, tmp_path)
     assert (row["status"], row["reason"]) == ("quarantined", "crashed")
-    assert dying.asked == ["prepare", "close", "prepare", "close"]
+    assert crashing.asked == ["prepare", "close", "prepare", "close"]
 
 
-def test_blender_that_dies_of_what_it_held_before_costs_no_object(blender, tmp_path):
-    source, dying = Files({"it.obj": TETRAHEDRON}, ImportOptions()), Dying(1, blender)
-    row = prepare_asset(source, source.list_objects()[0], dying, tmp_path)
+def test_object_that_crashes_one_blender_is_prepared_by_the_next(blender, tmp_path):
+    source, crashing = Files({"it.obj": TETRAHEDRON}, ImportOptions()), CrashingBlender(1, blender)
+    row = prepare_asset(source, source.list_objects()[0], crashing, tmp_path)
     assert row["status"] == "ok"
 
 
 def test_collada_file_gets_a_blender_of_its_own(blender, tmp_path):
-    source, alone = Files({"it.dae": "<COLLADA/>"}, ImportOptions()), Dying(0, blender)
+    source, alone = Files({"it.dae": "<COLLADA/>"}, ImportOptions()), CrashingBlender(0, blender)
     prepare_asset(source, source.list_objects()[0], alone, tmp_path)
     assert alone.asked == ["close", "prepare", "close"]
 
@@ -299,7 +299,7 @@ def test_object_is_the_same_whatever_was_prepared_before_it(prepare, tmp_path):
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
-def test_procedural_objects_come_through_as_they_were_built(blender, tmp_path):
+def test_every_procedural_kind_is_prepared_and_only_tables_and_stools_carry(blender, tmp_path):
     source = ProceduralSource(num_objects=len(KINDS))
     rows = {
         obj.name: prepare_asset(source, obj, blender, tmp_path) for obj in source.list_objects()

@@ -1,4 +1,4 @@
-"""The embedded objects: real sizes, recognisable counts, the same bytes every time."""
+"""Protects the source ``procedural``: closed shapes of real sizes, the same bytes every time."""
 
 import json
 import struct
@@ -58,7 +58,7 @@ def test_bent_tube_stays_closed_and_keeps_its_thickness():
 
 
 @pytest.mark.parametrize("index", range(2 * len(KINDS)))
-def test_object_has_sane_size_triangles_and_no_thin_air(index):
+def test_object_has_a_plausible_size_and_stands_on_the_ground(index):
     shape = sample_shape(0, index)
     parts = shape.build()
     vertices = np.concatenate([part.vertices for part in parts])

@@ -1,4 +1,4 @@
-"""Real furniture against what its makers wrote down: sizes, and where things can be put."""
+"""Protects sizes and supports of real furniture: they agree with the makers' catalogue."""
 
 import os
 from collections.abc import Iterator

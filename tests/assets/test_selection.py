@@ -1,4 +1,4 @@
-"""Licenses that are allowed, and reviewed lists that refuse other bytes."""
+"""Protects the choice of objects: allowed licenses, and reviewed lists that refuse other bytes."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +11,9 @@ from datagen.assets.selection import (
     read_list,
     restrict_to_list,
     set_aside_unlicensed,
-    write_list,
 )
 from datagen.errors import DatasetError
+from tests.assets.reviewed_lists import write_list
 
 OBJECTS = [
     SourceObject(

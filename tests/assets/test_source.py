@@ -1,4 +1,4 @@
-"""Opening sources by name, and what is said when that cannot work."""
+"""Protects opening a source by its name: what it needs, and what it refuses."""
 
 from pathlib import Path
 
@@ -18,12 +18,12 @@ def test_procedural_source_opens_with_as_many_objects_as_asked():
     ("name", "path", "error", "words"),
     [
         ("shapenet", None, ConfigError, ", ".join(SOURCE_NAMES)),
-        ("procedural", Path("here"), ConfigError, "reads no such thing"),
+        ("procedural", Path("here"), ConfigError, "does not use it"),
         ("folder", None, ConfigError, "--source-path"),
         ("folder", Path("nowhere at all"), DatasetError, "nowhere at all"),
         ("front3d", None, ConfigError, "3D-FRONT"),
         ("front3d", Path("nowhere at all"), DatasetError, "nowhere at all"),
-        ("objaverse", Path("here"), ConfigError, "reads no such thing"),
+        ("objaverse", Path("here"), ConfigError, "does not use it"),
         ("objaverse", None, ConfigError, "--num-objects"),
         ("sweethome3d", None, ConfigError, "--source-path"),
         ("sweethome3d", Path("nowhere at all"), DatasetError, "nowhere at all"),

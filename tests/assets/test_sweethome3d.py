@@ -1,4 +1,4 @@
-"""Reading furniture packs: catalogue, licenses, files, and what is wrong with them."""
+"""Protects the source ``sweethome3d``: catalogue, licenses, files, and what it refuses."""
 
 import zipfile
 from pathlib import Path
@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datagen.assets.licenses import license_of_text
 from datagen.assets.objects import ImportOptions
 from datagen.assets.source import SourceOptions, open_source
-from datagen.assets.sweethome3d import SweetHome3DSource, read_properties, spdx_license, unescape
+from datagen.assets.sweethome3d import SweetHome3DSource, read_properties, unescape
 from datagen.errors import DatasetError, RowError
 
 CATALOGUE = r"""
@@ -84,7 +85,7 @@ def test_fetch_of_a_model_that_the_pack_lacks_is_a_row_error(tmp_path):
     "change",
     [
         {"things/table/table.obj": CUBE + b"# longer\n"},
-        {"things/table/wood.png": b"another picture"},
+        {"things/table/wood.png": b"another image"},
         {"catalogue": CATALOGUE.replace("width#1=80.5", "width#1=80.6")},
         {"catalogue": CATALOGUE.replace("width#1", "modelRotation#1=0 0 1 0 1 0 -1 0 0\nwidth#1")},
     ],
@@ -170,7 +171,7 @@ def test_missing_path_and_unknown_pack_name_what_is_there(tmp_path):
     ],
 )
 def test_license_text_becomes_its_spdx_identifier(text, spdx):
-    assert spdx_license(text) == spdx
+    assert license_of_text(text) == spdx
 
 
 def test_properties_follow_javas_rules():

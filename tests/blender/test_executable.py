@@ -1,4 +1,4 @@
-"""Which Blender is started, which is refused, and what is said of it."""
+"""Protects the choice of Blender: which one is started, which is refused, and its version."""
 
 import sys
 from collections.abc import Callable
@@ -82,9 +82,9 @@ def test_blender_executable_renders_what_a_python_with_bpy_renders(
     )
 
     with BlenderProcess(tmp_path / "blender.log", blender=str(stand_in), threads=1) as process:
-        pictures = render_views(process, job)
+        images = render_views(process, job)
 
-    assert pictures == render_views(blender, job)
+    assert images == render_views(blender, job)
 
 
 def python_of(blender: str) -> str:
@@ -94,7 +94,7 @@ def python_of(blender: str) -> str:
 
 
 @pytest.mark.blender
-def test_unsupported_blender_is_refused_with_the_supported_ones(program, tmp_path):
+def test_unsupported_blender_is_refused_with_the_supported_versions(program, tmp_path):
     old = program("blender", OLD_BLENDER)
 
     with (
@@ -129,7 +129,7 @@ else:
 """
 
 
-def test_program_that_is_neither_blender_nor_python_is_an_error_that_names_it(program):
+def test_program_that_is_neither_blender_nor_python_is_refused_by_name(program):
     other = program("other", "#!/bin/sh\necho Ble 1.0\n")
 
     with pytest.raises(BlenderError, match=r"(?s)programs/other --version.*Ble 1\.0.*--blender"):
@@ -154,7 +154,7 @@ def test_version_of_a_python_is_that_of_its_bpy_and_of_a_missing_blender_unknown
     assert blender_version("nowhere/blender") is None
 
 
-def test_flag_comes_before_the_environment_and_that_before_this_python(monkeypatch):
+def test_flag_overrides_the_environment_and_that_overrides_this_python(monkeypatch):
     monkeypatch.delenv(BLENDER_VARIABLE, raising=False)
     assert chosen_blender(None) == sys.executable
     monkeypatch.setenv(BLENDER_VARIABLE, "/opt/blender/blender")

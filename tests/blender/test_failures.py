@@ -1,4 +1,4 @@
-"""Failures are told apart, and what is tried before a scene is given up."""
+"""Protects render failures: their kinds, the retries, the device and the restarts of Blender."""
 
 import signal
 from collections import Counter
@@ -8,12 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from datagen.blender import BlenderProcess, BlenderTimedOut
+from datagen.blender import BlenderProcess, BlenderTimedOut, retries
 from datagen.blender import devices as device_choice
-from datagen.blender import ladder as ladder_module
 from datagen.blender.devices import check_device, choose_device
-from datagen.blender.failures import RenderFailure, kind_of_exit, kind_of_words
-from datagen.blender.ladder import climb
+from datagen.blender.failures import RenderFailure, kind_of_exit, kind_of_message
+from datagen.blender.retries import retry
 from datagen.blender.scratch import clear_abandoned, scratch_folder, scratch_root
 from datagen.errors import BlenderError, StageError
 from datagen.executors.memory import resident_mb
@@ -47,8 +46,8 @@ def test_end_of_a_process_is_classified(code, words, oom_killed, kind):
         ("KeyError: 'light'", None),
     ],
 )
-def test_words_of_an_error_are_classified(words, kind):
-    assert kind_of_words(words) == kind
+def test_error_message_is_classified(words, kind):
+    assert kind_of_message(words) == kind
 
 
 @dataclass
@@ -79,53 +78,53 @@ def fake(tmp_path) -> FakeBlender:
     return FakeBlender([tmp_path])
 
 
-def test_accident_is_tried_again_as_asked_and_counted(fake):
+def test_single_failure_is_retried_as_asked_and_counted(fake):
     events = Counter()
-    assert climb(fake.failing("segfault"), fake, events, "replay") == "rows"
+    assert retry(fake.failing("segfault"), fake, events, "replay") == "rows"
     assert fake.tried == [False, False] and events == {"retry_segfault": 1}
 
 
-def test_ladder_climbs_to_a_fresh_process_and_then_to_less(fake):
+def test_repeated_failure_is_retried_in_a_fresh_blender_and_then_with_less_work(fake):
     events = Counter()
     render = fake.failing("timeout", "timeout", "memory")
-    assert climb(render, fake, events, "replay") == "rows"
+    assert retry(render, fake, events, "replay") == "rows"
     assert fake.tried == [False, False, False, True] and fake.recycled == 2
     assert events == {"retry_timeout": 2, "retry_out_of_memory": 1}
 
 
-def test_hopeless_scene_fails_with_kind_what_was_tried_and_how_to_replay(fake):
+def test_scene_that_always_fails_reports_kind_attempts_and_replay_command(fake):
     command = "datagen render --only 7 --root data"
     with pytest.raises(RenderFailure, match=rf"(?s)^segfault: broke.*with less.*{command}"):
-        climb(fake.failing(*["segfault"] * 4), fake, Counter(), command)
+        retry(fake.failing(*["segfault"] * 4), fake, Counter(), command)
 
 
 @pytest.mark.parametrize("kind", ["disagreement", "python_error"])
-def test_fault_of_the_scene_itself_is_never_rendered_with_less(fake, kind):
+def test_fault_of_the_scene_is_not_retried_with_less_work(fake, kind):
     with pytest.raises(RenderFailure, match=r"Tried as asked, again, in a fresh Blender\. Replay"):
-        climb(fake.failing(*[kind] * 9), fake, Counter(), "replay")
+        retry(fake.failing(*[kind] * 9), fake, Counter(), "replay")
     assert fake.tried == [False] * 3
 
 
-def test_error_that_is_no_failure_of_rendering_is_not_tried_again(fake):
+def test_error_other_than_a_render_failure_is_not_retried(fake):
     def render(less: bool) -> str:
         fake.tried.append(less)
         raise KeyError("layout")
 
     with pytest.raises(KeyError):
-        climb(render, fake, Counter(), "replay")
+        retry(render, fake, Counter(), "replay")
     assert len(fake.tried) == 1
 
 
-def test_failure_on_a_full_disk_ends_the_run_instead_of_blaming_the_scene(fake, monkeypatch):
+def test_failure_on_a_full_disk_ends_the_run(fake, monkeypatch):
     usage = SimpleNamespace(free=1 << 20)
-    monkeypatch.setattr(ladder_module.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(StageError, match=r"only 1024 kB are free.*goes on where it stopped"):
-        climb(fake.failing("python_error"), fake, Counter(), "replay")
+    monkeypatch.setattr(retries.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(StageError, match=r"only 1024 kB are free.*resumes"):
+        retry(fake.failing("python_error"), fake, Counter(), "replay")
 
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """A machine whose GPU can be put in."""
+    """A machine without a GPU, to which one can be added."""
     monkeypatch.setattr(device_choice, "DRIVER", tmp_path / "driver")
     monkeypatch.setattr(device_choice, "NODES", tmp_path / "dev")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -133,7 +132,7 @@ def machine(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_auto_is_the_gpu_where_one_is_seen_and_left_to_us(machine, monkeypatch):
+def test_auto_chooses_a_gpu_that_exists_and_is_not_hidden(machine, monkeypatch):
     assert choose_device("auto") == ["CPU"]
     (machine / "dev/nvidia0").touch()
     assert choose_device("auto") == ["OPTIX", "CUDA"]
@@ -144,7 +143,7 @@ def test_auto_is_the_gpu_where_one_is_seen_and_left_to_us(machine, monkeypatch):
     assert choose_device("cpu") == ["CPU"]
 
 
-def test_device_that_cycles_lacks_is_refused_not_replaced(machine):
+def test_device_that_cycles_lacks_is_refused(machine):
     on_cpu = {"device": "CPU", "devices": [("CPU", "CPU")]}
     for asked in ("cuda", "optix"):
         with pytest.raises(BlenderError, match=f"--device {asked}.*lists: CPU.*--device cpu"):
@@ -165,7 +164,7 @@ def test_blender_without_the_asked_gpu_is_ended_with_a_clear_error(tmp_path, mac
 
 
 @pytest.mark.blender
-def test_blender_is_recycled_after_so_many_scenes(tmp_path):
+def test_blender_is_restarted_after_the_given_number_of_scenes(tmp_path):
     with BlenderProcess(tmp_path / "blender.log", threads=1, recycle_scenes=2) as blender:
         pids = []
         for _ in range(5):
@@ -176,7 +175,7 @@ def test_blender_is_recycled_after_so_many_scenes(tmp_path):
 
 
 @pytest.mark.blender
-def test_blender_is_recycled_when_its_memory_has_grown(tmp_path, monkeypatch):
+def test_blender_is_restarted_when_its_memory_has_grown(tmp_path, monkeypatch):
     grown = {"mb": 0.0}
     monkeypatch.setattr(
         "datagen.blender.process.resident_mb", lambda pid: resident_mb(pid) + grown["mb"]
@@ -189,21 +188,21 @@ def test_blender_is_recycled_when_its_memory_has_grown(tmp_path, monkeypatch):
 
 
 @pytest.mark.blender
-def test_watchdog_counts_from_the_last_view_not_from_the_start_of_the_job(tmp_path, monkeypatch):
-    """Words of progress come for longer than the bound, and then the answer."""
+def test_timeout_counts_from_the_last_view(tmp_path, monkeypatch):
+    """Progress messages take longer than the timeout, and then the answer comes."""
     scripts = tmp_path / "scripts"
     scripts.mkdir()
     (scripts / "worker.py").write_text(
         "import json, os, sys, time\n"
         "fd = int(sys.argv[-2])\n"
-        "say = lambda words: os.write(fd, json.dumps(words).encode() + b'\\n')\n"
+        "send = lambda message: os.write(fd, json.dumps(message).encode() + b'\\n')\n"
         "for line in sys.stdin:\n"
         "    job = json.loads(line)\n"
         "    for _ in range(job.get('views', 0)):\n"
         "        time.sleep(0.2)\n"
-        "        say({'progress': True})\n"
+        "        send({'progress': True})\n"
         "    time.sleep(job.get('silent_s', 0))\n"
-        "    say({'device': 'CPU', 'devices': [], 'blender': '4.5.0', 'done': 1})\n"
+        "    send({'device': 'CPU', 'devices': [], 'blender': '4.5.0', 'done': 1})\n"
     )
     monkeypatch.setattr("datagen.blender.process.scripts_folder", lambda: scripts)
     with BlenderProcess(tmp_path / "blender.log", device="cpu") as blender:
@@ -213,7 +212,7 @@ def test_watchdog_counts_from_the_last_view_not_from_the_start_of_the_job(tmp_pa
     assert timeout.value.kind == "timeout"
 
 
-def test_folders_of_killed_processes_are_cleared_and_held_ones_stay():
+def test_folders_of_killed_processes_are_deleted_and_locked_ones_stay():
     abandoned = scratch_root() / "of-one-that-was-killed"
     with scratch_folder() as held:
         (abandoned / "blender").mkdir(parents=True)

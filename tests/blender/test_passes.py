@@ -1,4 +1,4 @@
-"""Passes, lights and the ground: what Cycles says of the same scene, and what it may not change."""
+"""Protects passes, lights and the ground: they agree with Cycles and never change alpha."""
 
 import io
 import json
@@ -129,7 +129,7 @@ def job_of(placements, views, **fields):
     )
 
 
-def test_depth_and_normals_are_those_that_cycles_meets(scene, tmp_path: Path):
+def test_depth_and_normals_equal_those_of_cycles(scene, tmp_path: Path):
     placements, world = scene
     views = views_of(world)
     job = {
@@ -190,7 +190,7 @@ def sky(tmp_path_factory) -> Path:
         "import bpy, numpy as np, sys\n"
         "image = bpy.data.images.new('sky', 64, 32, float_buffer=True)\n"
         "pixels = np.zeros((32, 64, 4), np.float32); pixels[..., 3] = 1\n"
-        "pixels[:, :16, 0] = pixels[:, 48:, 0] = 40\n"  # the sides of the picture are at -x
+        "pixels[:, :16, 0] = pixels[:, 48:, 0] = 40\n"  # the sides of the image are at -x
         "pixels[:, 16:48, 2] = 40\n"
         "image.pixels.foreach_set(pixels.ravel())\n"
         "image.filepath_raw, image.file_format = sys.argv[1], 'HDR'; image.save()\n"
@@ -199,12 +199,10 @@ def sky(tmp_path_factory) -> Path:
     return path
 
 
-def test_sky_lights_from_where_it_was_turned_and_is_brought_to_its_brightness(
-    sky, write_prepared, blender
-):
+def test_sky_is_rotated_and_scaled_to_its_mean_radiance(sky, write_prepared, blender):
     ball = write_prepared("sky-ball", trimesh.creation.icosphere(3, 0.5), (0.8, 0.8, 0.8))
     intrinsics = intrinsics_from_fov(FOV_RAD, SIZE, SIZE)
-    camera = look_at(np.array([0.0, -3.0, 0.0]), np.zeros(3))  # +x is right in the picture
+    camera = look_at(np.array([0.0, -3.0, 0.0]), np.zeros(3))  # +x is right in the image
     job = job_of([(ball, np.eye(4))], [(camera, intrinsics)], samples=16)
 
     def halves(turn_rad: float) -> tuple[np.ndarray, np.ndarray]:
@@ -214,13 +212,13 @@ def test_sky_lights_from_where_it_was_turned_and_is_brought_to_its_brightness(
         return middle[:, 32:40, :3].mean(axis=(0, 1)), middle[:, 88:96, :3].mean(axis=(0, 1))
 
     left, right = halves(0.0)
-    turned_left, turned_right = halves(np.pi)
+    rotated_left, rotated_right = halves(np.pi)
 
     is_red = left[0] > left[2]
     assert is_red == (right[0] < right[2])
-    assert is_red == (turned_left[0] < turned_left[2]) == (turned_right[0] > turned_right[2])
+    assert is_red == (rotated_left[0] < rotated_left[2]) == (rotated_right[0] > rotated_right[2])
     brightest = max(left.max(), right.max())
-    assert 60 < brightest < 250  # a picture of 40 W/m2/sr would be white
+    assert 60 < brightest < 250  # a image of 40 W/m2/sr would be white
 
 
 def test_ground_adds_shadows_outside_the_masks_and_hides_nothing_from_below(scene, blender):
@@ -257,7 +255,7 @@ def test_ground_adds_shadows_outside_the_masks_and_hides_nothing_from_below(scen
 def test_transparent_faces_are_solid_in_the_masks_and_excused_in_the_check(
     alpha, write_prepared, blender
 ):
-    """A pane of glass, or a leaf where its picture is clear: alpha says less than the mask."""
+    """A pane of glass, or a leaf where its image is transparent: alpha is smaller than the mask."""
     pane = trimesh.creation.box((1.0, 0.02, 1.0))
     path = write_prepared(f"clear-{alpha}", pane, alpha=alpha)
     views = [
@@ -275,8 +273,8 @@ def test_transparent_faces_are_solid_in_the_masks_and_excused_in_the_check(
     assert disagreement(rgba[..., 3], marked.instance_map, marked.transparent_map) == 0
 
 
-def test_leaf_cut_out_by_its_picture_is_excused_where_the_picture_is_clear(tmp_path, blender):
-    """A card with a leaf painted on it: rays meet the card, the picture shows the leaf."""
+def test_leaf_cut_out_by_its_image_is_excused_where_the_image_is_transparent(tmp_path, blender):
+    """A card with a leaf painted on it: rays hit the card, the render shows the leaf."""
     paint = np.zeros((64, 64, 4), np.uint8)
     rows, columns = np.mgrid[:64, :64] - 31.5
     paint[...] = 40, 140, 50, 0
@@ -315,7 +313,7 @@ def test_leaf_cut_out_by_its_picture_is_excused_where_the_picture_is_clear(tmp_p
     assert disagreement(rgba[..., 3], seen.instance_map, seen.transparent_map) == 0
 
 
-def test_rows_of_a_scene_carry_what_was_asked_for_where_the_view_is_kept(scene, blender):
+def test_kept_views_of_a_scene_have_the_requested_passes(scene, blender):
     placements, world = scene
     paths, matrices = zip(*placements, strict=True)
     meshes = SceneMeshes(world, [None] * len(world), list(paths), list(matrices))

@@ -1,4 +1,4 @@
-"""A prepared object renders as exactly the triangles that were written for it."""
+"""Protects prepared objects: they render as exactly the triangles in their geometry file."""
 
 import io
 from dataclasses import asdict
@@ -23,7 +23,7 @@ SIZE = 128
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A GLB with two bodies, turned and moved by their nodes, of which one lets light through."""
+    """A GLB with two bodies, rotated and moved by their nodes; one of them is transparent."""
     scene = trimesh.Scene()
     material = trimesh.visual.material.PBRMaterial
     body = trimesh.creation.torus(0.5, 0.15)
@@ -34,8 +34,8 @@ def model(tmp_path: Path) -> Path:
     pane.visual = trimesh.visual.TextureVisuals(
         material=material(baseColorFactor=[90, 160, 200, 60], alphaMode="BLEND")
     )
-    turn = trimesh.transformations.rotation_matrix(0.7, (1, 2, 0.5), (0.2, 0, 0))
-    scene.add_geometry(body, transform=turn)
+    rotation = trimesh.transformations.rotation_matrix(0.7, (1, 2, 0.5), (0.2, 0, 0))
+    scene.add_geometry(body, transform=rotation)
     scene.add_geometry(pane, transform=trimesh.transformations.translation_matrix((0.2, 1.1, 0.3)))
     path = tmp_path / "model.glb"
     path.write_bytes(scene.export(file_type="glb"))
@@ -71,7 +71,7 @@ def test_prepared_object_agrees_with_its_geometry_file_even_after_other_preparat
         height=SIZE,
     )
 
-    pictures = render_views(blender, job)
+    images = render_views(blender, job)
     prepare("second")  # empties Blender, the studio included
     again = render_views(blender, job)
 
@@ -79,11 +79,11 @@ def test_prepared_object_agrees_with_its_geometry_file_even_after_other_preparat
     seen = [rays.cast_view(*view, SIZE, SIZE) for view in views]
     wrong = [
         disagreement(pixels(png)[..., 3], view.instance_map, view.transparent_map)
-        for png, view in zip(pictures, seen, strict=True)
+        for png, view in zip(images, seen, strict=True)
     ]
     assert sum(view.transparent_map.sum() for view in seen) > 1000
     assert sum(wrong) <= MAX_DISAGREEMENT * SIZE * SIZE * len(views)
-    assert pictures == again
+    assert images == again
 
 
 def pixels(png: bytes) -> np.ndarray:

@@ -14,7 +14,7 @@ from tests.processes import is_alive
 pytestmark = pytest.mark.blender
 
 
-def test_hello_tells_the_versions_and_leaving_ends_the_process(tmp_path):
+def test_hello_returns_versions_and_leaving_the_context_ends_blender(tmp_path):
     with BlenderProcess(tmp_path / "blender.log", threads=1) as blender:
         hello = blender.call("hello", timeout_s=60)
         pid = blender.pid
@@ -36,7 +36,7 @@ def test_error_in_the_body_leaves_no_orphan(tmp_path):
     assert not is_alive(pid)
 
 
-def test_job_that_raises_is_reported_with_traceback_and_blender_lives_on(blender):
+def test_job_that_raises_is_reported_with_traceback_and_blender_keeps_running(blender):
     pid = blender.hello["pid"]
 
     with pytest.raises(BlenderJobFailed, match=r"(?s)op 'dance' is unknown.*Traceback"):
@@ -45,7 +45,7 @@ def test_job_that_raises_is_reported_with_traceback_and_blender_lives_on(blender
     assert blender.call("hello", timeout_s=60)["pid"] == pid
 
 
-def test_log_is_cut_when_it_has_grown_large(tmp_path):
+def test_large_log_is_emptied(tmp_path):
     log_path = tmp_path / "blender.log"
     with BlenderProcess(log_path, threads=1) as blender:
         assert blender.hello
@@ -56,7 +56,7 @@ def test_log_is_cut_when_it_has_grown_large(tmp_path):
         assert log_path.stat().st_size < 1 << 20
 
 
-def test_python_without_bpy_is_a_blender_error_that_says_what_to_do(tmp_path):
+def test_python_without_bpy_is_a_blender_error_with_advice(tmp_path):
     bare = tmp_path / "python"
     bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')  # -S: no installed packages
     bare.chmod(0o755)
@@ -85,8 +85,8 @@ def test_missing_system_library_is_named_with_the_command_that_installs_it():
     assert "apt-get install -y libxrender1" in advice
 
 
-def test_libraries_that_a_file_lacks_are_found(tmp_path):
-    """A program linked to a library that is then taken away."""
+def test_missing_libraries_of_a_file_are_found(tmp_path):
+    """A library linked to another one that is then deleted."""
     (tmp_path / "gone.c").write_text("int gone(void) { return 0; }")
     (tmp_path / "user.c").write_text("int gone(void); int user(void) { return gone(); }")
     try:

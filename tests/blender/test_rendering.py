@@ -1,4 +1,4 @@
-"""Rendering: the picture shows the scene that was asked for, from where it was asked."""
+"""Protects rendering: images show the scene at its place, with the right alpha and colours."""
 
 import io
 from dataclasses import replace
@@ -77,9 +77,9 @@ def test_small_sphere_appears_where_project_says(position, size, spark, blender)
     ]
 
     job = job_of([(spark, at(*position))], views, *size, samples=64, denoise=False)
-    pictures = render_views(blender, job)
+    images = render_views(blender, job)
 
-    for png, view in zip(pictures, views, strict=True):
+    for png, view in zip(images, views, strict=True):
         alpha = pixels(png)[..., 3].astype(float)
         rows, columns = np.mgrid[: size[1], : size[0]] + 0.5
         found = (columns * alpha).sum() / alpha.sum(), (rows * alpha).sum() / alpha.sum()
@@ -98,26 +98,26 @@ def scene_of(shapes):
 
 
 @pytest.mark.parametrize("size", [(128, 128), (160, 100)])
-def test_alpha_of_the_picture_agrees_with_the_rays(size, shapes, blender):
+def test_alpha_of_the_image_agrees_with_the_rays(size, shapes, blender):
     world, placements = scene_of(shapes)
     center, radius = bounding_sphere(np.concatenate([vertices for vertices, _ in world]))
     views = scene_views(center, radius, 8, fov_rad=np.radians(40), width=size[0], height=size[1])
     geometry = RaycastingScene(world)
 
-    pictures = render_views(blender, job_of(placements, views, *size))
+    images = render_views(blender, job_of(placements, views, *size))
 
     seen = [geometry.cast_view(*view, *size) for view in views]
-    alphas = [pixels(png)[..., 3] for png in pictures]
+    alphas = [pixels(png)[..., 3] for png in images]
     wrong = [disagreement(a, view.instance_map) for a, view in zip(alphas, seen, strict=True)]
     assert sum(wrong) <= MAX_DISAGREEMENT * 8 * size[0] * size[1]
-    # The measure must be able to fail: another camera's picture is not this one's.
+    # The measure must be able to fail: another camera's image is not this one's.
     swapped = [
         disagreement(a, view.instance_map) for a, view in zip(alphas, seen[1:], strict=False)
     ]
     assert sum(swapped) > 10 * MAX_DISAGREEMENT * 8 * size[0] * size[1]
 
 
-def test_window_around_what_is_seen_changes_nothing_but_the_time(shapes, blender):
+def test_window_around_the_objects_changes_no_pixel(shapes, blender):
     size = (150, 100)
     world, placements = scene_of(shapes)
     center, radius = bounding_sphere(np.concatenate([vertices for vertices, _ in world]))
@@ -145,7 +145,7 @@ def test_window_around_what_is_seen_changes_nothing_but_the_time(shapes, blender
         assert (whole_alpha[outside] == 0).all()
 
 
-def test_picture_outside_the_window_is_empty(shapes, blender):
+def test_image_outside_the_window_is_empty(shapes, blender):
     _, placements = scene_of(shapes)
     view = (look_at(np.array([0.3, -2, 1]), np.zeros(3)), intrinsics_from_fov(0.7, 90, 60))
     job = job_of(placements, [view], 90, 60, samples=1)
@@ -203,26 +203,26 @@ def test_glow_of_a_known_radiance_has_its_srgb_value_up_to_the_edge(
     view = (look_at(np.array([0.0, -3, 0]), np.zeros(3)), intrinsics_from_fov(0.5, 96, 96))
 
     job = job_of([(ball, at(0, 0, 0))], [view], samples=16, denoise=denoise)
-    picture = pixels(render_views(blender, job)[0]).astype(int)
+    image = pixels(render_views(blender, job)[0]).astype(int)
 
-    edge = (picture[..., 3] > 30) & (picture[..., 3] < 225)
+    edge = (image[..., 3] > 30) & (image[..., 3] < 225)
     assert edge.sum() > 50
-    assert np.abs(picture[48, 48, :3] - 188).max() <= 1
-    np.testing.assert_array_equal(picture[48, 48, 3], 255)
+    assert np.abs(image[48, 48, :3] - 188).max() <= 1
+    np.testing.assert_array_equal(image[48, 48, 3], 255)
     # The denoiser mixes premultiplied neighbours, which shows a little after the division.
-    assert np.abs(picture[edge][:, :3] - 188).mean() <= (10 if denoise else 1)
-    assert (picture[0, 0] == 0).all()
+    assert np.abs(image[edge][:, :3] - 188).mean() <= (10 if denoise else 1)
+    assert (image[0, 0] == 0).all()
 
 
-def test_grey_object_is_neither_dark_nor_blown_from_any_side(write_prepared, blender):
+def test_grey_object_is_neither_dark_nor_overexposed_from_any_side(write_prepared, blender):
     ball = write_prepared("grey", trimesh.creation.icosphere(4, 0.5), SUZANNE_GREY)
     white = write_prepared("white", trimesh.creation.icosphere(4, 0.5), (0.8, 0.8, 0.8))
     views = scene_views(np.zeros(3), 0.5, 16, fov_rad=0.7, width=48, height=48)
 
     for path, darkest, blown in [(ball, 60, 0.01), (white, 80, 0.05)]:
         for png in render_views(blender, job_of([(path, at(0, 0, 0))], views, 48, 48)):
-            picture = pixels(png)
-            inside = picture[picture[..., 3] == 255][:, :3]
+            image = pixels(png)
+            inside = image[image[..., 3] == 255][:, :3]
             assert inside.mean() > darkest
             assert (inside.min(axis=1) >= 254).mean() <= blown
 
@@ -247,14 +247,14 @@ def test_studio_light_is_the_same_for_a_scene_of_any_size(write_prepared, blende
     assert difference.mean() < 1
 
 
-def test_half_transparent_object_is_half_there(write_prepared, blender):
+def test_half_transparent_object_has_half_alpha(write_prepared, blender):
     pane = write_prepared("pane", trimesh.creation.box((1, 0.02, 1)), alpha=0.5)
     view = (look_at(np.array([0.0, -5, 0]), np.zeros(3)), intrinsics_from_fov(0.5, 96, 96))
 
-    picture = pixels(render_views(blender, job_of([(pane, at(0, 0, 0))], [view], samples=64))[0])
+    image = pixels(render_views(blender, job_of([(pane, at(0, 0, 0))], [view], samples=64))[0])
 
     # Two faces of alpha 0.5 behind each other let a quarter through.
-    assert picture[30:66, 30:66, 3].mean() == pytest.approx(0.75 * 255, rel=0.03)
+    assert image[30:66, 30:66, 3].mean() == pytest.approx(0.75 * 255, rel=0.03)
 
 
 def test_same_job_gives_the_same_bytes_after_other_scenes_and_in_a_fresh_blender(
@@ -278,21 +278,21 @@ def test_same_job_gives_the_same_bytes_after_other_scenes_and_in_a_fresh_blender
     assert first[0] != first[1]  # the views' seeds differ
 
 
-def test_more_objects_than_stay_loaded_still_render_as_at_first(write_prepared, blender):
+def test_objects_dropped_from_the_cache_render_as_before(write_prepared, blender):
     first = write_prepared("many", trimesh.creation.box((0.5, 0.5, 0.5)), copies=70)
     paths = [first, *(first.with_name(f"many-{index}.blend") for index in range(1, 70))]
     view = (look_at(np.array([1.0, -2, 1]), np.zeros(3)), intrinsics_from_fov(0.7, 16, 16))
     quality = {"samples": 1, "denoise": False}
 
-    pictures = [
+    images = [
         render_views(blender, job_of([(path, at(0, 0, 0))], [view], 16, 16, **quality))[0]
         for path in [*paths, first]
     ]
 
-    assert len(set(pictures)) == 1
+    assert len(set(images)) == 1
 
 
-def test_more_placements_than_stay_loaded_render_in_one_scene(write_prepared, blender):
+def test_scene_with_more_placements_than_the_cache_holds_is_rendered(write_prepared, blender):
     first = write_prepared("crowd", trimesh.creation.box((0.5, 0.5, 0.5)), copies=70)
     paths = [first, *(first.with_name(f"crowd-{index}.blend") for index in range(1, 70))]
     placements = [(path, at(index % 10, index // 10, 0)) for index, path in enumerate(paths)]
@@ -301,22 +301,22 @@ def test_more_placements_than_stay_loaded_render_in_one_scene(write_prepared, bl
         intrinsics_from_fov(0.7, 70, 70),
     )
 
-    picture = pixels(render_views(blender, job_of(placements, [view], 70, 70))[0])
+    image = pixels(render_views(blender, job_of(placements, [view], 70, 70))[0])
 
     uv = project(np.array([matrix[:3, 3] for _, matrix in placements]), *view)[:, :2].astype(int)
-    assert (picture[uv[:, 1], uv[:, 0], 3] == 255).all()
+    assert (image[uv[:, 1], uv[:, 0], 3] == 255).all()
 
 
-def test_progress_is_told_until_all_views_are_done(shapes, blender):
+def test_progress_is_reported_until_all_views_are_done(shapes, blender):
     _, placements = scene_of(shapes)
     view = (look_at(np.array([1.5, -3, 2]), np.zeros(3)), intrinsics_from_fov(0.7, 16, 16))
     told: list[int] = []
 
-    pictures = render_views(
+    images = render_views(
         blender, job_of(placements, [view] * 37, 16, 16, samples=1), on_view=told.append
     )
 
-    assert len(pictures) == 37
+    assert len(images) == 37
     assert told == sorted(told)
     assert told[-1] == 37
 

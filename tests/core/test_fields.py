@@ -1,4 +1,4 @@
-"""What a field's mark makes of it in a dataset's identity."""
+"""Protects the identity of stages: how each mark on a field decides it."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Frames round-trip and obey known points."""
+"""Protects the conversions between frames and the pinhole cameras: known points, round trips."""
 
 import numpy as np
 import pytest
@@ -9,19 +9,19 @@ SIZE = (640, 480)
 INTRINSICS = cameras.intrinsics_from_fov(np.radians(40), *SIZE)
 
 
-def test_y_up_known_point_and_way_back():
+def test_z_up_point_becomes_the_known_y_up_point_and_returns():
     assert np.allclose(frames.transform_points(frames.Z_UP_TO_Y_UP, [[1, 2, 3]]), [[1, 3, -2]])
     assert np.allclose(frames.Y_UP_TO_Z_UP @ frames.Z_UP_TO_Y_UP, np.eye(4))
 
 
-def test_placement_matrix_is_position_plus_turn_of_scaled_vertex():
+def test_placement_matrix_scales_then_rotates_then_moves_a_vertex():
     matrix = frames.placement_matrix(np.array([1.0, 2.0, 3.0]), np.pi / 2, 2.0)
     assert np.allclose(frames.transform_points(matrix, [[1, 0, 5]]), [[1, 4, 13]])
 
 
-def test_blender_camera_round_trip():
+def test_blender_camera_returns_to_the_camera_it_was_made_from():
     world_to_camera = cameras.look_at(np.array([3.0, -2.0, 1.0]), np.zeros(3))
-    back = frames.world_to_camera_from_blender(frames.camera_to_world_gl(world_to_camera))
+    back = np.linalg.inv(frames.camera_to_world_gl(world_to_camera) @ frames.GL_TO_CV)
     assert np.allclose(back, world_to_camera)
 
 
@@ -54,7 +54,7 @@ def test_higher_points_are_higher_in_the_image():
     assert left[0] < 320 and up[1] < 240
 
 
-def test_pixel_ray_goes_through_what_projects_there():
+def test_point_on_a_pixel_ray_projects_onto_that_pixel():
     world_to_camera = cameras.look_at(np.array([2.0, -3.0, 1.5]), np.zeros(3))
     columns, rows = np.array([0, 100, 639]), np.array([0, 300, 479])
     origin, directions = cameras.pixel_rays(world_to_camera, INTRINSICS, columns, rows)

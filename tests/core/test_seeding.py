@@ -1,4 +1,4 @@
-"""Randomness belongs to the thing sampled."""
+"""Protects seeding: a stream depends on its seed and keys alone and never changes."""
 
 from datagen.core.seeding import rng_for, seed_for
 

@@ -1,4 +1,4 @@
-"""Samples of long lists cover them from the first item to the last."""
+"""Protects evenly spaced samples: they include the first and the last item of a list."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Penetration of boxes whose depth is known."""
+"""Protects the penetration test of two meshes: boxes and balls with known overlaps."""
 
 import numpy as np
 import pytest
@@ -33,13 +33,13 @@ def test_boxes_penetrate_deeper_than_a_millimetre_from_that_overlap_on(
 
 
 @pytest.mark.parametrize("distance, deeper", [(1.001, False), (0.99, True)])
-def test_balls_that_meet_slantwise_are_parted_along_their_middles(distance, deeper):
+def test_balls_that_meet_diagonally_are_separated_along_their_centres(distance, deeper):
     way = np.array([1, 2, 3]) / np.sqrt(14)
     assert penetrates(surface(BALL), surface(BALL, distance * way), 1e-3) is deeper
     assert penetrates(surface(BALL), surface(BALL, 0.95 * way), 0.06) is False
 
 
-def test_ring_around_a_post_shares_its_box_and_touches_nothing():
+def test_ring_around_a_post_does_not_penetrate_it():
     ring = trimesh.creation.annulus(0.4, 0.5, 0.2)
     post = trimesh.creation.cylinder(0.3, 2.0)
     assert not penetrates(surface(ring), surface(post), 1e-3)
@@ -51,7 +51,7 @@ def test_ring_around_a_post_shares_its_box_and_touches_nothing():
     move=st.tuples(*[st.floats(-1.3, 1.3)] * 3),
     depth=st.floats(1e-3, 0.1),
 )
-def test_answer_for_boxes_is_their_smallest_overlap(move, depth):
+def test_boxes_penetrate_by_their_smallest_overlap(move, depth):
     overlap = (1 - np.abs(move)).min()
     if abs(overlap - depth) > 1e-6 and overlap < 0.5:
         assert penetrates(surface(BOX), surface(BOX, move), depth) == (overlap > depth)

@@ -1,4 +1,4 @@
-"""Composed scenes: as many objects as drawn, supporters first, stacked objects that fit."""
+"""Protects composed scenes: numbers, sizes, rotations, and stacked objects that fit."""
 
 from dataclasses import replace
 
@@ -75,13 +75,13 @@ def test_stacked_object_stands_on_its_anchor_and_fits():
             support = ASSETS[table.asset_id].support
             item = ASSETS[placement.asset_id]
             offset = placement.position_m - table.position_m
-            turned = np.array(
+            rotated = np.array(
                 [
                     np.cos(-table.yaw_rad) * offset[0] - np.sin(-table.yaw_rad) * offset[1],
                     np.sin(-table.yaw_rad) * offset[0] + np.cos(-table.yaw_rad) * offset[1],
                 ]
             )
-            np.testing.assert_allclose(turned / table.scale, support.anchor_xy_m, atol=1e-12)
+            np.testing.assert_allclose(rotated / table.scale, support.anchor_xy_m, atol=1e-12)
             assert offset[2] == pytest.approx(table.scale * support.height_m)
             assert placement.scale * item.radius_m <= table.scale * support.clearance_m
             assert placement.scale * item.extent_m[2] <= table.scale * support.headroom_m
@@ -95,7 +95,7 @@ def test_no_supporter_carries_two_and_nothing_stands_on_a_stacked_object():
         assert all(scene.placements[index].supported_by < 0 for index in supporters)
 
 
-def test_stack_probability_zero_and_one():
+def test_stack_probability_zero_stacks_nothing_and_one_stacks_wherever_possible():
     assert all(
         p.supported_by < 0
         for scene in scenes(replace(RULES, stack_probability=0.0))
@@ -105,12 +105,12 @@ def test_stack_probability_zero_and_one():
     assert all(scene.placements[1].supported_by == 0 for scene in pair)
 
 
-def test_metric_scale_keeps_sizes_of_objects_on_the_ground():
+def test_objects_on_the_ground_keep_their_own_size_without_a_side_range():
     for scene in scenes(replace(RULES, longest_side_range_m=None), count=50):
         assert all(p.scale == 1.0 for p in scene.placements if p.supported_by < 0)
 
 
-def test_yaw_is_uniform_and_positions_have_no_side():
+def test_yaw_is_uniform_and_positions_prefer_no_direction():
     placements = [p for scene in scenes(count=1500) for p in scene.placements]
     yaws = np.array([p.yaw_rad for p in placements])
     assert yaws.min() >= 0 and yaws.max() < 2 * np.pi
@@ -131,7 +131,7 @@ TRAY = Placeable(
 
 
 def on_table(placement, table):
-    """Return where a placement stands on its table, (3,), the table's own frame."""
+    """Return a placement's position (3,) on its table, the table's own frame."""
     offset = placement.position_m - table.position_m
     return np.linalg.inv(yaw_rotation(table.yaw_rad)) @ offset / table.scale
 
@@ -185,7 +185,7 @@ def test_scenes_keep_their_number_of_objects_whatever_is_stacked():
     assert [len(scene.placements) for scene in scenes(PARTY)] == plain
 
 
-def test_no_stack_levels_is_flat():
+def test_zero_stack_levels_put_every_object_on_the_ground():
     flat = scenes(replace(PARTY, stack_levels=0), 50)
     assert all(p.supported_by < 0 for scene in flat for p in scene.placements)
 
@@ -238,7 +238,7 @@ def test_category_weighting_draws_rare_categories_as_often_as_common_ones():
     assert set(drawn) == {asset.asset_id for asset in assets}
 
 
-def test_thousand_objects_in_a_scene_are_all_there():
+def test_scene_of_a_thousand_objects_contains_them_all():
     rules = replace(PARTY, min_objects=1000, max_objects=1000)
     [scene] = scenes(rules, 1, (TABLE, SHELF, BOX, TRAY))
     assert len(scene.placements) == 1000

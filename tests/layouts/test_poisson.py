@@ -1,4 +1,4 @@
-"""The sampler against its own rule, stated plainly, and against a plain reference."""
+"""Protects the Poisson-disk sampler: its distance rule, and equality with a plain reference."""
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def test_disks_keep_their_distance_and_stay_in_the_region(radii, gap_scale, max_
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_grid_finds_the_same_layout_as_looking_at_every_pair(seed):
+def test_grid_gives_the_same_layout_as_comparing_every_pair(seed):
     radii = rng_for(seed, "radii").uniform(0.1, 1.0, 2 + seed % 11)
     options = {"gap_scale": 0.1 + seed / 50, "max_tries": 10}
     result = sample_layout(radii, rng_for(seed, "draws"), **options)
@@ -91,7 +91,7 @@ def test_disks_that_never_fit_fail_with_a_reason():
         sample_layout(radii, rng_for(0), gap_scale=2.0, max_tries=1, max_expansions=1)
 
 
-def test_pin_among_wardrobes_without_a_gap_needs_no_huge_grid():
+def test_tiny_disk_among_huge_ones_without_a_gap_needs_no_huge_grid():
     radii = np.array([1.0, 1e-6, 1.0, 1e-6])
     options = {"gap_scale": 0.0, "max_tries": 5}
     result = sample_layout(radii, rng_for(3, "draws"), **options)
@@ -130,7 +130,7 @@ def test_packed_disks_lie_inside_the_polygon_and_apart(polygon, radii, gap_scale
             assert np.linalg.norm(center - packed.centers_m[j]) >= left[i] + left[j] + gap - 1e-12
 
 
-def test_disks_that_fit_keep_their_size_and_those_that_never_do_are_none():
+def test_disks_that_fit_keep_their_size_and_disks_that_never_fit_give_none():
     edges, rng = edges_of(shapely.box(0, 0, 1, 1)), rng_for(0)
     options = {"gap_scale": 0.1, "max_tries": 1000}
     assert pack_in_polygon(edges, np.full(2, 0.1), rng, min_share=0.9, **options).share == 1

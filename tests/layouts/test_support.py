@@ -1,4 +1,4 @@
-"""Where a cup would stand: known answers on built shapes, and invariances."""
+"""Protects support surfaces: known answers on built shapes, and invariances."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def support_of(*parts):
     return find_support(mesh.vertices, mesh.faces)
 
 
-def test_box_carries_on_its_whole_top():
+def test_box_has_its_whole_top_as_support():
     support = support_of(board((1.0, 0.6, 0.4), (0, 0, 0.2)))
     assert support.height_m == pytest.approx(0.4)
     assert support.polygon.area == pytest.approx(0.6, rel=1e-3)
@@ -44,7 +44,7 @@ def test_box_carries_on_its_whole_top():
     assert support.headroom_m == np.inf
 
 
-def test_table_on_thin_legs_carries_on_its_top_not_its_legs():
+def test_table_with_thin_legs_has_its_top_as_support():
     support = support_of(*table())
     assert support.height_m == pytest.approx(0.75)
     assert support.polygon.bounds == pytest.approx((-0.7, -0.4, 0.7, 0.4), abs=1e-3)
@@ -56,7 +56,7 @@ def test_round_table_has_clearance_of_its_radius():
     assert support.clearance_m == pytest.approx(0.5 * np.cos(np.pi / 64), rel=2e-3)
 
 
-def test_desk_with_shelf_above_carries_on_the_worktop():
+def test_desk_with_a_shelf_above_has_its_worktop_as_support():
     desk = table(1.4, 0.7, 0.74)
     shelf = board((1.4, 0.22, 0.025), (0, 0.24, 1.05))
     ends = [board((0.02, 0.22, 0.3), (x, 0.24, 0.89)) for x in (-0.69, 0.69)]
@@ -65,7 +65,7 @@ def test_desk_with_shelf_above_carries_on_the_worktop():
     assert support.headroom_m == pytest.approx(1.05 - 0.0125 - 0.74, abs=1e-6)
 
 
-def test_tray_table_with_rim_carries_inside_the_rim():
+def test_tray_table_has_the_area_inside_its_rim_as_support():
     rims = [board((1.4, 0.02, 0.05), (0, y, 0.765)) for y in (-0.39, 0.39)]
     rims += [board((0.02, 0.8, 0.05), (x, 0, 0.765)) for x in (-0.69, 0.69)]
     support = support_of(*table(), *rims)
@@ -89,7 +89,7 @@ def test_of_two_open_steps_the_higher_carries_unless_it_is_much_smaller(low_firs
     assert support.height_m == pytest.approx(height)
 
 
-def test_slatted_top_is_one_place_and_its_anchor_stands_on_a_slat():
+def test_slatted_top_is_one_support_whose_anchor_is_on_a_slat():
     slats = [board((1.2, 0.09, 0.03), (0, y, 0.435)) for y in (-0.2, -0.1, 0, 0.1, 0.2)]
     slats = [slat.apply_translation([0, 0.05, 0]) for slat in slats[:4]]
     support = support_of(*slats, board((1.0, 0.3, 0.42), (0, 0, 0.21)))
@@ -100,12 +100,12 @@ def test_slatted_top_is_one_place_and_its_anchor_stands_on_a_slat():
     assert support.clearance_m == pytest.approx(0.195 - abs(y), abs=5e-3)
 
 
-def test_thing_on_the_table_is_left_out_of_the_polygon():
+def test_object_on_the_table_is_left_out_of_the_polygon():
     support = support_of(*table(), board((0.2, 0.2, 0.2), (0.5, 0.0, 0.85)))
     assert support.height_m == pytest.approx(0.75)
     assert not support.polygon.intersects(shapely.box(0.41, -0.09, 0.59, 0.09))
     assert support.anchor_xy_m[0] < 0.0
-    # From the anchor the block is no nearer than the clearance says.
+    # The block is not nearer to the anchor than the clearance.
     assert 0.4 - support.anchor_xy_m[0] >= support.clearance_m - 1e-3
 
 
@@ -120,7 +120,7 @@ def test_l_shaped_top_has_its_anchor_on_the_top():
     assert support.clearance_m > 0.2
 
 
-def test_top_of_a_single_sheet_carries_although_the_slice_misses_it():
+def test_top_of_a_single_sheet_is_a_support_although_the_slice_misses_it():
     legs = [board((0.04, 0.04, 0.7), (x, y, 0.35)) for x in (-0.4, 0.4) for y in (-0.4, 0.4)]
     corners = np.array([[-0.5, -0.5, 0.7], [0.5, -0.5, 0.7], [0.5, 0.5, 0.7], [-0.5, 0.5, 0.7]])
     sheet = trimesh.Trimesh(corners, [[0, 1, 2], [0, 2, 3]])
@@ -129,7 +129,7 @@ def test_top_of_a_single_sheet_carries_although_the_slice_misses_it():
     assert support.polygon.area == pytest.approx(1.0, rel=1e-2)
 
 
-def test_faces_wound_inside_out_give_the_same_place():
+def test_faces_with_inverted_winding_give_the_same_support():
     parts = trimesh.util.concatenate(table())
     inverted = find_support(parts.vertices, parts.faces[:, ::-1])
     assert inverted.height_m == pytest.approx(0.75)
@@ -166,7 +166,7 @@ def test_shape_that_nobody_puts_a_cup_on_has_no_support(shape):
     assert find_support(shape.vertices, shape.faces) is None
 
 
-def test_nothing_at_all_has_no_support():
+def test_mesh_without_faces_has_no_support():
     assert find_support(np.zeros((0, 3)), np.zeros((0, 3), int)) is None
 
 

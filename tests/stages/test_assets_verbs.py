@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import trimesh
 
-from datagen.assets.selection import write_list
 from datagen.core.frames import Y_UP_TO_Z_UP
 from datagen.engine.stage import RunOptions, Stage, open_inputs
 from datagen.errors import ConfigError, DatasetError, StageError
@@ -19,6 +18,7 @@ from datagen.shards.output import Identity, Output
 from datagen.shards.scenes import SceneReader
 from datagen.stages.assets import PrepareAssets
 from datagen.stages.given_layouts import TakeLayouts
+from tests.assets.reviewed_lists import write_list
 from tests.stages.rooms import ROOM, write_rooms
 
 

@@ -116,7 +116,7 @@ def test_instance_of_three_pixels_and_other_size_are_done_with_a_warning(tmp_pat
     Image.fromarray(ids).save(masks)
     assert infer("--image", image, "--masks", masks, "--model", model, "--out", "o") == 0
     said = capsys.readouterr().err
-    assert "instance 1 (label 2) has 3 pixels" in said
+    assert "instance 1 (label 2) has only 3 pixels" in said
     assert "64×48 px is resized to its masks' 100×96" in said
     [row] = open_dataset("o")
     assert row["num_instances"] == 2 and len(row["warnings"]) == 2

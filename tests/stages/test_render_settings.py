@@ -62,9 +62,9 @@ def test_skies_are_known_by_content_and_not_by_where_they_lie(tmp_path: Path):
 def test_folder_without_skies_is_refused_with_what_it_holds(tmp_path: Path):
     (tmp_path / "photo.png").write_bytes(b"")
 
-    with pytest.raises(ConfigError, match=r"holds 1 files, none; .*\.hdr or \.exr"):
+    with pytest.raises(ConfigError, match=r"holds 1 other files\. Expected .*\.hdr, \.exr"):
         fingerprint(light="hdri", hdri_folder=tmp_path)
-    with pytest.raises(ConfigError, match="is no folder"):
+    with pytest.raises(ConfigError, match="is not a folder"):
         fingerprint(light="hdri", hdri_folder=tmp_path / "missing")
 
 

@@ -1,4 +1,4 @@
-"""Agreement: what counts as a pixel on which picture and rays disagree."""
+"""Protects the check of images against ray-cast instance maps: which pixels disagree."""
 
 import numpy as np
 
@@ -15,18 +15,18 @@ def alpha_of(instance_map):
     return np.where(instance_map > 0, 255, 0).astype(np.uint8)
 
 
-def test_equal_picture_and_map_have_no_disagreement():
+def test_equal_image_and_map_have_no_disagreement():
     assert disagreement(alpha_of(square_map()), square_map()) == 0
 
 
-def test_picture_shifted_by_one_pixel_is_forgiven_and_by_four_is_not():
+def test_image_shifted_by_one_pixel_is_forgiven_and_by_four_is_not():
     assert disagreement(np.roll(alpha_of(square_map()), 1, axis=1), square_map()) == 0
     # Columns 10..13 lost and 30..33 gained; 10 and 30 are within 1 px of the map's edges. Of the
     # 20 rows, the first and the last are near an edge where they are lost, not where gained.
     assert disagreement(np.roll(alpha_of(square_map()), 4, axis=1), square_map()) == 3 * 18 + 3 * 20
 
 
-def test_hole_in_the_picture_counts_its_pixels():
+def test_every_pixel_of_a_hole_in_the_image_disagrees():
     alpha = alpha_of(square_map())
     alpha[18:20, 15:20] = 100
 
@@ -42,7 +42,7 @@ def test_pixels_on_transparent_materials_are_left_out():
     assert disagreement(alpha, square_map(), transparent) == 4
 
 
-def test_boundary_between_two_objects_is_no_edge():
+def test_pixels_at_the_boundary_of_two_objects_are_counted():
     instance_map = square_map()
     instance_map[:, 20:][instance_map[:, 20:] > 0] = 5
     alpha = alpha_of(instance_map)

@@ -1,4 +1,4 @@
-"""Conditioning images and maps are cropped as I-Scene released it."""
+"""Protects condition images: crop, masks, resizing and blending, as in I-Scene's release."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ def test_instance_stays_at_its_place_in_the_scene_crop():
     assert not instances[1][:, :36].any()
 
 
-def test_crop_beyond_the_picture_is_black():
+def test_crop_beyond_the_image_is_black():
     rgba = np.full((50, 50, 4), 255, np.uint8)
     scene, _ = condition_images(rgba, np.ones((50, 50), np.uint8), 1, size_px=58)
     # Side int(1.2 · 49) = 58 about (24.5, 24.5); −4.5 is rounded to the even −4: 4 px of nothing

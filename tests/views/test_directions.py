@@ -1,4 +1,4 @@
-"""Directions: on the sphere, even, and TRELLIS's own sequence to the last digit."""
+"""Protects camera directions: unit vectors, evenly distributed, and TRELLIS's own sequence."""
 
 import json
 from pathlib import Path
@@ -72,6 +72,6 @@ def test_trellis_directions_put_three_quarters_above_the_horizon():
 @pytest.mark.parametrize(
     ("num_views", "method", "words"), [(0, "hammersley", "num_views"), (8, "spiral", "spiral")]
 )
-def test_bad_request_is_a_config_error_that_names_the_value(num_views, method, words):
+def test_bad_argument_is_a_config_error_that_names_the_value(num_views, method, words):
     with pytest.raises(ConfigError, match=words):
         sphere_directions(num_views, method=method)

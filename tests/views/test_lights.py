@@ -1,4 +1,4 @@
-"""Lights: drawn a scene, within their ranges, and scaled where they stand at places."""
+"""Protects lights: reproducible per scene, within their ranges, scaled with the scene."""
 
 from pathlib import Path
 
@@ -36,21 +36,21 @@ def test_studio_is_the_same_for_every_scene():
     assert build_light("studio", CUBE * 9, rng_for(3), []) is STUDIO
 
 
-def test_skies_are_all_drawn_and_turned_all_round():
+def test_all_skies_are_drawn_at_all_rotations():
     skies = [Path(f"{index}.hdr") for index in range(3)]
 
     lights = [build_light("hdri", CUBE, rng_for(0, index), skies) for index in range(60)]
 
     assert {light.hdri for light in lights} == set(skies)
-    turns = np.array([light.hdri_turn_rad for light in lights])
-    assert set((turns // (np.pi / 2)).astype(int)) == {0, 1, 2, 3}
+    rotations = np.array([light.hdri_rotation_rad for light in lights])
+    assert set((rotations // (np.pi / 2)).astype(int)) == {0, 1, 2, 3}
 
 
 def test_random_light_has_a_key_from_above_and_some_fills_in_their_ranges():
     lights = [sample_light(rng_for(0, index)) for index in range(200)]
 
     keys = [light.lamps[0] for light in lights]
-    elevations = np.degrees(np.arcsin([key.towards[2] for key in keys]))
+    elevations = np.degrees(np.arcsin([key.to_lamp[2] for key in keys]))
     low, high = RANDOM_KEY_ELEVATION_DEG
     assert low <= elevations.min() < low + 5 and high - 5 < elevations.max() <= high
     assert all(low <= key.power <= high for key in keys for low, high in [RANDOM_KEY_IRRADIANCE])
@@ -58,7 +58,7 @@ def test_random_light_has_a_key_from_above_and_some_fills_in_their_ranges():
     assert {len(light.lamps) - 1 for light in lights} == set(range(fewest, most + 1))
     for light in lights:
         for lamp in light.lamps:
-            assert np.linalg.norm(lamp.towards) == pytest.approx(1)
+            assert np.linalg.norm(lamp.to_lamp) == pytest.approx(1)
 
 
 def test_trellis_lamps_are_the_published_ones_about_a_unit_scene_and_scale_with_it():

@@ -1,4 +1,4 @@
-"""Passes: what is written as PNG is read back, to the precision that is promised."""
+"""Protects the PNG columns of views: what is written is read back within its precision."""
 
 import io
 
@@ -82,7 +82,7 @@ def test_passes_of_a_known_scene_have_their_known_values():
     assert behind[view.instance_map == 2].all()
 
 
-def test_passes_not_asked_for_are_null():
+def test_passes_that_were_not_requested_are_none():
     columns = pass_columns(view_of_two_boxes(), ("depth",))
 
     assert columns.keys() == NO_PASSES.keys()

@@ -1,4 +1,4 @@
-"""Scene cameras: they look at the centre and have all of the scene in frame."""
+"""Protects the cameras of a scene: they look at its centre and see all of it."""
 
 import numpy as np
 import pytest
@@ -71,7 +71,7 @@ def test_elevation_band_holds_every_camera_and_equal_areas_equal_numbers():
     np.testing.assert_allclose(counts, 20, atol=1)
 
 
-def test_elevation_band_upside_down_is_a_config_error():
+def test_elevation_range_in_the_wrong_order_is_a_config_error():
     with pytest.raises(ConfigError, match="lowest < highest"):
         scene_views(
             np.zeros(3), 1.0, 4, fov_rad=0.7, width=8, height=8, elevation_range_rad=(1.0, 0.5)

@@ -1,4 +1,4 @@
-"""Selection: a view is dropped with the reason and the placements."""
+"""Protects the choice of views: a dropped view has its reason and its placements."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_view_is_dropped_with_the_reason_of_each_unseen_placement(
         ([9], [10], 1.0, "occluded: placements 0"),
     ],
 )
-def test_view_is_dropped_where_a_placement_shows_too_small_a_share(
+def test_view_is_dropped_if_too_small_a_share_of_a_placement_is_visible(
     visible, amodal, fraction, expected
 ):
     found = drop_reason(np.array(visible), np.array(amodal), min_visible_fraction=fraction)

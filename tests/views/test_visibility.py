@@ -1,4 +1,4 @@
-"""Visibility: cubes with answers known by hand, and a brute-force ray caster in float64."""
+"""Protects ray-cast visibility: cubes with known answers, and a brute-force ray caster."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_cube_alone_covers_the_pixels_of_its_front_face():
     assert np.isinf(view.depth_z[view.instance_map == 0]).all()
 
 
-def test_window_is_what_is_seen_with_a_margin_that_stays_in_the_image():
+def test_window_has_a_margin_around_visible_pixels_and_stays_in_the_image():
     assert cast([cube(1.04, (0, -6, 0))]).window_px == (31, 31, 69, 69)
     assert cast([cube(1.04, (-1.6, -6, 0))]).window_px == (0, 31, 35, 69)  # and its side
 
@@ -106,7 +106,7 @@ def test_normals_of_a_ball_are_its_radii_in_the_camera_frame():
     assert np.abs(normals - radii).max() < 0.03
 
 
-def test_nearest_of_three_wins_whatever_their_order():
+def test_nearest_of_three_is_visible_in_any_order():
     cubes = [cube(1.04, (0, y, 0)) for y in (-6, -4, -2)]
 
     for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0]):
@@ -195,10 +195,12 @@ def random_placements(seed):
     rng = rng_for(seed, "placements")
     shapes = [trimesh.creation.box((1, 1, 1)), trimesh.creation.icosphere(1, 0.6)]
     shapes += [trimesh.creation.torus(0.5, 0.15, 12, 8), trimesh.creation.cone(0.5, 1, sections=9)]
-    turns = [trimesh.transformations.random_rotation_matrix(rng.uniform(size=3)) for _ in shapes]
+    rotations = [
+        trimesh.transformations.random_rotation_matrix(rng.uniform(size=3)) for _ in shapes
+    ]
     return [
-        (transform_points(turn, shape.vertices) + rng.uniform(-1, 1, 3), shape.faces)
-        for shape, turn in zip(shapes, turns, strict=True)
+        (transform_points(rotation, shape.vertices) + rng.uniform(-1, 1, 3), shape.faces)
+        for shape, rotation in zip(shapes, rotations, strict=True)
     ]
 
 
@@ -220,7 +222,7 @@ def brute_depth(mesh, camera, intrinsics, width, height):
     return (distance * along_view).reshape(height, width)
 
 
-def test_oracle_itself_gives_the_depth_of_a_known_face():
+def test_brute_force_caster_gives_the_depth_of_a_known_face():
     depth_z = brute_depth(cube(1.04, (0, -6, 0)), CAMERA, INTRINSICS, SIZE, SIZE)
 
     assert np.isfinite(depth_z).sum() == 26 * 26

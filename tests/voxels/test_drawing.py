@@ -1,4 +1,4 @@
-"""Drawn voxels: where they are, what hides what, their colours, and the preview's panels."""
+"""Protects drawings of voxels: positions, occlusion, colours, and the preview's panels."""
 
 import io
 
@@ -47,7 +47,7 @@ def test_palette_of_a_scene_has_colours_that_differ():
     assert len({instance_color(i) for i in range(40)}) == 40
 
 
-def test_instance_map_zero_is_clear_and_i_plus_one_is_placement_i():
+def test_instance_map_zero_is_transparent_and_i_plus_one_is_placement_i():
     painted = color_instances(np.array([[0, 1], [3, 0]], np.uint8))
     assert painted[0, 0, 3] == painted[1, 1, 3] == 0
     assert tuple(painted[0, 1]) == (*instance_color(0), 255)
@@ -55,7 +55,7 @@ def test_instance_map_zero_is_clear_and_i_plus_one_is_placement_i():
 
 
 @pytest.mark.parametrize("voxel", [(0, 0, 0), (63, 0, 0), (0, 63, 0), (0, 0, 63), (20, 40, 31)])
-def test_voxel_is_drawn_where_the_projection_says_and_nowhere_else(voxel):
+def test_voxel_is_drawn_at_its_projection_and_nowhere_else(voxel):
     image = draw_voxels(grids(voxel))
     assert same_hue(hue_at(image, voxel), 0)
     opaque = np.argwhere(image[..., 3] == 255)
@@ -70,7 +70,7 @@ def test_three_faces_of_a_voxel_have_three_shades():
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_nearer_voxel_hides_the_farther_whatever_the_order(order):
+def test_nearer_voxel_hides_the_farther_in_any_order(order):
     near = np.array([40, 10, 40])
     far = near - TOWARDS_VIEWER  # the same pixels, behind
     voxels = [tuple(near), tuple(far)]
@@ -100,7 +100,7 @@ def test_image_of_solid_block_has_no_holes():
             assert (np.diff(where) == 1).all()
 
 
-def test_image_of_nothing_is_an_empty_cube():
+def test_image_of_empty_grids_is_an_empty_cube():
     image = draw_voxels(np.zeros((2, 64, 64, 64), bool))
     assert image.shape == (456, 392, 4)
     assert 0 < (image[..., 3] > 0).mean() < 0.05

@@ -1,4 +1,4 @@
-"""Surface voxels: known answers, an independent oracle in rational numbers, and Open3D itself."""
+"""Protects surface voxels: known answers, exact clipping in rational numbers, and Open3D."""
 
 from fractions import Fraction
 from itertools import product
@@ -88,7 +88,7 @@ def test_full_square_marks_one_whole_layer():
     assert grid.sum() == 64 * 64
 
 
-def test_geometry_outside_the_box_is_left_out_not_clamped():
+def test_geometry_outside_the_box_is_left_out():
     up = np.array([[0.01, 0.01, 0.45], [0.01, 0.02, 0.9], [0.02, 0.01, 0.9]])
     inside = voxelize_surface(up, ONE_FACE)
     assert layers(inside, 2) == [60, 61, 62, 63]
@@ -102,7 +102,7 @@ def test_geometry_at_astronomic_distance_is_left_out():
     assert not voxelize_surface(np.full((3, 3), -1e30), ONE_FACE).any()
 
 
-def test_resolution_changes_the_grid_not_the_place():
+def test_resolution_changes_the_grid_and_keeps_the_position():
     grid = voxelize_surface(np.full((3, 3), 0.24), ONE_FACE, resolution=8)
     assert grid.shape == (8, 8, 8)
     assert np.argwhere(grid).tolist() == [[5, 5, 5]]
@@ -113,21 +113,21 @@ def test_mesh_without_faces_is_empty():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_vertex_that_is_no_number_is_refused_in_words(bad):
+def test_vertex_that_is_not_finite_is_refused(bad):
     vertices = np.zeros((4, 3))
     vertices[2, 1] = bad
     with pytest.raises(DatagenError, match=r"1 of 4 vertices.*vertex 2.*clean the mesh"):
         voxelize_surface(vertices, ONE_FACE)
 
 
-def test_face_without_its_vertex_is_refused_in_words():
-    with pytest.raises(DatagenError, match=r"0 to 3.*has 3"):
+def test_face_without_its_vertex_is_refused():
+    with pytest.raises(DatagenError, match=r"0 to 3.*for 3 vertices"):
         voxelize_surface(np.zeros((3, 3)), np.array([[0, 1, 3]]))
     with pytest.raises(DatagenError, match="-1"):
         voxelize_surface(np.zeros((3, 3)), np.array([[0, 1, -1]]))
 
 
-def test_quads_are_refused_in_words():
+def test_quads_are_refused():
     with pytest.raises(DatagenError, match="triangulate"):
         voxelize_surface(np.zeros((4, 3)), np.array([[0, 1, 2, 3]]))
 
@@ -179,7 +179,7 @@ def test_degenerate_faces_give_open3ds_voxels():
         ),
         trimesh.creation.box((2.0, 0.5, 0.01)),
     ],
-    ids=["sphere", "torus", "box on borders", "thin turned cylinder", "plate beyond the box"],
+    ids=["sphere", "torus", "box on borders", "thin rotated cylinder", "plate beyond the box"],
 )
 def test_solid_gives_open3ds_voxels(mesh):
     ours = voxelize_surface(mesh.vertices, mesh.faces)

@@ -1,4 +1,4 @@
-"""The view-centric frame at cameras whose answer is known, and the bits on disk."""
+"""Protects the view-centric frame at cameras with known answers, and the packed grids."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_camera_on_minus_y_only_moves_and_scales():
     np.testing.assert_allclose(to_canonical, expected, atol=1e-12)
 
 
-def test_camera_on_plus_x_turns_the_world_by_a_quarter():
+def test_camera_on_plus_x_rotates_the_world_by_90_degrees():
     to_canonical = view_centric_transform(look_at([9.0, -1.0, 3.0], [1.0, -1.0, 0.5]), BOX)
     # From +X, world +Y is to the right and world -X is away.
     np.testing.assert_allclose(to_canonical[:3, :3] @ [0, 1, 0], [SCALE, 0, 0], atol=1e-12)
@@ -45,13 +45,13 @@ def test_camera_straight_above_or_below_keeps_the_worlds_right(height):
     np.testing.assert_allclose(to_canonical[:3, :3], SCALE * np.eye(3), atol=1e-12)
 
 
-def test_scene_is_normalised_after_the_turn():
+def test_scene_is_normalised_after_the_rotation():
     # Turned by 45°, the square's diagonal lies along x: its side is √2 times longer.
     square = np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
     to_canonical = view_centric_transform(look_at([-5.0, -5.0, 1.0], [0.5, 0.5, 0.0]), square)
     assert np.linalg.norm(to_canonical[:3, 0]) == pytest.approx((1 - 2e-6) / np.sqrt(2), abs=1e-12)
-    turned = transform_points(to_canonical, square)
-    np.testing.assert_allclose(np.ptp(turned, axis=0), [1 - 2e-6, 1 - 2e-6, 0], atol=1e-12)
+    rotated = transform_points(to_canonical, square)
+    np.testing.assert_allclose(np.ptp(rotated, axis=0), [1 - 2e-6, 1 - 2e-6, 0], atol=1e-12)
 
 
 def test_world_frame_is_the_same_for_every_camera_and_only_moves_and_scales():
@@ -89,11 +89,11 @@ def test_any_view_fills_the_box_from_the_minus_y_side(seed, frame):
     assert np.linalg.det(to_canonical[:3, :3]) > 0
 
 
-def test_scene_and_camera_turned_together_give_the_same_voxels():
+def test_scene_and_camera_rotated_together_give_the_same_voxels():
     rng = rng_for(3, "turn")
     points, faces = rng.uniform(-1, 1, (30, 3)), rng.integers(0, 30, (20, 3))
     eye = np.array([3.0, 2.0, 2.0])
-    turn = yaw_rotation(0.5 * np.pi)
+    rotation = yaw_rotation(0.5 * np.pi)
     grids = [
         voxelize_surface(
             transform_points(
@@ -101,7 +101,7 @@ def test_scene_and_camera_turned_together_give_the_same_voxels():
             ),
             faces,
         )
-        for r in (np.eye(3), turn)
+        for r in (np.eye(3), rotation)
     ]
     assert np.count_nonzero(grids[0] != grids[1]) <= 2  # rounding on a border, at most
 
@@ -157,7 +157,7 @@ def ball(center, radius):
 
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), dtype=st.sampled_from([np.float32, np.float64]))
-def test_many_views_at_once_are_those_one_by_one(seed, dtype):
+def test_many_views_at_once_equal_one_view_at_a_time(seed, dtype):
     rng = rng_for(seed, "views")
     meshes = [ball(rng.uniform(-1, 1, 3), rng.uniform(0.1, 0.6)) for _ in range(3)]
     meshes = [(vertices.astype(dtype), faces) for vertices, faces in meshes]
@@ -194,7 +194,7 @@ def test_solid_fills_a_closed_surface_and_leaves_an_open_one():
 
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), frame=st.sampled_from(["yaw", "camera"]))
-def test_what_a_pixel_shows_lies_in_an_occupied_voxel_of_its_instance(seed, frame):
+def test_surface_point_of_a_pixel_lies_in_an_occupied_voxel_of_its_instance(seed, frame):
     rng = rng_for(seed, "depth")
     meshes = [ball(rng.uniform(-1, 1, 3), rng.uniform(0.1, 0.6)) for _ in range(3)]
     everything = np.concatenate([vertices for vertices, _ in meshes])
@@ -230,7 +230,7 @@ def test_packed_voxel_is_the_bit_of_its_place_in_c_order():
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 4))
-def test_packed_grids_come_back(seed, count):
+def test_unpacking_returns_the_packed_grids(seed, count):
     grids = rng_for(seed, "pack").random((count, 8, 8, 8)) < 0.3
     np.testing.assert_array_equal(unpack_occupancy(pack_occupancy(grids), 8), grids)
 

@@ -1,4 +1,4 @@
-"""Objects built from parameters: no download, no license question, always at hand."""
+"""Procedural objects: meshes built from sampled parameters, in the public domain."""
 
 from datagen.assets.procedural.source import KINDS, ProceduralSource
 

@@ -1,4 +1,4 @@
-"""Lamps, shelves, crates, books and screens."""
+"""Procedural lamps, bookcases, crates, books and monitors."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -26,8 +26,8 @@ PAPER = Material((0.92, 0.89, 0.80), 0.9, 0.0, Pattern("stripes", (0.80, 0.76, 0
 
 
 @dataclass(frozen=True)
-class Lamp:
-    """A table lamp: foot, stem and a conical shade, open at both ends."""
+class TableLamp:
+    """A table lamp: a foot, a stem and a conical shade that is open at both ends."""
 
     kind: ClassVar[str] = "lamp"
     category: ClassVar[str] = "lamp"
@@ -41,7 +41,7 @@ class Lamp:
     shade: Material
 
     @classmethod
-    def sample(cls, rng: np.random.Generator) -> "Lamp":
+    def sample(cls, rng: np.random.Generator) -> "TableLamp":
         ceramic = chance(rng, 0.5)
         return cls(
             height_m=uniform(rng, 0.42, 0.6),
@@ -76,7 +76,7 @@ class Lamp:
 
 @dataclass(frozen=True)
 class Bookcase:
-    """Shelves between two sides, partly filled with books."""
+    """A bookcase: shelves between two sides, some of them with books."""
 
     kind: ClassVar[str] = "bookcase"
     category: ClassVar[str] = "storage"
@@ -128,7 +128,16 @@ class Bookcase:
         room: float,
         inner: float,
     ) -> list[Part]:
-        """Return books standing side by side from the left."""
+        """Return books that stand side by side, from the left of a shelf.
+
+        Args:
+            rng: of the bookcase's books.
+            covers: the covers to choose from.
+            left: x of the shelf's left end, metres.
+            base: height on which the books stand, metres.
+            room: free height above the shelf, metres.
+            inner: width of the shelf, metres.
+        """
         parts, x, end = [], left + 0.005, left + inner * float(rng.uniform(0.45, 0.95))
         while x < end:
             thick = float(rng.uniform(0.022, 0.045))
@@ -147,7 +156,7 @@ class Bookcase:
 
 @dataclass(frozen=True)
 class Crate:
-    """An open crate of slats."""
+    """An open crate made of slats."""
 
     kind: ClassVar[str] = "crate"
     category: ClassVar[str] = "storage"
@@ -190,7 +199,7 @@ class Crate:
 
 @dataclass(frozen=True)
 class BookStack:
-    """Books lying on each other, each turned a little."""
+    """A stack of books, each rotated a little."""
 
     kind: ClassVar[str] = "book_stack"
     category: ClassVar[str] = "books"
@@ -214,14 +223,14 @@ class BookStack:
             length = self.length_m * (1 - 0.05 * i) * float(rng.uniform(0.92, 1.0))
             thick = float(rng.uniform(0.028, 0.05))
             cover = sample_paint(rng, 0.6)
-            turn = yaw_rotation(float(rng.uniform(-0.3, 0.3)))
+            rotation = yaw_rotation(float(rng.uniform(-0.3, 0.3)))
             book = self.book(length, length * float(rng.uniform(0.68, 0.76)), thick, cover)
-            parts += [part.turned(turn).moved((0, 0, base)) for part in book]
+            parts += [part.rotated(rotation).moved((0, 0, base)) for part in book]
             base += thick
         return parts
 
     def book(self, length: float, width: float, thick: float, cover: Material) -> list[Part]:
-        """Return one closed book lying flat, its spine along -Y."""
+        """Return one closed book that lies flat, its spine on the -Y side; sizes in metres."""
         card, rim = 0.004, 0.006
         label = Material(
             jittered(rng_for(self.book_seed, "label", str(cover.color)), PAINTS[2], 0.05)
@@ -245,7 +254,7 @@ class BookStack:
 
 @dataclass(frozen=True)
 class Monitor:
-    """A flat screen with a picture on a stand."""
+    """A flat screen on a stand; the screen shows an image."""
 
     kind: ClassVar[str] = "monitor"
     category: ClassVar[str] = "electronics"
@@ -259,13 +268,13 @@ class Monitor:
     @classmethod
     def sample(cls, rng: np.random.Generator) -> "Monitor":
         first, second = rng.choice(len(PAINTS), 2, replace=False)
-        picture = Pattern("checker" if chance(rng, 0.4) else "stripes", PAINTS[second], 0.14)
+        image = Pattern("checker" if chance(rng, 0.4) else "stripes", PAINTS[second], 0.14)
         return cls(
             width_m=uniform(rng, 0.5, 0.68),
             aspect=uniform(rng, 0.54, 0.62),
             foot_m=uniform(rng, 0.2, 0.26),
             frame=Material((0.08, 0.08, 0.09), 0.4) if chance(rng, 0.7) else sample_metal(rng),
-            screen=Material(PAINTS[first], 0.2, 0.0, picture),
+            screen=Material(PAINTS[first], 0.2, 0.0, image),
         )
 
     def build(self) -> list[Part]:
@@ -283,5 +292,5 @@ class Monitor:
 
 
 def sample_colors(rng: np.random.Generator) -> list[Color]:
-    """Return the few colours of a shelf's books: each is a material, and materials cost time."""
+    """Return the NUM_COVERS colours of a bookcase's books: few, as each material costs time."""
     return [PAINTS[i] for i in rng.choice(len(PAINTS), NUM_COVERS, replace=False)]

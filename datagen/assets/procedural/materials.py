@@ -1,4 +1,4 @@
-"""Colours and small generated pictures for the procedural objects."""
+"""Materials of procedural objects: colours and small generated textures."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -40,11 +40,11 @@ METALS: tuple[Color, ...] = ((0.75, 0.76, 0.78), (0.20, 0.20, 0.22), (0.80, 0.65
 
 @dataclass(frozen=True)
 class Pattern:
-    """A picture that repeats over a surface."""
+    """A texture that repeats over a surface."""
 
     kind: PatternKind
     second: Color
-    """The colour beside the material's own."""
+    """The texture's other colour; the first one is the material's."""
 
     tile_m: float
     """Side length of one repetition, metres."""
@@ -52,7 +52,7 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Material:
-    """What a surface looks like."""
+    """The appearance of a surface."""
 
     color: Color
     roughness: float = 0.6
@@ -61,24 +61,24 @@ class Material:
 
 
 def sample_wood(rng: np.random.Generator) -> Material:
-    """Return wood with a grain."""
+    """Return a random wood with a grain."""
     color = jittered(rng, WOODS[rng.integers(len(WOODS))], 0.04)
     dark: Color = (color[0] * 0.68, color[1] * 0.64, color[2] * 0.60)
     return Material(color, 0.55, 0.0, Pattern("wood", dark, float(rng.uniform(0.3, 0.6))))
 
 
 def sample_paint(rng: np.random.Generator, roughness: float = 0.5) -> Material:
-    """Return one plain colour."""
+    """Return a random plain colour."""
     return Material(jittered(rng, PAINTS[rng.integers(len(PAINTS))], 0.05), roughness)
 
 
 def sample_metal(rng: np.random.Generator) -> Material:
-    """Return bare metal."""
+    """Return a random bare metal."""
     return Material(METALS[rng.integers(len(METALS))], float(rng.uniform(0.25, 0.45)), 0.9)
 
 
 def sample_fabric(rng: np.random.Generator) -> Material:
-    """Return woven cloth, plain, striped or checked."""
+    """Return a random cloth: woven, striped or checked."""
     color = jittered(rng, PAINTS[rng.integers(len(PAINTS))], 0.08)
     second: Color = (0.55 * color[0] + 0.4, 0.55 * color[1] + 0.4, 0.55 * color[2] + 0.4)
     kind = FABRICS[rng.integers(len(FABRICS))]
@@ -87,7 +87,7 @@ def sample_fabric(rng: np.random.Generator) -> Material:
 
 
 def sample_glaze(rng: np.random.Generator) -> Material:
-    """Return glazed ceramics, plain or with bands."""
+    """Return a random glaze of ceramics: plain, with bands or with speckles."""
     material = sample_paint(rng, 0.25)
     if rng.random() < 0.5:
         return material
@@ -98,13 +98,17 @@ def sample_glaze(rng: np.random.Generator) -> Material:
 
 
 def jittered(rng: np.random.Generator, color: Color, amount: float) -> Color:
-    """Return a colour near another."""
+    """Return a random colour whose channels differ from ``color`` by at most ``amount``."""
     r, g, b = np.clip(np.array(color) + rng.uniform(-amount, amount, 3), 0.02, 0.98).round(4)
     return (float(r), float(g), float(b))
 
 
 def draw_texture(material: Material) -> Image.Image:
-    """Return the material's pattern as a picture that repeats without a seam."""
+    """Return the material's pattern as an RGB image that repeats without a seam.
+
+    Args:
+        material: one with a pattern.
+    """
     pattern = material.pattern
     assert pattern is not None, material
     share = {
@@ -119,16 +123,16 @@ def draw_texture(material: Material) -> Image.Image:
     return Image.fromarray((pixels * 255).round().astype(np.uint8), "RGB")
 
 
-def grid() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return u and v of every pixel, in [0, 1)."""
+def texture_grid() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return u and v of every pixel, (TEXTURE_PX, TEXTURE_PX) each, in (0, 1)."""
     ticks = (np.arange(TEXTURE_PX) + 0.5) / TEXTURE_PX
     u, v = np.meshgrid(ticks, ticks)
     return u, v
 
 
 def wood_share() -> NDArray[np.float64]:
-    """Grain along u: wavy lines and a few wide bands."""
-    u, v = grid()
+    """Return the second colour's share of wood: wavy lines along u and a few wide bands."""
+    u, v = texture_grid()
     wave = 0.02 * np.sin(2 * np.pi * u) + 0.008 * np.sin(6 * np.pi * u + 1.0)
     fine = 0.5 + 0.5 * np.sin(2 * np.pi * 14 * (v + wave))
     broad = 0.5 + 0.5 * np.sin(2 * np.pi * 3 * (v + 2 * wave) + 0.7)
@@ -137,27 +141,27 @@ def wood_share() -> NDArray[np.float64]:
 
 
 def checker_share() -> NDArray[np.float64]:
-    """Two by two squares."""
-    u, v = grid()
+    """Return the second colour's share of a checkerboard of two by two squares."""
+    u, v = texture_grid()
     return ((u < 0.5) ^ (v < 0.5)).astype(np.float64)
 
 
 def stripes_share() -> NDArray[np.float64]:
-    """One stripe a tile, across v."""
-    _, v = grid()
+    """Return the second colour's share of one stripe along u."""
+    _, v = texture_grid()
     return ((v > 0.35) & (v < 0.65)).astype(np.float64)
 
 
 def weave_share() -> NDArray[np.float64]:
-    """Threads that cross."""
-    u, v = grid()
+    """Return the second colour's share of crossing threads."""
+    u, v = texture_grid()
     share: NDArray[np.float64] = (np.sin(8 * np.pi * u) * np.sin(8 * np.pi * v) + 1) / 8
     return share
 
 
 def speckle_share() -> NDArray[np.float64]:
-    """Dots at places that never change."""
-    u, v = grid()
+    """Return the second colour's share of dots at fixed places."""
+    u, v = texture_grid()
     share = np.zeros_like(u)
     for x, y in rng_for(0, "speckle texture").uniform(size=(14, 2)):
         du, dv = (np.abs((a - b + 0.5) % 1.0 - 0.5) for a, b in ((u, x), (v, y)))

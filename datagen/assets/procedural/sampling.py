@@ -1,13 +1,13 @@
-"""Numbers for parameters, rounded so that their JSON spelling is short and stable."""
+"""Random parameters of procedural objects."""
 
 import numpy as np
 
 
 def uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    """Return a number from U(low, high), to a tenth of a millimetre."""
+    """Return a random number between low and high, rounded to 4 digits: short, stable JSON."""
     return round(float(rng.uniform(low, high)), 4)
 
 
 def chance(rng: np.random.Generator, probability: float) -> bool:
-    """Return True with a probability."""
+    """Return True with the given probability."""
     return bool(rng.random() < probability)

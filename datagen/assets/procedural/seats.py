@@ -1,4 +1,4 @@
-"""Things to sit on."""
+"""Procedural chairs, stools, benches and sofas."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,14 +13,20 @@ from datagen.assets.procedural.materials import (
     sample_wood,
 )
 from datagen.assets.procedural.sampling import chance, uniform
-from datagen.assets.procedural.shapes import Part, box, cushion, cylinder, leaning, tube
-
-CORNERS = ((-1, -1), (1, -1), (1, 1), (-1, 1))
+from datagen.assets.procedural.shapes import (
+    CORNER_SIGNS,
+    Part,
+    box,
+    cushion,
+    cylinder,
+    leaning,
+    tube,
+)
 
 
 @dataclass(frozen=True)
 class Chair:
-    """Four legs, a padded seat and a back of slats."""
+    """A chair: four legs, a padded seat and a back of slats."""
 
     kind: ClassVar[str] = "chair"
     category: ClassVar[str] = "seat"
@@ -55,16 +61,21 @@ class Chair:
         parts = [box((self.width_m, self.depth_m, 0.03), (0, 0, frame + 0.015), self.wood)]
         pad = (self.width_m - 0.02, self.depth_m - 0.03, 0.045)
         parts.append(cushion(pad, (0, -0.01, frame + 0.045), 0.02, self.pad))
-        for sx, sy in CORNERS:
+        for sx, sy in CORNER_SIGNS:
             parts.append(box((leg, leg, frame), (sx * x, sy * y, frame / 2), self.wood))
         for sign in (-1, 1):
             parts.append(box((0.02, 2 * y, 0.025), (sign * x, 0, frame * 0.4), self.wood))
         tilt = leaning(-self.lean_rad)
         hinge = np.array([0, y, frame])
-        return parts + [part.turned(tilt).moved(hinge) for part in self.back(x, leg)]
+        return parts + [part.rotated(tilt).moved(hinge) for part in self.back(x, leg)]
 
     def back(self, x: float, leg: float) -> list[Part]:
-        """Return the upright back, standing at the origin."""
+        """Return the upright back, standing at the origin.
+
+        Args:
+            x: half the distance between its posts, metres.
+            leg: thickness of a post, metres.
+        """
         parts = [
             box((leg, leg * 0.8, self.back_m), (sign * x, 0, self.back_m / 2), self.wood)
             for sign in (-1, 1)
@@ -83,7 +94,7 @@ class Chair:
 
 @dataclass(frozen=True)
 class Stool:
-    """A round seat on splayed legs with a ring."""
+    """A stool: a round seat on splayed legs with a ring."""
 
     kind: ClassVar[str] = "stool"
     category: ClassVar[str] = "seat"
@@ -163,7 +174,12 @@ class Bench:
         return parts
 
     def end_frame(self, x: float, rear: float) -> list[Part]:
-        """Return the bent bars at one end: legs, arm rest and back post."""
+        """Return the bent bars at one end: legs, arm rest and back post.
+
+        Args:
+            x: position of the bars, metres.
+            rear: y of the seat's rear edge, metres.
+        """
         seat, front = self.seat_m - 0.04, -self.depth_m / 2 + 0.03
         arm = self.seat_m + 0.22
         post = [[x, rear + 0.06, 0], [x, rear, seat], [x, rear + 0.09, self.seat_m + 0.42]]
@@ -179,7 +195,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class Sofa:
-    """Cushions between two arms."""
+    """A sofa: cushions between two arms."""
 
     kind: ClassVar[str] = "sofa"
     category: ClassVar[str] = "seat"
@@ -214,7 +230,7 @@ class Sofa:
         leg, back = 0.08, 0.2
         base_size = (width - 0.03, self.depth_m - 0.03, base - leg)
         parts = [cushion(base_size, (0, 0, leg + 0.01 + base_size[2] / 2), 0.02, self.fabric)]
-        # Faces of two parts in one plane would shade each other; the back is a bit narrower.
+        # The back is a bit narrower: coplanar faces of two parts would shade each other.
         size = (width - 0.02, back, self.seat_m + self.back_m - leg)
         y = self.depth_m / 2 - back / 2 + 0.01
         parts.append(cushion(size, (0, y, leg + size[2] / 2), 0.06, self.fabric))
@@ -227,9 +243,9 @@ class Sofa:
             size = (self.seat_width_m * 0.98, self.depth_m - back, pad)
             parts.append(cushion(size, (x, -back / 2, base + pad / 2), 0.05, self.fabric))
             size = (self.seat_width_m * 0.9, 0.16, self.back_m * 0.85)
-            tilted = cushion(size, (0, 0, size[2] / 2), 0.07, self.pillow).turned(leaning(-0.15))
+            tilted = cushion(size, (0, 0, size[2] / 2), 0.07, self.pillow).rotated(leaning(-0.15))
             parts.append(tilted.moved((x, self.depth_m / 2 - back - 0.12, self.seat_m)))
-        for sx, sy in CORNERS:
+        for sx, sy in CORNER_SIGNS:
             foot = (sx * (width / 2 - 0.08), sy * (self.depth_m / 2 - 0.08), 0)
             parts.append(cylinder(0.02, leg + 0.01, foot, self.leg, top_radius=0.03))
         return parts

@@ -1,7 +1,7 @@
-"""Surfaces that the procedural objects are made of: boxes, cushions, turned profiles, tubes.
+"""Shapes from which procedural objects are built: boxes, cushions, lathed profiles, tubes.
 
-Every shape is a Part: triangles with their own corners where an edge is sharp, so that averaged
-vertex normals look right, with texture coordinates in metres. Z up; outside is counter-clockwise.
+Every shape is a Part, Z up, metres. Triangles are counter-clockwise seen from outside and share
+no vertex across a sharp edge, so averaged vertex normals look right.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,8 @@ from datagen.assets.procedural.materials import Material
 from datagen.core.frames import Floats
 
 SHARP_RAD = np.radians(35.0)
+CORNER_SIGNS = ((-1, -1), (1, -1), (1, 1), (-1, 1))
+"""Signs of x and y in the four corners of a rectangle about the origin, counter-clockwise."""
 
 
 @dataclass(frozen=True)
@@ -27,21 +29,27 @@ class Part:
     """(F, 3)."""
 
     uv: Floats
-    """(V, 2), metres along the surface."""
+    """(V, 2), texture coordinates, metres along the surface."""
 
     material: Material
 
     def moved(self, offset: ArrayLike) -> "Part":
-        """Return the part shifted by (3,) metres."""
+        """Return the part moved by ``offset`` (3,), metres."""
         return replace(self, vertices=self.vertices + np.asarray(offset, np.float64))
 
-    def turned(self, rotation: Floats) -> "Part":
-        """Return the part after a (3, 3) rotation about the origin."""
+    def rotated(self, rotation: Floats) -> "Part":
+        """Return the part after a rotation (3, 3) about the origin."""
         return replace(self, vertices=self.vertices @ rotation.T)
 
 
 def box(size: Sequence[float], center: Sequence[float], material: Material) -> Part:
-    """Return a box with flat sides; the texture's u runs along each side's longer edge."""
+    """Return a box; the texture's u runs along the longer edge of each side.
+
+    Args:
+        size: (3,), metres along x, y and z.
+        center: (3,), metres.
+        material: of the whole surface.
+    """
     half = np.asarray(size, np.float64) / 2
     corners: list[Floats] = []
     uvs: list[Floats] = []
@@ -68,11 +76,19 @@ def cushion(
     material: Material,
     steps: int = 6,
 ) -> Part:
-    """Return a box with round edges and corners of a radius, as upholstery and toys have."""
+    """Return a box with rounded edges and corners.
+
+    Args:
+        size: (3,), metres along x, y and z.
+        center: (3,), metres.
+        radius: of the edges and corners, metres.
+        material: of the whole surface.
+        steps: vertices along each side; even.
+    """
     half = np.asarray(size, np.float64) / 2
     radius = min(radius, float(half.min()) * 0.999)
-    # A cube sphere with an even number of points a side never has a point on an axis plane, so
-    # the sign of each coordinate says which corner of the box its ball belongs to.
+    # A cube sphere with an even number of points along a side has no point on an axis plane, so
+    # the signs of a point's coordinates name the box corner to which it is moved.
     ticks = np.tan(np.linspace(-np.pi / 4, np.pi / 4, steps))
     a, b = (grid.ravel() for grid in np.meshgrid(ticks, ticks, indexing="ij"))
     index = np.arange(steps * steps).reshape(steps, steps)
@@ -93,7 +109,7 @@ def cushion(
             )
             vertices.append(points)
             uvs.append(points[:, [(axis + 1) % 3, (axis + 2) % 3]])
-    # The six patches share their rims; one vertex there keeps the shading without a seam.
+    # The six patches share their borders; welding the vertices there avoids a seam in the shading.
     rims, first, inverse = np.unique(
         np.concatenate(vertices).round(9), axis=0, return_index=True, return_inverse=True
     )
@@ -105,14 +121,14 @@ def cushion(
 def lathe(
     profile: ArrayLike, center: Sequence[float], material: Material, segments: int = 32
 ) -> Part:
-    """Return the surface that a profile sweeps about the vertical axis.
+    """Return the surface of revolution of a profile about the vertical axis.
 
     Args:
-        profile: (P, 2), metres: radius and height, with the solid on the left of the walk, that
-            is from the bottom's middle outwards, up the outside and back to the middle.
-        center: where the axis stands and height zero is.
+        profile: (P, 2), metres: radius and height. Along the profile the solid is on the left:
+            from the axis outwards along the bottom, up the outside, and back to the axis.
+        center: (3,), metres: where the profile has radius and height 0.
         material: of the whole surface.
-        segments: around the axis.
+        segments: number of segments around the axis.
     """
     points = np.asarray(profile, np.float64)
     steps = np.diff(points, axis=0)
@@ -128,17 +144,17 @@ def lathe(
 
 
 def sharp_corners(points: Floats) -> NDArray[np.int64]:
-    """Return the indices of a polyline's corners that turn by more than SHARP_RAD."""
+    """Return the indices of a polyline's (P, 2) corners whose angle exceeds SHARP_RAD."""
     steps = np.diff(points, axis=0)
-    angle = np.arctan2(steps[:, 1], steps[:, 0])
-    turn = np.abs((np.diff(angle) + np.pi) % (2 * np.pi) - np.pi)
-    return np.flatnonzero(turn > SHARP_RAD) + 1
+    direction = np.arctan2(steps[:, 1], steps[:, 0])
+    angle = np.abs((np.diff(direction) + np.pi) % (2 * np.pi) - np.pi)
+    return np.flatnonzero(angle > SHARP_RAD) + 1
 
 
 def revolve(points: Floats, segments: int, material: Material) -> Part:
-    """Return one smooth piece of a turned surface, (P, 2) radius and height."""
+    """Return the smooth surface of revolution of points (P, 2): radius and height, metres."""
     angles = np.linspace(0, 2 * np.pi, segments + 1)
-    angles[-1] = 0.0  # The seam's two columns are the same points to the last bit.
+    angles[-1] = 0.0  # The two columns at the seam must be equal to the last bit.
     ring = np.stack([np.cos(angles), np.sin(angles)], -1)
     vertices = np.concatenate(
         [np.column_stack([radius * ring, np.full(segments + 1, z)]) for radius, z in points]
@@ -163,13 +179,29 @@ def cylinder(
     top_radius: float | None = None,
     segments: int = 24,
 ) -> Part:
-    """Return a closed cylinder or cone frustum standing on a point."""
+    """Return a closed upright cylinder, or a cone frustum if the top has another radius.
+
+    Args:
+        radius: metres.
+        height: metres.
+        base: (3,), metres: the centre of the bottom.
+        material: of the whole surface.
+        top_radius: metres; None: as the bottom.
+        segments: number of segments around the axis.
+    """
     top = radius if top_radius is None else top_radius
     return lathe([(0, 0), (radius, 0), (top, height), (0, height)], base, material, segments)
 
 
 def tube(path: ArrayLike, radius: float, material: Material, segments: int = 12) -> Part:
-    """Return a round bar along a (P, 3) path, closed by flat ends and mitred at its corners."""
+    """Return a round bar with flat ends along a path, mitred at its corners.
+
+    Args:
+        path: (P, 3), metres.
+        radius: metres.
+        material: of the whole surface.
+        segments: number of segments around the bar.
+    """
     points = np.asarray(path, np.float64)
     steps = np.diff(points, axis=0)
     steps /= np.linalg.norm(steps, axis=1, keepdims=True)
@@ -181,7 +213,7 @@ def tube(path: ArrayLike, radius: float, material: Material, segments: int = 12)
     angles[-1] = 0.0
     rings = []
     for point, tangent, bend in zip(points, tangents, bends, strict=True):
-        side = side - tangent * (side @ tangent)  # Carried along, so that the tube never twists.
+        side = side - tangent * (side @ tangent)  # carried along, so that the tube does not twist
         side /= np.linalg.norm(side)
         up = np.cross(tangent, side)
         ring = radius * (np.outer(np.cos(angles), side) + np.outer(np.sin(angles), up))
@@ -200,9 +232,11 @@ def tube(path: ArrayLike, radius: float, material: Material, segments: int = 12)
 
 
 def mitre(bend: Floats) -> Floats:
-    """Return the (3, 3) stretch along a corner's bend that keeps a bar as thick as before it.
+    """Return the (3, 3) stretch of a ring at a corner that keeps the bar's thickness.
 
-    The bend is the difference of the unit directions after and before, of length 2 sin(angle / 2).
+    Args:
+        bend: (3,), unit direction after the corner minus unit direction before it. Its length is
+            2 sin(angle / 2).
     """
     half_sin = float(np.linalg.norm(bend)) / 2
     if half_sin == 0.0:
@@ -213,7 +247,7 @@ def mitre(bend: Floats) -> Floats:
 
 
 def disk(ring: Floats, material: Material) -> Part:
-    """Return the flat fan over a ring whose last point repeats the first, facing its axis."""
+    """Return the flat disk inside a convex ring (P, 3) whose last point repeats the first."""
     corners = ring[:-1]
     count = len(corners)
     faces = np.stack([np.zeros(count - 2, int), np.arange(1, count - 1), np.arange(2, count)], -1)
@@ -221,7 +255,14 @@ def disk(ring: Floats, material: Material) -> Part:
 
 
 def prism(outline: ArrayLike, depth: float, center: Sequence[float], material: Material) -> Part:
-    """Return a convex (P, 2) outline in x and z, counter-clockwise seen from -Y, made deep in y."""
+    """Return a prism: an outline in the xz plane, extruded along y.
+
+    Args:
+        outline: (P, 2), metres, x and z: convex, counter-clockwise seen from -Y.
+        depth: metres along y.
+        center: (3,), metres: where the outline's origin is, at half the depth.
+        material: of the whole surface.
+    """
     flat = np.asarray(outline, np.float64)
     front = np.column_stack([flat[:, 0], np.full(len(flat), -depth / 2), flat[:, 1]])
     back = front + np.array([0.0, depth, 0.0])
@@ -240,7 +281,7 @@ def prism(outline: ArrayLike, depth: float, center: Sequence[float], material: M
 
 
 def merge(parts: Sequence[Part]) -> Part:
-    """Return parts of one material as one part; vertices are not welded."""
+    """Return parts as one part with the first one's material; vertices are not welded."""
     offsets = np.cumsum([0, *(len(part.vertices) for part in parts)])
     return Part(
         np.concatenate([part.vertices for part in parts]),
@@ -251,6 +292,6 @@ def merge(parts: Sequence[Part]) -> Part:
 
 
 def leaning(angle_rad: float) -> Floats:
-    """Return the (3, 3) rotation about +X: positive leans an upright thing towards -Y."""
+    """Return the rotation (3, 3) about +X; a positive angle tilts an upright thing towards -Y."""
     c, s = np.cos(angle_rad), np.sin(angle_rad)
     return np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])

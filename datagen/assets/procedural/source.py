@@ -1,4 +1,4 @@
-"""The embedded source: objects built from sampled parameters, each written as one GLB."""
+"""Source ``procedural``: objects built from sampled parameters, each written as one GLB."""
 
 import hashlib
 from collections import defaultdict
@@ -12,7 +12,7 @@ from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
 from datagen.assets.objects import FetchedModel, SourceObject, canonical_json
-from datagen.assets.procedural.furnishings import Bookcase, BookStack, Crate, Lamp, Monitor
+from datagen.assets.procedural.furnishings import Bookcase, BookStack, Crate, Monitor, TableLamp
 from datagen.assets.procedural.materials import Material, draw_texture
 from datagen.assets.procedural.seats import Bench, Chair, Sofa, Stool
 from datagen.assets.procedural.shapes import Part, merge
@@ -23,17 +23,17 @@ from datagen.core.seeding import rng_for
 from datagen.errors import ConfigError
 
 REVISION = 1
-"""Raised when a kind's shape or look changes for the same parameters."""
+"""Increased when the same parameters give another shape or look."""
 
 
 class Shape(Protocol):
-    """A kind of object with the parameters of one."""
+    """One object: its kind and its parameters."""
 
     kind: ClassVar[str]
     category: ClassVar[str]
 
     def build(self) -> list[Part]:
-        """Return the surfaces: metres, Z up, standing on the ground about the origin."""
+        """Return the object's parts: metres, Z up, standing on z = 0 about the origin."""
 
 
 KINDS = (
@@ -42,7 +42,7 @@ KINDS = (
     Chair,
     BookStack,
     RoundTable,
-    Lamp,
+    TableLamp,
     Bowl,
     Desk,
     Bottle,
@@ -55,11 +55,19 @@ KINDS = (
     Vase,
     Bench,
 )
-"""In turns, so that any number of objects has tables beside things to put on them."""
+"""Repeated in this order, so that even a few objects include tables and things to put on them."""
 
 
 class ProceduralSource:
-    """Objects made here: kind after kind, each time with other parameters."""
+    """Objects of each kind in turn, with random parameters.
+
+    Args:
+        num_objects: how many; at least 1.
+        seed: of the parameters.
+
+    Raises:
+        ConfigError: num_objects is below 1.
+    """
 
     name = "procedural"
 
@@ -72,24 +80,24 @@ class ProceduralSource:
         self.seed = seed
 
     def fingerprint(self) -> str:
-        """Return the sha256 over the kinds, their revision, the seed and the count."""
+        """Return the sha256 over the kinds, their revision, the seed and the number of objects."""
         kinds = [kind.kind for kind in KINDS]
         identity = [REVISION, kinds, self.seed, self.num_objects]
         return hashlib.sha256(canonical_json(identity)).hexdigest()
 
     def list_objects(self) -> list[SourceObject]:
-        """Return the objects in the order of KINDS, over and over."""
+        """Return the objects; their kinds repeat in the order of KINDS."""
         return [self.describe(index) for index in range(self.num_objects)]
 
     def fetch(self, obj: SourceObject, folder: Path) -> FetchedModel:
-        """Build one object and write it as a GLB."""
+        """Build one object, write it as a GLB into the folder and return that file."""
         index = int(obj.uid.rpartition("-")[2])
         path = folder / f"{obj.uid}.glb"
         path.write_bytes(glb_bytes(sample_shape(self.seed, index).build()))
         return FetchedModel(path, obj.options)
 
     def describe(self, index: int) -> SourceObject:
-        """Return the entry of one object."""
+        """Return the object at an index."""
         shape = sample_shape(self.seed, index)
         return SourceObject(
             uid=f"{shape.kind}-{index:05d}",
@@ -102,19 +110,19 @@ class ProceduralSource:
 
 
 def sample_shape(seed: int, index: int) -> Shape:
-    """Return the parameters of the object at a position in the list."""
+    """Return the object at an index within the source."""
     kind = KINDS[index % len(KINDS)]
     return kind.sample(rng_for(seed, "procedural", kind.kind, index // len(KINDS)))
 
 
 def shape_id(shape: Shape) -> str:
-    """Return the sha256 over kind, revision and parameters."""
+    """Return the sha256 over an object's kind, REVISION and parameters."""
     parameters = asdict(shape)  # type: ignore[call-overload]
     return hashlib.sha256(canonical_json([shape.kind, REVISION, parameters])).hexdigest()
 
 
 def glb_bytes(parts: list[Part]) -> bytes:
-    """Return a GLB, Y up, with one mesh a material; the same parts give the same bytes."""
+    """Return a GLB, Y up, with one mesh per material; the same parts give the same bytes."""
     by_material: dict[Material, list[Part]] = defaultdict(list)
     for part in parts:
         by_material[part.material].append(part)
@@ -127,7 +135,7 @@ def glb_bytes(parts: list[Part]) -> bytes:
 
 
 def to_trimesh(part: Part) -> trimesh.Trimesh:
-    """Return one part, turned Y up, with its material as glTF describes it."""
+    """Return one part, Y up, with its material as glTF describes it."""
     material = part.material
     linear = np.where(
         np.array(material.color) <= 0.04045,

@@ -1,4 +1,4 @@
-"""Tables and desks."""
+"""Procedural tables and desks."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -7,12 +7,12 @@ import numpy as np
 
 from datagen.assets.procedural.materials import Material, sample_metal, sample_paint, sample_wood
 from datagen.assets.procedural.sampling import chance, uniform
-from datagen.assets.procedural.shapes import Part, box, cushion, cylinder, lathe
+from datagen.assets.procedural.shapes import CORNER_SIGNS, Part, box, cushion, cylinder, lathe
 
 
 @dataclass(frozen=True)
 class RectangularTable:
-    """Four legs, a frame and a top."""
+    """A table: four legs, a frame and a rectangular top."""
 
     kind: ClassVar[str] = "rectangular_table"
     category: ClassVar[str] = "table"
@@ -46,7 +46,7 @@ class RectangularTable:
         parts = [
             box((self.width_m, self.depth_m, self.top_m), (0, 0, under + self.top_m / 2), self.wood)
         ]
-        for sx, sy in ((-1, -1), (1, -1), (1, 1), (-1, 1)):
+        for sx, sy in CORNER_SIGNS:
             if self.round_legs:
                 parts.append(
                     cylinder(
@@ -71,7 +71,7 @@ class RectangularTable:
 
 @dataclass(frozen=True)
 class RoundTable:
-    """A round top on a turned pedestal with a round foot."""
+    """A table: a round top on a lathed pedestal with a round foot."""
 
     kind: ClassVar[str] = "round_table"
     category: ClassVar[str] = "table"
@@ -115,7 +115,7 @@ class RoundTable:
 
 @dataclass(frozen=True)
 class Desk:
-    """A worktop on a drawer block and a side panel, with a shelf above its rear edge."""
+    """A desk: a worktop on a drawer block and a side panel, with a shelf above its rear edge."""
 
     kind: ClassVar[str] = "desk"
     category: ClassVar[str] = "desk"
@@ -166,7 +166,12 @@ class Desk:
         return parts + self.drawer_block(side, under) + self.shelf(board)
 
     def drawer_block(self, side: float, under: float) -> list[Part]:
-        """Return the block that carries one end of the worktop."""
+        """Return the drawer block that carries one end of the worktop.
+
+        Args:
+            side: -1 for the left end, 1 for the right.
+            under: height of the worktop's lower side, metres.
+        """
         width, depth = self.width_m * 0.28, self.depth_m * 0.92
         x = side * (self.width_m / 2 - width / 2 - 0.02)
         parts = [box((width, depth, under), (x, 0, under / 2), self.wood)]
@@ -183,7 +188,11 @@ class Desk:
         return parts
 
     def shelf(self, board: float) -> list[Part]:
-        """Return the shelf above the worktop with its end panels and back."""
+        """Return the shelf above the worktop, with its panels.
+
+        Args:
+            board: thickness of the shelf and the panels, metres.
+        """
         depth = self.depth_m * self.shelf_depth_share
         y, top = self.depth_m / 2 - depth / 2, self.height_m + self.shelf_gap_m
         parts = [box((self.width_m, depth, board), (0, y, top + board / 2), self.wood)]

@@ -1,4 +1,4 @@
-"""Turned things: mug, bowl, bottle, vase, potted plant."""
+"""Procedural mugs, bowls, bottles, vases and potted plants."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -8,10 +8,11 @@ import numpy as np
 from datagen.assets.procedural.materials import Material, sample_glaze, sample_paint, sample_wood
 from datagen.assets.procedural.sampling import chance, uniform
 from datagen.assets.procedural.shapes import Part, lathe, tube
+from datagen.core.frames import yaw_rotation
 from datagen.core.seeding import rng_for
 
 WALL_M = 0.008
-"""Thinnest wall: about a voxel of a small object, and never lost between two rays."""
+"""Thinnest wall, metres: about a voxel of a small object, and wide enough to be hit by rays."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ class Vase:
 
 @dataclass(frozen=True)
 class Plant:
-    """Long leaves in a pot."""
+    """A plant with long leaves in a pot."""
 
     kind: ClassVar[str] = "plant"
     category: ClassVar[str] = "plant"
@@ -225,15 +226,20 @@ class Plant:
         parts = [lathe(profile, (0, 0, 0), self.pot, 36), lathe(soil, (0, 0, 0), self.soil, 24)]
         rng = rng_for(self.leaf_seed, "leaves")
         for i in range(self.num_leaves):
-            azimuth = 2.4 * i + float(
-                rng.uniform(-0.3, 0.3)
-            )  # The golden angle spreads leaves evenly.
+            # 2.4 rad, the golden angle, distributes the leaves evenly.
+            azimuth = 2.4 * i + float(rng.uniform(-0.3, 0.3))
             rise = float(rng.uniform(0.35, 1.35)) if i else 1.5
             parts.append(self.blade(azimuth, rise, self.leaf_m * float(rng.uniform(0.75, 1.1))))
         return parts
 
     def blade(self, azimuth: float, rise: float, length: float) -> Part:
-        """Return one leaf: a solid blade, pointed, bending down along its length."""
+        """Return one leaf: a solid pointed blade that bends down along its length.
+
+        Args:
+            azimuth: direction in which it grows, radians.
+            rise: elevation at its base, radians.
+            length: metres.
+        """
         share = np.linspace(0, 1, 10)
         angle = rise - 1.1 * share**1.5
         step = length / 9
@@ -257,7 +263,6 @@ class Plant:
                 a, b = 4 * i + j, 4 * i + (j + 1) % 4
                 faces += [[a, b + 4, b], [a, a + 4, b + 4]]
         faces += [[0, 1, 2], [0, 2, 3], [36, 38, 37], [36, 39, 38]]
-        c, s = np.cos(azimuth), np.sin(azimuth)
-        spin = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
+
         flat = Part(vertices, np.array(faces), vertices[:, :2].copy(), self.leaf)
-        return flat.turned(spin)
+        return flat.rotated(yaw_rotation(azimuth))
