@@ -8,9 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from datagen.blender import BlenderProcess, BlenderTimedOut
+from datagen.blender import BlenderProcess, BlenderTimedOut, retries
 from datagen.blender import devices as device_choice
-from datagen.blender import retries
 from datagen.blender.devices import check_device, choose_device
 from datagen.blender.failures import RenderFailure, kind_of_exit, kind_of_message
 from datagen.blender.retries import retry
