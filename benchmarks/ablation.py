@@ -1,20 +1,20 @@
 """The paper's ablation at small scale: instances alone, + scene-context attention, + view-centric.
 
-``python benchmarks/ablation.py --root WORKSPACE --out FOLDER`` trains the small model three
-times (seeds) in each of three ways, on the same views with the same number of steps, and prints
-instance IoU, scene IoU and collision rates of views that were not trained on, as mean ± standard
-deviation over the seeds. WORKSPACE has assets, layouts of one size and renders:
+``python benchmarks/ablation.py --root WORKSPACE --out FOLDER`` trains the small model three times
+(seeds) in each of three ways, on the same views with the same number of steps. It prints instance
+IoU, scene IoU and collision rates of held-out views, as mean ± standard deviation over the seeds.
+Held out are one view of each training layout, and other layouts. WORKSPACE has assets, layouts of
+one size and renders:
 
     datagen assets --root WORKSPACE --num-objects 800 --seed 2
     datagen layouts --root WORKSPACE --n 300 --min-objects 3 --max-objects 3 --split train
     datagen render --root WORKSPACE --views 4 --resolution-px 192
 
 The first two ways have their latents in the world's frame (``encode --view-frame world``), where no
-picture says which way is X; the third turns each view's scene to its camera. Every run is scored in
-its own frame, without registration: a scene turned the wrong way is wrong. Held out are a view of
-each layout trained on, and other layouts.
+image shows which way is X. The third rotates each view's scene to its camera. Every run is scored
+in its own frame, without registration, so a scene with a wrong rotation scores low.
 
-Killed, the same command goes on: finished runs are read again, an unfinished one goes on from its
+The same command resumes after a kill: finished runs are read, an unfinished one resumes from its
 last state.
 """
 
@@ -46,14 +46,13 @@ from datagen.engine.stage import RunOptions
 from datagen.evaluation.collision import TOLERANCE, collision_rates, scene_collisions
 from datagen.executors.job import WorkerSettings
 from datagen.executors.local import LocalExecutor
-from datagen.models import MODEL_ARGS
 from datagen.models.devices import denormals_flushed
 from datagen.models.named_checkpoints import load_autoencoder
 from datagen.sampling.scenes import SamplerConfig
 from datagen.sampling.surfaces import surface_from_logits
 from datagen.shards import Folder, open_dataset
 from datagen.stages.encode import EncodeLatents
-from datagen.training import SceneLoader, SceneSource, StreamConfig, TrainConfig, open_source
+from datagen.training import SceneLoader, SceneSource, StreamConfig, TrainConfig, objective_of
 from datagen.training.checkpoints import Checkpoints
 from datagen.training.trainer import train_flow
 
@@ -121,12 +120,14 @@ def encode(config: Ablation, frame: Frame) -> SceneSource:
         LocalExecutor(WorkerSettings(device="cpu"), threads=config.threads),
         RunOptions(),
     )
-    return open_source(open_dataset(workspace / "latents"), open_dataset(workspace / "renders"))
+    return SceneSource.open(
+        open_dataset(workspace / "latents"), open_dataset(workspace / "renders")
+    )
 
 
 def split(config: Ablation, source: SceneSource, decoder: nn.Module) -> Views:
     """Hold out some layouts, and a view of each of the others."""
-    size_px = MODEL_ARGS["small"]["image_encoder"]["size_px"]
+    size_px = objective_of(TrainConfig()).image_size_px
     scored = {}
     for name, part in SETS.items():
         chosen = part_of(source, part, config.val_fraction)
@@ -141,7 +142,7 @@ def run(
     training = TrainConfig(
         max_steps=config.steps,
         batch_size=8,
-        low_rank_mean=False,  # it learns views by heart, and none of those are scored
+        low_rank_mean=False,  # it memorises the training views, and none of those are scored
         lr=1.5e-3,
         weight_decay=0.05,
         scene_context_blocks=VARIANTS[variant][1],
@@ -157,10 +158,11 @@ def run(
     if done.is_file():
         found: dict[str, Any] = json.loads(done.read_text())
         return found
-    stream = StreamConfig(size_px=MODEL_ARGS["small"]["image_encoder"]["size_px"], seed=seed)
-    loader = SceneLoader([views.training], stream, cache_bytes=2**30)
+    objective = objective_of(training)
+    stream = StreamConfig(size_px=objective.image_size_px, seed=seed)
+    loader = SceneLoader([views.training], stream, objective.decode, cache_bytes=2**30)
     others = [view.sample for view in views.scored["held-out layouts"]]
-    model = train_flow(loader, others, training, folder)
+    model = train_flow(loader, others, objective, folder)
     scores: dict[str, Any] = {
         name: score(list(sample_views(model, decoder, part, SamplerConfig())), part)
         for name, part in views.scored.items()
@@ -185,7 +187,7 @@ def score(logits: list[NDArray[np.float32]], views: list[View]) -> dict[str, flo
 def check_settings(folder: Path, config: Ablation, training: TrainConfig, views: Views) -> None:
     """Note what a run is made with, or check that an earlier one was made alike."""
     settings = {
-        "network": training.model_args(),
+        "network": objective_of(training).network_args(()),
         "train": deciding_fields(training),
         "latents": views.training.latents.fingerprint,
         "views": len(views.training),
@@ -215,11 +217,11 @@ def constant(config: Ablation, views: Views, decoder: nn.Module) -> dict[str, di
 
 
 def summary(runs: list[dict[str, float]]) -> dict[str, str]:
-    """Return the spread of every score over the seeds."""
-    return {name: spread([one[name] for one in runs]) for name in COLUMNS}
+    """Return mean ± standard deviation of every score over the seeds."""
+    return {name: mean_and_deviation([one[name] for one in runs]) for name in COLUMNS}
 
 
-def spread(values: list[float]) -> str:
+def mean_and_deviation(values: list[float]) -> str:
     """Return mean ± standard deviation; of one value, itself."""
     known = [value for value in values if not np.isnan(value)]  # no surface: no collision rate
     if not known:
@@ -248,7 +250,7 @@ def main(config: Ablation) -> None:
         rows += [(f"constant, {f} frame", summary([constants[f][name]])) for f in FRAMES]
         print(f"\n{name} ({len(views['yaw'].scored[name])})\n\n{table(rows)}")
     losses = [
-        (variant, {"loss": spread([one["held-out layouts"]["loss"] for one in runs])})
+        (variant, {"loss": mean_and_deviation([one["held-out layouts"]["loss"] for one in runs])})
         for variant, runs in found.items()
     ]
     print(f"\nflow loss of held-out layouts (comparable in one frame only)\n\n{table(losses)}")

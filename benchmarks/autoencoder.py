@@ -1,8 +1,8 @@
-"""Score the small autoencoder on objects it never saw.
+"""Score the small autoencoder on held-out objects.
 
-``python benchmarks/autoencoder.py --assets FOLDER [FOLDER ...]`` prints the distribution of
-the voxel IoU (mean, median, 5th percentile, worst five) of held-out objects at full size, of whole
-scenes, and of the instances in them; and the milliseconds to encode and decode a grid.
+``python benchmarks/autoencoder.py --assets FOLDER [FOLDER ...]`` prints the voxel IoU (mean,
+median, 5th percentile, worst five) of held-out objects at full size, of whole scenes, and of the
+objects in them; and the milliseconds to encode and decode a grid.
 """
 
 import time
@@ -23,7 +23,7 @@ from datagen.training.embedded.random_voxels import (
     find_geometry,
     is_held_out,
     sample_object,
-    sample_scene,
+    sample_random_scene,
 )
 from datagen.voxels.drawing import draw_voxels
 
@@ -51,7 +51,7 @@ class Score:
     noise: float = 0.0
     """Noise added to the latents before decoding, as a flow model would leave it."""
 
-    pictures: Path | None = None
+    images: Path | None = None
     """Draw the worst five objects into this PNG."""
 
 
@@ -132,14 +132,14 @@ def main(config: Score) -> None:
     known = read_rows(config.assets)
     rows = [known[path.stem] for path in paths]
     report("objects", objects, [row["name"] for row in rows])
-    if config.pictures:
+    if config.images:
         worst = np.argsort(objects)[:5]
         made = codec.reconstruct(grids[worst])
         shown = [(rows[i], grids[i], one) for i, one in zip(worst, made, strict=True)]
-        draw(config.pictures, shown)
+        draw(config.images, shown)
     scenes, instances = [], []
     for index in range(config.num_scenes):
-        whole, *parts = codec.iou(sample_scene(paths, rng_for(0, "score", index)))
+        whole, *parts = codec.iou(sample_random_scene(paths, rng_for(0, "score", index)))
         scenes.append(whole)
         instances += [(iou, f"scene {index}.{part}") for part, iou in enumerate(parts)]
     report("scenes", scenes, [f"scene {index}" for index in range(len(scenes))])

@@ -1,13 +1,13 @@
-"""Encode the same voxels by our path and the way TRELLIS's toolkit does, and compare.
+"""Encode the same voxels by our path and the way TRELLIS's toolkit does, and compare the rates.
 
-``python benchmarks/encode.py [--encoder small|full|NAME] [--device cpu|cuda]``. TRELLIS's
-way (``encode_ss_latent.py``): a PLY of voxel centres is read, scattered into a grid, encoded with
-batch 1, and its mean is written with ``np.savez_compressed``, one file a grid. Ours: grids from
-memory, as the stage has them, encoded in batches, float16, one Parquet shard. ``full`` is the
-published size with random weights. The voxelisation itself is in neither.
+``python benchmarks/encode.py [--encoder small|full|NAME] [--device cpu|cuda]``. TRELLIS's way
+(``encode_ss_latent.py``) reads a PLY of voxel centres, scatters it into a grid, encodes it with
+batch 1, and writes its mean with ``np.savez_compressed``, one file a grid. Ours takes grids from
+memory, as the stage has them, encodes them in batches, and writes float16 to one Parquet shard.
+``full`` is the published size with random weights. Voxelisation is in neither time.
 
-Beside the ratio: the share of the device's matrix peak that the encoder's multiplications reach
-(``--peak-tflops``; an H200 has 989 for bf16 and fp16 without sparsity).
+Beside the ratio it prints which share of the device's matrix peak the encoder's multiplications
+reach (``--peak-tflops``; an H200 has 989 for bf16 and fp16 without sparsity).
 """
 
 import tempfile

@@ -1,15 +1,15 @@
-"""Does the model generalise? Sampled voxel IoU over training, on views and layouts it never saw.
+"""Does the model generalise? Sampled voxel IoU over training, on held-out views and layouts.
 
-``python benchmarks/generalisation.py --root WORKSPACE --out FOLDER`` trains the small model
-on the workspace's latents without a view of each layout and without some layouts, and scores its
-states: views trained on, held-out views of the same layouts, other layouts. Beside them stand the
-untrained model, the best constant grid, and what the decoder makes of the true latents, which is
+``python benchmarks/generalisation.py --root WORKSPACE --out FOLDER`` trains the small model on the
+workspace's latents, without one view of each layout and without some layouts, and scores its
+states on views trained on, on held-out views of the same layouts, and on other layouts. Beside
+them it prints an untrained model, the best constant grid, and the decoded true latents, which are
 what a flow model could reach.
 
-``--models PATH ...`` scores trainings that are there instead, finished or running: states
+``--models PATH ...`` scores existing trainings instead, finished or running: states
 (``model/checkpoints/step-….pt``), models (NAME of NAME.json and NAME.safetensors), or folders with
-any of them. What has been scored stays in FOLDER/scores.jsonl and is not scored again, so the same
-command, given now and then while a training runs, adds to the curve. ``--sets`` names the views:
+any of them. Scores are kept in FOLDER/scores.jsonl, and a state is scored once. So the same
+command, run several times during a training, extends the curve. ``--sets`` names the views:
 
     --sets "held-out views=WORKSPACE:last" "other layouts=WORKSPACE:val" "objects=OTHER:all"
 
@@ -21,7 +21,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ from held_out import (
 )
 from torch import nn
 
-from datagen.models import MODEL_ARGS, SceneModel, load_scene_model
+from datagen.models import SceneModel, load_scene_model
 from datagen.models.devices import denormals_flushed, torch_device
 from datagen.models.named_checkpoints import load_autoencoder
 from datagen.sampling.scenes import SamplerConfig
@@ -51,11 +51,11 @@ from datagen.training import (
     SceneSource,
     StreamConfig,
     TrainConfig,
-    open_source,
+    objective_of,
     train_flow,
 )
 
-SIZE_PX = MODEL_ARGS["small"]["image_encoder"]["size_px"]
+SIZE_PX = objective_of(TrainConfig()).image_size_px
 SCORES = "scores.jsonl"
 NO_STEP = 10**9
 """Of a model that does not say how long it was trained: behind those that do."""
@@ -82,7 +82,7 @@ class Generalisation:
     """Of the training here."""
 
     points: int = 4
-    """States of it that are scored, evenly spread."""
+    """Number of its states that are scored, evenly spaced."""
 
     seed: int = 0
     """Of it."""
@@ -111,7 +111,7 @@ class Generalisation:
 
 def read_part(root: Path, part: str, val_fraction: float) -> SceneSource:
     """Return some of a workspace's views: see ``part_of``."""
-    source = open_source(open_dataset(root / "latents"), open_dataset(root / "renders"))
+    source = SceneSource.open(open_dataset(root / "latents"), open_dataset(root / "renders"))
     return part_of(source, part, val_fraction)
 
 
@@ -135,7 +135,7 @@ def read_sets(config: Generalisation, decoder: nn.Module) -> dict[str, list[View
 
 
 def train(config: Generalisation) -> Path:
-    """Train the model here, or go on; returns the folder with its states."""
+    """Train the model here, or resume; return the folder with its states."""
     every = max(1, config.steps // config.points)
     training = TrainConfig(
         max_steps=config.steps,
@@ -147,10 +147,11 @@ def train(config: Generalisation) -> Path:
     source = read_part(config.root, "rest", config.val_fraction)
     stream = StreamConfig(size_px=SIZE_PX, seed=config.seed)
     folder = config.out / "model"
+    objective = objective_of(training)
     train_flow(
-        SceneLoader([source], stream, cache_bytes=2**30),
+        SceneLoader([source], stream, objective.decode, cache_bytes=2**30),
         [],
-        training,
+        objective,
         folder,
         device=str(torch_device(config.device)),
     )
@@ -172,11 +173,13 @@ def find_models(paths: Sequence[Path]) -> Iterator[Path]:
 def read_state(path: Path) -> tuple[SceneModel, SceneModel, int]:
     """Return a state's averaged model, the untrained one, and the step."""
     state = torch.load(path, map_location="cpu", weights_only=True)
-    fields = state["config"]
-    training = TrainConfig(**fields | {"flow": FlowMatching(**fields["flow"])})
-    model = training.build_model()
+    settings = state["config"]
+    flow = {f.name: settings.pop(f.name) for f in fields(FlowMatching)}
+    objective = objective_of(TrainConfig(**settings, flow=FlowMatching(**flow)))
+    args = objective.network_args(())
+    model, fresh = objective.build_network(args), objective.build_network(args)
     model.load_state_dict(state["ema"])
-    return model, like(model, training.build_model()), int(state["step"])
+    return model, like(model, fresh), int(state["step"])
 
 
 def read_model(path: Path) -> tuple[SceneModel, SceneModel]:

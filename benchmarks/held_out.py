@@ -1,4 +1,4 @@
-"""How a model samples views that it was not trained on: what several scripts here share."""
+"""How a model samples held-out views: what several scripts here share."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,13 +12,12 @@ from torch import nn
 
 from datagen.core.seeding import seed_for
 from datagen.evaluation.constant import fit_constant
-from datagen.evaluation.metrics import voxel_iou
+from datagen.evaluation.formulas import voxel_iou
 from datagen.models import SceneModel
 from datagen.sampling.scenes import SamplerConfig, SceneImages, sample_scene
 from datagen.shards import Dataset
 from datagen.shards.splits import validation_layouts
-from datagen.training import SceneLoader, SceneSource, StreamConfig
-from datagen.training.objectives.structure_samples import SceneSample
+from datagen.training import SceneLoader, SceneSample, SceneSource, StreamConfig, decode_sample
 from datagen.voxels import unpack_occupancy
 
 
@@ -37,7 +36,7 @@ def read_views(source: SceneSource, decoder: nn.Module, size_px: int, count: int
     Where voxels are not stored, what the decoder makes of the latents is taken for the truth.
     """
     stream = StreamConfig(size_px=size_px)
-    samples = SceneLoader([source], stream, stop=min(count, len(source)))
+    samples = SceneLoader([source], stream, decode_sample, stop=min(count, len(source)))
     return [View(sample, true_voxels(source.latents, sample, decoder)) for sample in samples]
 
 
@@ -66,7 +65,7 @@ def constant_grid(training: SceneSource, decoder: nn.Module, num_views: int) -> 
 
 
 def constant_scores(grid: NDArray[np.bool_], views: Sequence[View]) -> dict[str, float]:
-    """Score one grid for every instance: what needs no picture."""
+    """Score one grid for every instance: what needs no image."""
     return score_grids((np.broadcast_to(grid, view.true[1:].shape) for view in views), views)
 
 

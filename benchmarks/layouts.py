@@ -1,7 +1,8 @@
 """Time ``datagen layouts`` as a whole command, alone and on Ray, and compare the shards.
 
-``python benchmarks/layouts.py [--assets FOLDER]``. Without assets, 48 procedural ones are
-made first, outside the time. Wall seconds, with stacking, Python's and Ray's start-up and Parquet.
+``python benchmarks/layouts.py [--assets FOLDER]``. Without assets it makes 48 procedural ones
+first, outside the time. Times are wall seconds, with stacking, Parquet, and the start-up of Python
+and Ray.
 """
 
 import subprocess

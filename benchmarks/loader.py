@@ -1,11 +1,11 @@
 """Samples a second of the loader beside WebDataset, Hugging Face datasets and plain reading.
 
-``python benchmarks/loader.py --root WORKSPACE``. All make the same samples with the same
-decoding, in one process; WebDataset reads tars of the same bytes, the others the same Parquet.
-Only the loader and WebDataset shuffle, and only the loader checks what it reads (checksums of
-pages). Times are processor time, the best of a few rounds in which all take turns: they bear a busy
-machine. "Bytes" leaves the decoding out. All files lie in memory by then: what a disk or a network
-adds goes with the bytes that are read, which are printed too.
+``python benchmarks/loader.py --root WORKSPACE``. All make the same samples with the same decoding,
+in one process. WebDataset reads tars of the same bytes, the others the same Parquet. Only the
+loader and WebDataset shuffle, and only the loader checks what it reads (checksums of pages). Times
+are processor time, so a busy machine changes them little: the best of a few rounds in which all
+alternate. "Bytes" leaves the decoding out. All files are in memory by then; a disk or a network
+adds time in proportion to the bytes that are read, which are printed too.
 """
 
 import copy
@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import datasets
 import pyarrow.parquet as pq
@@ -27,9 +26,9 @@ import tyro
 import webdataset
 
 from datagen.shards import Dataset, open_dataset
-from datagen.training import SceneLoader, StreamConfig, open_source
-from datagen.training.data.sources import LATENT_COLUMNS, RawLatents, RawView
-from datagen.training.objectives.structure_samples import decode_sample
+from datagen.training import SceneLoader, SceneSource, StreamConfig, decode_sample
+from datagen.training.data.sources import RawView
+from datagen.training.objectives.structure.source import LATENT_COLUMNS, RawLatents
 
 RENDER_COLUMNS = ("layout_id", "view_index", "kept", "rgb", "instance_map")
 SHARDS_OF_RAND_25K = 3125
@@ -57,9 +56,9 @@ def undecoded(view: RawView, *_: Any) -> Any:
 
 def read_ours(config: Compare, decode: Decode) -> Iterator[Any]:
     """The loader, one epoch in its shuffled order, without its cache."""
-    source = open_source(*open_both(config.root))
-    with mock.patch("datagen.training.data.loader.decode_sample", decode):
-        yield from SceneLoader([source], StreamConfig(size_px=config.size_px), stop=len(source))
+    source = SceneSource.open(*open_both(config.root))
+    stream = StreamConfig(size_px=config.size_px)
+    yield from SceneLoader([source], stream, decode, stop=len(source))
 
 
 def read_plain(config: Compare, decode: Decode) -> Iterator[Any]:
@@ -116,7 +115,7 @@ def join(latents: Any, renders: Any) -> Iterator[RawView]:
 
 def write_tars(config: Compare, folder: Path) -> list[str]:
     """Write the same bytes as a tar for each shard."""
-    source = open_source(*open_both(config.root))
+    source = SceneSource.open(*open_both(config.root))
     paths = []
     for shard in range(int(source.shard[-1]) + 1):
         part = source.select(source.shard == shard)
@@ -181,10 +180,10 @@ def resume_seconds(config: Compare, num_shards: int | None) -> tuple[float, floa
         shards = itertools.cycle(copy.copy(latents.manifest["shards"]))
         latents.manifest["shards"] = list(itertools.islice(shards, num_shards))
     stream = StreamConfig(size_px=config.size_px)
-    state = SceneLoader([open_source(latents, renders)], stream).state_dict()
+    state = SceneLoader([SceneSource.open(latents, renders)], stream, decode_sample).state_dict()
     started, worked = time.perf_counter(), time.process_time()
-    source = open_source(latents, renders)
-    loader = SceneLoader([source], stream)
+    source = SceneSource.open(latents, renders)
+    loader = SceneLoader([source], stream, decode_sample)
     loader.load_state_dict({**state, "position": 5 * len(source) // 2})
     next(loader)
     return time.perf_counter() - started, time.process_time() - worked, len(source)

@@ -1,9 +1,7 @@
-"""What one view costs: bytes and time to read it from a shard as large as the paper's.
+"""Bytes and time to read one view from a shard as large as the paper's.
 
-Beside our row groups stands pyarrow's default, and the check of the whole shard by
-``datagen verify``'s means.
-
-    python benchmarks/one_view.py
+``python benchmarks/one_view.py``. Beside our row groups it measures pyarrow's default, and the
+check of the whole shard as ``datagen verify`` does it.
 """
 
 import io
@@ -17,11 +15,11 @@ import pyarrow.parquet as pq
 
 from datagen.core.seeding import rng_for
 from datagen.shards import Folder, Identity, Output, open_dataset
-from datagen.shards.schemas import tensor_field
+from datagen.shards.tensors import tensor_field
 from datagen.verify.shards import check_folder
 
 SCENES, VIEWS = 8, 150
-PICTURE_BYTES = 230_000
+IMAGE_BYTES = 230_000
 """Of a PNG of 512 × 512 pixels, RGBA."""
 SCHEMA = pa.schema(
     [
@@ -64,7 +62,7 @@ def main() -> None:
             "layout_id": layout,
             "view_index": view,
             "world_to_camera": np.eye(4),
-            "rgb": rng.bytes(PICTURE_BYTES),
+            "rgb": rng.bytes(IMAGE_BYTES),
         }
         for layout in range(SCENES)
         for view in range(VIEWS)

@@ -1,11 +1,11 @@
 """Time ``datagen render``'s way beside TRELLIS's toolkit's way, on the same scenes and views.
 
-``python benchmarks/render.py --root WORKSPACE`` with assets and layouts in it. The baseline
-does what ``dataset_toolkits/render.py`` does, written anew: a Blender process a scene that imports
-the objects' GLB files, then a render call a view, whole image, 128 samples, denoised, TRELLIS's
-lamps, no data kept between views; views are judged after they were rendered. The GLB files are
-exported first, untimed. Both use one thread; seconds are processor time of all that took part, so
-that other work on the machine changes them little.
+``python benchmarks/render.py --root WORKSPACE`` with assets and layouts in it. The baseline does
+what ``dataset_toolkits/render.py`` does, written anew: a Blender process a scene that imports the
+objects' GLB files, then a render call a view, whole image, 128 samples, denoised, TRELLIS's lamps,
+no data kept between views; views are judged after they were rendered. The GLB files are exported
+first, untimed. Both use one thread. Seconds are processor time of all processes that took part, so
+other work on the machine changes them little.
 """
 
 import json
@@ -96,7 +96,7 @@ class Compare:
     """A workspace with assets and layouts."""
     num_scenes: int = 2
     num_views: int = 6
-    """Views a scene; what a scene costs once is also spread over 150 views."""
+    """Views a scene; the cost of a scene is also divided by 150 views."""
     resolution_px: int = 256
     with_baseline: bool = True
     """Off: only where our own time goes."""
@@ -152,10 +152,10 @@ def ours(
         kept = [index for index, reason in enumerate(reasons) if reason is None]
         clock.lap(spent.views, "rays")
         job = stage.render_job(layout_id, scene, cameras, seen, kept)
-        pictures = render_views(blender, job)
+        images = render_views(blender, job)
         clock.lap(spent.views, "Blender")
         check_agreement(
-            {index: (picture, seen[index]) for index, picture in zip(kept, pictures, strict=True)}
+            {index: (image, seen[index]) for index, image in zip(kept, images, strict=True)}
         )
         clock.lap(spent.views, "agreement (decoding)")
         for index in kept:

@@ -1,8 +1,8 @@
-"""Measure how near the pictures of each quality come to those of 1,024 samples.
+"""Measure how near the images of each quality come to those of 1,024 samples.
 
-``python benchmarks/render_quality.py --root WORKSPACE``, with assets and layouts in it. PSNR
-is taken over whole sRGB pictures on black, as networks see them, and over what objects cover
-alone, where the noise of edges weighs more.
+``python benchmarks/render_quality.py --root WORKSPACE``, with assets and layouts in it. PSNR is
+taken over whole sRGB images on black, as networks see them, and over covered pixels alone, where
+the noise of edges weighs more.
 """
 
 import tempfile
@@ -59,10 +59,10 @@ def kept_views(options: Measure) -> list[RenderJob]:
     return jobs
 
 
-def pictures(
+def images(
     blender: BlenderProcess, jobs: list[RenderJob], samples: int, denoise: bool, seed: int = 0
 ) -> tuple[list[np.ndarray], float]:
-    """Return pictures (H, W, 4) in [0, 1], and the seconds that a view took."""
+    """Return images (H, W, 4) in [0, 1], and the seconds that a view took."""
     start = time.perf_counter()
     made = []
     for job in jobs:
@@ -72,11 +72,11 @@ def pictures(
     return [read_rgba(data) / 255 for data in made], seconds / len(made)
 
 
-def psnr(truth: np.ndarray, picture: np.ndarray) -> tuple[float, float]:
-    """Return dB over the whole picture, and over what is covered in either."""
-    on_black = [image[..., :3] * image[..., 3:] for image in (truth, picture)]
+def psnr(truth: np.ndarray, image: np.ndarray) -> tuple[float, float]:
+    """Return dB over the whole image, and over what is covered in either."""
+    on_black = [rgba[..., :3] * rgba[..., 3:] for rgba in (truth, image)]
     error = ((on_black[0] - on_black[1]) ** 2).mean(axis=2)
-    covered = (truth[..., 3] > 0) | (picture[..., 3] > 0)
+    covered = (truth[..., 3] > 0) | (image[..., 3] > 0)
     return -10 * float(np.log10(error.mean())), -10 * float(np.log10(error[covered].mean()))
 
 
@@ -95,11 +95,11 @@ def main(options: Measure) -> None:
         tempfile.TemporaryDirectory() as folder,
         BlenderProcess(Path(folder) / "blender.log", threads=1) as blender,
     ):
-        truth, seconds = pictures(blender, jobs, options.truth_samples, False, TRUTH_SEED)
+        truth, seconds = images(blender, jobs, options.truth_samples, False, TRUTH_SEED)
         print(f"{len(truth)} views at {options.resolution_px}²; truth {seconds:.1f} s a view")
         print(f"{'':14}{'s a view':>9}{'mean dB':>9}{'worst':>7}{'covered':>9}{'worst':>7}")
         for quality in options.qualities:
-            made, seconds = pictures(blender, jobs, *settings(quality))
+            made, seconds = images(blender, jobs, *settings(quality))
             found = np.array([psnr(*pair) for pair in zip(truth, made, strict=True)])
             mean, worst = found.mean(axis=0), found.min(axis=0)
             print(

@@ -1,9 +1,9 @@
 """Time ``sample_layout`` beside the seed's procedure in plain Python and in bare loops of numba.
 
-``python benchmarks/sampler.py``. All three draw from the same generators and must give the
-same layouts. The bare loops are what a person writes first with numba: no grid, one function,
-arrays in and out, numbers drawn before (handing it the generator would cost more than the whole
-layout, and flatter ours). Times are processor time of one thread, the best of a few runs.
+``python benchmarks/sampler.py``. All three draw from the same generators and must give the same
+layouts. The bare loops are a simple use of numba: no grid, one function, arrays in and out, numbers
+drawn before. (Passing the generator into them would cost more than the whole layout, and would
+make ours look better.) Times are processor time of one thread, the best of a few runs.
 """
 
 import time

@@ -1,10 +1,10 @@
 """Time one scene branch for all instances beside the released pairs, and two ways to its keys.
 
-``python benchmarks/scene_branch.py``. First a step of the flow model: N instances with one
-scene, and the released form, N pairs [instance, scene]; both must give the same velocities. Then
+``python benchmarks/scene_branch.py``. First a step of the flow model: N instances with one scene,
+and the released form, N pairs [instance, scene]; both must give the same velocities. Then
 scene-context attention alone, whose queries see their own keys and the scene's: the keys copied
-behind every instance's, and two attentions merged by their log-sum-exp, which copies nothing.
-Ways take turns; the fastest run of each counts, on a CPU in processor time of one thread.
+behind every instance's, and two attentions merged by their log-sum-exp, which copies nothing. The
+ways alternate, and the fastest run of each counts; on a CPU in processor time of one thread.
 """
 
 import time

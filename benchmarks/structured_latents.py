@@ -1,12 +1,12 @@
-"""Sparse primitives beside their naive forms, and the structured-latent model's time a scene.
+"""Sparse operations beside their naive forms, and the structured-latent model's time a scene.
 
-``python benchmarks/structured_latents.py [--voxels 2000] [--device cpu|cuda] [--full]``.
-Two comparisons, each in one run on the same data: a convolution on subdivided sites (27 taps of
-eight copies, against 8 summed taps of the parents), and attention in windows (one call a window,
-against padded batches). Then the seconds to extract the surface of a decoder's cubes.
-``--full`` also times the published sizes with random weights: flow, mesh decoder, extraction.
-``--table`` prints, for the published sizes with random weights, the seconds and the memory of whole
-scenes, by instances and voxels of each: 25 guided steps of the flow, then decoder and extraction.
+``python benchmarks/structured_latents.py [--voxels 2000] [--device cpu|cuda] [--full]``. Two
+comparisons, each in one run on the same data: a convolution on subdivided sites (27 taps of eight
+copies, against 8 summed taps of the parents), and attention in windows (one call a window, against
+padded batches). Then the seconds to extract the surface of a decoder's cubes. ``--full`` also times
+the published sizes with random weights: flow, mesh decoder, extraction. ``--table`` prints for the
+published sizes with random weights the seconds and the memory of whole scenes, by instances and
+voxels of each: 25 guided steps of the flow, then decoder and extraction.
 """
 
 import time

@@ -1,12 +1,12 @@
-"""A training step: floating-point work a second, what scene-context attention adds, data wait.
-
-The work of a step is counted by torch's own counter in its forward and backward pass; utilisation
-is that work over the device's peak in the same precision. A CPU has no published peak: a large
-matrix product of the same precision, measured in the same run, stands for it. Steps with and
-without scene-context attention (all of it in the middle blocks) take turns, on the same batch.
+"""A training step: floating-point work a second, cost of scene-context attention, wait for data.
 
     python benchmarks/train_step.py                     # a GPU: iscene-L; else small
     python benchmarks/train_step.py --root dataset      # also the wait for a workspace's data
+
+The work of a step is counted by torch's own counter in its forward and backward pass. Utilisation
+is that work over the device's peak in the same precision. A CPU has no published peak, so a large
+matrix product of the same precision, measured in the same run, is used. Steps with and without
+scene-context attention (all of it in the middle blocks) alternate, on the same batch.
 """
 
 import argparse
@@ -24,11 +24,12 @@ from datagen.engine.stage import open_inputs
 from datagen.models import MODEL_ARGS
 from datagen.shards import Folder
 from datagen.stages.train import TrainFlow
-from datagen.training import ISCENE_L, SceneSample, TrainConfig
+from datagen.training import ISCENE_L, SceneSample, TrainConfig, objective_of
 from datagen.training.data.loader import SceneLoader, StreamConfig
 from datagen.training.distributed import Ranks
 from datagen.training.log import peak_memory_gib
-from datagen.training.objectives.batches import Batch, make_batch
+from datagen.training.objectives.batches import Batch
+from datagen.training.objectives.structure.batches import make_batch
 from datagen.training.state import TrainState
 
 PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}
@@ -37,7 +38,7 @@ PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}
 
 def make_samples(config: TrainConfig) -> list[SceneSample]:
     """Return random views: the time of a step does not depend on what is in them."""
-    size, count = MODEL_ARGS[config.model]["image_encoder"]["size_px"], config.instances_per_view
+    size, count = objective_of(config).image_size_px, config.instances_per_view
     rng = rng_for(0, "benchmark")
     latents = rng.normal(size=(count + 1, 8, 16, 16, 16)).astype(np.float16)
     images = rng.integers(0, 256, (count + 1, size, size, 3), np.uint8)
@@ -70,7 +71,7 @@ def step_flops(config: TrainConfig, device: str, batch: Batch) -> float:
     plain = TrainConfig(
         **{**vars(config), "activation_checkpointing": False, "compile_blocks": False}
     )
-    state = TrainState(plain, device, Ranks())
+    state = fresh_state(plain, device)
     # The counter knows the GPU's fused attentions, and not the CPU's.
     counted = sdpa_kernel(SDPBackend.MATH) if device == "cpu" else nullcontext()
     with FlopCounterMode(display=False) as counter, counted:
@@ -97,9 +98,15 @@ def peak_flops(device: str, precision: str) -> tuple[float, str]:
     return best, f"a {side}² matrix product in {precision}, measured here"
 
 
+def fresh_state(config: TrainConfig, device: str) -> TrainState:
+    """Return a training before its first step."""
+    objective = objective_of(config)
+    return TrainState(objective, objective.network_args(()), device, Ranks())
+
+
 def without_context(config: TrainConfig, device: str) -> TrainState:
     """Return a training whose blocks see no scene."""
-    state = TrainState(config, device, Ranks())
+    state = fresh_state(config, device)
     state.model.flow.scene_context_blocks = range(0)
     return state
 
@@ -108,15 +115,16 @@ def data_wait(root: str, config: TrainConfig, seconds: float, num_workers: int) 
     """Return the share of the time that a loader keeps steps of so many seconds waiting."""
     stage = TrainFlow(config=config)
     sources, _ = stage.sources(open_inputs(stage, Folder.at(root)))
-    stream = StreamConfig(size_px=MODEL_ARGS[config.model]["image_encoder"]["size_px"])
-    loader = SceneLoader(sources, stream, num_workers=num_workers, cache_bytes=2**31)
+    stream = StreamConfig(size_px=stage.objective.image_size_px)
+    decode = stage.objective.decode
+    loader = SceneLoader(sources, stream, decode, num_workers=num_workers, cache_bytes=2**31)
     waited, steps = 0.0, 10
     for step in range(steps + 2):
         started = time.perf_counter()
         samples = [next(loader) for _ in range(config.batch_size)]
         make_batch(samples, config, "train", step, range(config.batch_size))
         waited += (time.perf_counter() - started) * (step >= 2)
-        time.sleep(seconds)  # the device computes; the loader's processes may go on
+        time.sleep(seconds)  # the device computes; the loader's processes may work meanwhile
     return waited / (waited + steps * seconds)
 
 
@@ -144,7 +152,7 @@ def main() -> None:
     )
     batch = make_batch(make_samples(config), config, "train", 0, range(config.batch_size))
     flops = step_flops(config, device, batch)
-    states = [TrainState(config, device, Ranks()), without_context(config, device)]
+    states = [fresh_state(config, device), without_context(config, device)]
     with_context, without = map(statistics.median, step_seconds(states, batch, arguments.repeats))
     peak, source = peak_flops(device, config.precision)
     print(

@@ -1,8 +1,8 @@
-"""Time the visibility of a scene's views on one core, and rays through every pixel beside it.
+"""Time the visibility of a scene's views on one core, beside rays through every pixel.
 
-``python benchmarks/visibility.py [--assets FOLDER]``. Without assets, 48 procedural ones are
-made first. The scenes hold 12 objects; the baseline casts each view's whole image once at the
-scene and once at every object alone, with the same rays and the same Embree.
+``python benchmarks/visibility.py [--assets FOLDER]``. Without assets it makes 48 procedural ones
+first. The scenes hold 12 objects. The baseline casts each view's whole image once at the scene and
+once at every object alone, with the same rays and the same Embree.
 """
 
 import subprocess

@@ -1,8 +1,8 @@
 """Time ``voxelize_surface`` beside Open3D on the same meshes, and count voxels that differ.
 
-``python benchmarks/voxelize.py [--assets FOLDER ...]``; without assets, on spheres, tori and
-boxes. Open3D's time includes reading its list of voxels, without which there is no grid. Times are
-processor time of one thread, the best of a few runs: they bear a busy machine.
+``python benchmarks/voxelize.py [--assets FOLDER ...]``; without assets, on spheres, tori and boxes.
+Open3D's time includes reading its list of voxels, since without it there is no grid. Times are
+processor time of one thread, the best of a few runs, so a busy machine changes them little.
 """
 
 import time
@@ -56,12 +56,12 @@ def read_meshes(config: Compare) -> dict[str, Mesh]:
         paths = paths[:: max(1, len(paths) // config.num_meshes)][: config.num_meshes]
         meshes = {path.stem[:16]: read_geometry(path) for path in paths}
     else:
-        turn = trimesh.transformations.rotation_matrix(0.6, (1, 2, 3))
+        rotation = trimesh.transformations.rotation_matrix(0.6, (1, 2, 3))
         made = {
             "sphere": trimesh.creation.icosphere(5),
             "torus": trimesh.creation.torus(1.0, 0.3, 128, 64),
             "box": trimesh.creation.box((1, 1, 1)),
-            "turned box": trimesh.creation.box((1, 2, 3), transform=turn),
+            "rotated box": trimesh.creation.box((1, 2, 3), transform=rotation),
         }
         meshes = {name: (mesh.vertices, mesh.faces) for name, mesh in made.items()}
     return {name: (_fill_box(v), np.asarray(f, np.int32)) for name, (v, f) in meshes.items()}

@@ -71,9 +71,9 @@ class StageCommand:
         if first is None or isinstance(stage, TakeLayouts):
             return
         needed: Stage = getattr(self.pipeline, first)
-        if not (root / needed.folder).exists("manifest.json"):
+        if not (root / needed.table.folder).exists("manifest.json"):
             logger.info(
-                f"{self.verb}: {root / needed.folder} is not there, "
+                f"{self.verb}: {root / needed.table.folder} is not there, "
                 f"making it first (datagen {first})"
             )
             plain = replace(self.run.options, overwrite=False, only=())

@@ -12,7 +12,7 @@ from datagen.training import TrainConfig
 
 PIPELINE = Pipeline(
     assets=PrepareAssets(),
-    # At 128 pixels a picture, the small network hardly sees the objects of a scene of twelve.
+    # In images of 128 pixels, the small network hardly sees the objects of a scene of twelve.
     layouts=SampleLayouts(num_layouts=24, max_objects=6),
     render=RenderViews(num_views=11, resolution_px=256),
     encode=EncodeLatents(),

@@ -1,7 +1,7 @@
 """I-Scene's Rand-15K: 15,000 random scenes of Objaverse, 150 views each, the published networks.
 
-Where the paper gives no number (which objects, how many) the choice is ours: 10,000 objects drawn
-from Objaverse of licenses that allow derived data. ``--source`` and its flags choose others. Only
+The paper does not say which objects, and how many. The choice here is 10,000 objects drawn from
+Objaverse, of licenses that allow derived data; ``--source`` and its flags choose others. Only
 assets of the split ``train`` are placed, so that ``--split test`` gives scenes of unseen objects.
 """
 

@@ -1,7 +1,7 @@
 """The 3D-FRONT half of I-Scene's mix "3D-FT + Rand-15K": all training rooms, as they are.
 
-The other half is ``iscene_15k``, in a workspace of its own. Both verbs that read 3D-FRONT take
-``--source-path``, the folder of its files as MIDI processed them.
+The other half is ``iscene_15k``, in a workspace of its own. ``assets`` and ``layouts`` read the
+files of 3D-FRONT as MIDI processed them: ``--source-path`` names their folder.
 """
 
 from dataclasses import replace

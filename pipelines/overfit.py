@@ -1,4 +1,4 @@
-"""Proof that the model learns: one scene, four views, sampled until it is reproduced."""
+"""One scene, four views, trained until the model reproduces them: proof that it learns."""
 
 from datagen.stages.assets import PrepareAssets
 from datagen.stages.encode import EncodeLatents

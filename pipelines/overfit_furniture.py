@@ -1,8 +1,7 @@
-"""Proof that the model learns real objects: 8 scenes of furniture, 4 views each.
+"""Eight scenes of real furniture, four views each: proof that the model learns real objects.
 
 The objects are Sweet Home 3D's in the public domain: ``--source-path`` names the folder of its
-packs. ``benchmarks/generalisation.py`` compares what is sampled with what the decoder makes
-of the true latents.
+packs. ``benchmarks/generalisation.py`` compares the sampled scenes with the decoded true latents.
 """
 
 from datagen.sampling.scenes import SamplerConfig

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The embedded small scene model: random scenes of procedural objects and of real furniture, one
-# training over all of them, half precision. Resumable: the same command goes on where it stopped.
+# Make the embedded small scene model: random scenes of procedural objects and of real furniture,
+# one training over all of them, half precision. The same command resumes where it stopped.
 #
 #   pipelines/pretrain.sh FURNITURE OUT [STEPS] [further flags of datagen train]
 #
-# FURNITURE is the folder of Sweet Home 3D's packs (Debian: /usr/share/sweethome3d/furniture), OUT
-# gets the workspaces. On two cores the data take three quarters of an hour, and 1,000 steps (8,000
-# views) five to ten minutes.
+# FURNITURE: the folder of Sweet Home 3D's packs (Debian: /usr/share/sweethome3d/furniture).
+# OUT: gets the workspaces. On two cores the data take three quarters of an hour, and 1,000 steps
+# (8,000 views) five to ten minutes.
 set -euo pipefail
 
 furniture=$(realpath "$1")
@@ -22,7 +22,7 @@ views() { # views ROOT VIEWS_PER_SCENE
   datagen encode --root "$1" --store latents --workers 2
 }
 
-# Scenes are made of the train split alone, 80 % by a hash of the asset_id: the rest is held out.
+# Scenes hold assets of the train split alone, 80 % by a hash of the asset_id: the rest is held out.
 datagen assets --root procedural --num-objects 800 --seed 2 --workers 2
 datagen layouts --root procedural --n 600 --min-objects 1 --max-objects 6 --split train --seed 2
 views procedural 6

@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "datagen"
 
 LAYERS = [
-    {"cli", "commands", "arguments", "run", "doctor"},
+    {"__init__", "cli", "commands", "arguments", "run", "doctor"},
     {"report", "exports", "verify"},
     {"stages"},
     {"engine"},

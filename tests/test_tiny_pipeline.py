@@ -5,15 +5,14 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from datagen.shards import open_dataset
+from datagen.shards.declared import LATENTS, LAYOUTS, PREDICTIONS, RENDERS
 from datagen.shards.scenes import SceneReader
-from datagen.shards.schemas import LATENTS, LAYOUTS, PREDICTIONS, RENDERS
 from datagen.voxels import unpack_occupancy, voxelize_surface
 
 FLOW = str(Path(__file__).parent / "golden" / "small_ss_flow")
@@ -49,9 +48,8 @@ def test_four_commands_make_every_dataset(workspace):
     for name in ("assets", "layouts", "renders", "latents", "model", "predictions"):
         assert open_dataset(workspace / name).manifest["failed"] == []
         assert not (workspace / name / ".parts").exists()
-    for name, schema in [("layouts", LAYOUTS), ("renders", RENDERS), ("latents", LATENTS)]:
-        assert open_dataset(workspace / name).schema.names == schema.names
-    assert open_dataset(workspace / "predictions").schema.names == PREDICTIONS.names
+    for table in (LAYOUTS, RENDERS, LATENTS, PREDICTIONS):
+        assert open_dataset(workspace / table.folder).schema.names == table.schema.names
 
 
 def test_infer_without_arguments_takes_one_view_of_each_validation_scene(workspace):
@@ -120,47 +118,8 @@ def test_rendering_on_ray_gives_the_same_cameras_masks_and_visibility(workspace,
     datagen(tmp_path, "render", *words, "--root", str(tmp_path), "--workers", "2")
     local, ray = open_dataset(workspace / "renders"), open_dataset(tmp_path / "renders")
     for ours, theirs in zip(local, ray, strict=True):
-        for name in set(RENDERS.names) - {"rgb"}:
+        for name in set(RENDERS.schema.names) - {"rgb"}:
             assert np.array_equal(ours[name], theirs[name]), name
-
-
-def test_kill_during_render_loses_no_finished_scene_and_leaves_no_blender(workspace, tmp_path):
-    for name in ("assets", "layouts"):
-        (tmp_path / name).symlink_to(workspace / name)
-    words = ["render", "--views", "4", "--resolution-px", "64", "--samples", "2"]
-    words += ["--root", str(tmp_path)]
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "datagen.cli", *words],
-        cwd=Path(__file__).resolve().parents[1],
-        stderr=(tmp_path / "driver.log").open("wb"),
-    )
-    parts = tmp_path / "renders" / ".parts" / "00000"
-    wait_for(lambda: (parts.is_dir() and any(parts.glob("*.parquet"))) or driver.poll() is not None)
-    blenders = children(driver.pid)
-    driver.kill()
-    driver.wait()
-    finished = {path.name: path.stat().st_mtime_ns for path in parts.glob("0*.parquet")}
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in blenders))
-
-    datagen(tmp_path, *words)
-    assert finished, "it was killed after the last part"
-    for ours, theirs in zip(
-        open_dataset(workspace / "renders"), open_dataset(tmp_path / "renders"), strict=True
-    ):
-        for name in RENDERS.names:
-            assert np.array_equal(ours[name], theirs[name]), name
-
-
-def children(pid: int) -> list[int]:
-    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
-    return [int(word) for word in found.stdout.split()]
-
-
-def wait_for(condition, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ REPORTED = ("num_source_faces", "has_texture", "textures_missing", "source_origi
 
 
 def measure(path: Path) -> Row:
-    """Return the columns of shards.schemas.ASSETS that are measured on the geometry.
+    """Return the columns of shards.declared.ASSETS that are measured on the geometry.
 
     Args:
         path: an .npz with ``vertices`` (V, 3) float32, metres, canonical, and ``faces`` (F, 3)
@@ -120,7 +120,7 @@ def support_struct(support: Support | None) -> Row | None:
 
 
 def asset_row(source: str, obj: SourceObject, report: Row, measures: Row) -> Row:
-    """Return one row of shards.schemas.ASSETS.
+    """Return one row of shards.declared.ASSETS.
 
     Args:
         source: name of the source.

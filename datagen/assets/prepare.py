@@ -42,7 +42,7 @@ def prepare_asset(
     *,
     max_faces: int = DEFAULT_MAX_FACES,
 ) -> Row:
-    """Return the row of one object (shards.schemas.ASSETS) and write its two files.
+    """Return the row of one object (shards.declared.ASSETS) and write its two files.
 
     An unusable object becomes a quarantined row without files.
 

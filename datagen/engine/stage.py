@@ -13,13 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-import pyarrow as pa
-
 from datagen.core.fields import content_fingerprints, deciding_fields
 from datagen.errors import StageError
 from datagen.executors.job import Executor
 from datagen.shards import Dataset, Folder, Identity, Output
-from datagen.shards.workspace import VERB_OF_FOLDER, Workspace
+from datagen.shards.tables import Table, by_folder
+from datagen.shards.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -51,11 +50,11 @@ class Stage(ABC):
     """Base of all stages: fields, the identity that they decide, and ``make``."""
 
     name: ClassVar[str]
-    folder: ClassVar[str]
+    table: ClassVar[Table]
+    """Its dataset: folder, verb, and the columns of its rows."""
     revision: ClassVar[int]
-    schema: ClassVar[pa.Schema]
-    reads: ClassVar[tuple[str, ...]] = ()
-    """Names of the input datasets' folders."""
+    reads: ClassVar[tuple[Table, ...]] = ()
+    """Tables of the input datasets."""
     uses_gpu: ClassVar[bool] = False
     """True: a worker takes (a share of) a GPU where there is one."""
 
@@ -69,11 +68,11 @@ class Stage(ABC):
 
     def input_names(self) -> tuple[str, ...]:
         """Return the folders that are read: ``reads``, less those that a field replaces."""
-        return self.reads
+        return tuple(table.folder for table in self.reads)
 
     def command_for(self, input_name: str) -> str:
         """Return the command that makes an input, without ``--root``."""
-        return f"datagen {VERB_OF_FOLDER[input_name]}"
+        return f"datagen {by_folder(self.reads)[input_name].verb}"
 
     def check(self, inputs: Inputs) -> None:
         """Check that the fields fit the inputs, before anything is written or deleted.

@@ -65,9 +65,9 @@ class UnitStage(Stage):
     def output(self, root: Folder, inputs: Inputs) -> Output:
         """Return the folder in a workspace that this stage writes, its rows cut by unit."""
         return Output(
-            root / self.folder,
+            root / self.table.folder,
             self.identity(inputs),
-            self.schema,
+            self.table.schema,
             self.shard_size,
             self.unit_column,
         )
@@ -89,7 +89,7 @@ class UnitStage(Stage):
         if not self.units(inputs):
             raise StageError(
                 f"{self.name}: nothing to do, its inputs have no {self.unit_noun}. Expected at "
-                f"least one; see `datagen show` on {', '.join(self.reads) or 'the source'}."
+                f"least one; see `datagen show` on {', '.join(self.input_names()) or 'the source'}."
             )
 
     def check_result(self, dataset: Dataset, inputs: Inputs, options: RunOptions) -> None:

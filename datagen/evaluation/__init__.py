@@ -7,14 +7,13 @@ from datagen.evaluation.collision import (
     scene_collisions,
 )
 from datagen.evaluation.constant import ConstantPrediction, fit_constant
+from datagen.evaluation.formulas import box_iou, cd_l2_mean, cd_sq_sum, f_score, voxel_iou
 from datagen.evaluation.matching import (
     Matching,
     match_by_name,
     match_by_order,
     match_by_overlap,
-    surface_voxel_iou,
 )
-from datagen.evaluation.metrics import box_iou, cd_l2_mean, cd_sq_sum, f_score, voxel_iou
 from datagen.evaluation.points import POINTS_PER_OBJECT, sample_surface
 from datagen.evaluation.protocols import PROTOCOLS, Protocol, ProtocolScores, score_protocol
 from datagen.evaluation.registration.align import Alignment, AlignOptions, align_clouds
@@ -67,6 +66,5 @@ __all__ = [
     "scene_collisions",
     "score_protocol",
     "score_scene",
-    "surface_voxel_iou",
     "voxel_iou",
 ]

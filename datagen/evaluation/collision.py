@@ -1,19 +1,19 @@
-"""Col-O and Col-S: how many objects of predicted scenes go into another one, and how many scenes.
+"""Col-O and Col-S: shares of objects, and of scenes, that collide.
 
     Col-O = objects in at least one colliding pair / objects, pooled over all scenes
     Col-S = scenes with at least one colliding pair / scenes
 
-A pair collides where one goes into the other deeper than a tolerance, since things that stand on
-each other touch. There are two ways of going in:
+A pair collides where one penetrates the other deeper than a tolerance, since objects that stand on
+each other touch. There are two ways to penetrate:
 
-* **Crossing**: triangles of one cross triangles of the other. FCL decides that, exactly. How deep
-  is measured apart from it, because the depths of FCL's contacts are those of single triangles: a
-  pair is no deeper than d if a move by d, in one of 27 directions, parts it.
-* **Containment**: one lies inside the other and crosses it nowhere. The other winds about points of
-  its surface; the sign of a distance field would be wrong on open meshes. Faces must be turned
-  one way for it: a surface whose faces face at random contains nothing.
+* **Crossing**: triangles of one cross triangles of the other. FCL decides that, exactly. The depth
+  is measured separately, because the depths of FCL's contacts are those of single triangles: a
+  pair is no deeper than d if a move by d, in one of 27 directions, separates it.
+* **Containment**: one lies inside the other and crosses it nowhere. The other's winding number
+  is taken at points of its surface; the sign of a distance field is wrong on open meshes. Faces
+  must be oriented alike: a surface with faces oriented at random contains nothing.
 
-Others mean other things by these names (vertices inside remeshed objects, boxes that overlap,
+Other papers use these names for other things (vertices inside remeshed objects, boxes that overlap,
 objects against the room): state this definition and the tolerance beside a rate.
 """
 
@@ -33,26 +33,26 @@ from datagen.evaluation.points import sample_surface, triangles_of
 from datagen.evaluation.winding import winding_numbers
 
 TOLERANCE = 0.005
-"""Of the scene's extent (the longest side of its box)."""
+"""Depth that is tolerated, as a share of the scene's extent (the longest side of its box)."""
 
 TOLERANCES = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
-"""Those that the rates are given as a function of."""
+"""Tolerances at which the rates are given."""
 
 CONTAINMENT_POINTS = 16
 """Points of a surface, most of which must lie inside another one. Without a crossing all do or none
-does; a majority bears a surface with holes."""
+does; a majority tolerates a surface with holes."""
 
 
 @dataclass(frozen=True)
 class SceneCollisions:
-    """How deep the objects of one scene go into each other."""
+    """How deep the objects of one scene penetrate each other."""
 
     num_objects: int
-    """Those with a surface; a missing one is not an object."""
+    """Objects with a surface; missing ones do not count."""
 
     depths: dict[tuple[int, int], float]
-    """For each pair (i < j) that crosses or contains: the least of the tried tolerances at which it
-    is parted, a share of the scene's extent; inf where none does."""
+    """For each pair (i < j) that crosses or contains: the smallest tried tolerance at which it
+    is separated, a share of the scene's extent; inf where none does."""
 
     def colliding(self, tolerance: float = TOLERANCE) -> tuple[int, ...]:
         """Return the objects in at least one pair deeper than the tolerance, in order."""
@@ -74,11 +74,11 @@ class CollisionRates:
 def scene_collisions(
     meshes: Sequence[Mesh | None], *, tolerances: Sequence[float] = TOLERANCES
 ) -> SceneCollisions:
-    """Find the pairs of one scene's objects that go into each other, any unit and frame.
+    """Return the pairs of one scene's objects that penetrate each other, any unit and frame.
 
     Args:
         meshes: vertices (V, 3), faces (F, 3) an object; None, or no faces, where it is missing.
-        tolerances: ascending depths that are told apart, as shares of the scene's extent.
+        tolerances: ascending depths that are distinguished, as shares of the scene's extent.
 
     Raises:
         RowError: a coordinate is not finite, or a face names a vertex that is not there.
@@ -106,7 +106,7 @@ def scene_collisions(
 def collision_rates(
     scenes: Sequence[SceneCollisions], tolerance: float = TOLERANCE
 ) -> CollisionRates:
-    """Pool the scenes' collisions; tolerance must be one that the scenes told apart.
+    """Pool the scenes' collisions; tolerance must be one of those that the scenes were made with.
 
     Raises:
         ConfigError: there is no object.
@@ -143,7 +143,7 @@ def require_fcl() -> Any:
 
 @dataclass(frozen=True)
 class _Solid:
-    """One object, ready to be asked about."""
+    """One object, prepared for queries."""
 
     mesh: Mesh
     low: Floats
@@ -169,7 +169,7 @@ class _Solid:
 
 
 def _parted_at(first: _Solid, second: _Solid, steps: Sequence[float]) -> int | None:
-    """Return the number of the first step whose move parts a pair; None if none does.
+    """Return the number of the first step whose move separates a pair; None if none does.
 
     Step 0 is a move by nothing where the tolerances begin with 0.
     """
@@ -182,7 +182,7 @@ def _parted_at(first: _Solid, second: _Solid, steps: Sequence[float]) -> int | N
 
 
 def _directions(first: _Solid, second: _Solid) -> Floats:
-    """Return the 26 directions of a cube's faces, edges and corners, and that between the boxes."""
+    """Return unit directions (27, 3): between the boxes, then a cube's faces, edges and corners."""
     grid = np.stack(np.meshgrid(*[(-1, 0, 1)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
     grid = grid[np.abs(grid).sum(axis=1) > 0]
     between = (first.low + first.high - second.low - second.high)[None]
@@ -192,7 +192,7 @@ def _directions(first: _Solid, second: _Solid) -> Floats:
 
 
 def _apart(first: _Solid, second: _Solid, move: Floats) -> bool:
-    """Say whether the first, moved, neither crosses nor contains nor lies inside the second."""
+    """Return whether the first, moved, neither crosses nor contains nor lies inside the second."""
     low, high = first.low + move, first.high + move
     if np.any(low > second.high) or np.any(high < second.low):
         return True

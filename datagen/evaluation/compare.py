@@ -1,4 +1,4 @@
-"""One predicted scene held against its truth, whatever method made it: the rows of its scores."""
+"""One predicted scene against its truth, whatever method made it: the rows of its scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,45 +13,26 @@ from datagen.evaluation.collision import (
     scene_collisions,
 )
 from datagen.evaluation.protocols import (
+    DEFAULT_PROTOCOL,
     PROTOCOLS,
     Protocol,
     ProtocolScores,
     in_score_space,
     score_protocol,
 )
-from datagen.evaluation.readers import Format, ReadScene, extent, reach
+from datagen.evaluation.readers import ReadScene, SceneFormat, extent, reach
 from datagen.evaluation.registration.align import Align, AlignOptions
 from datagen.evaluation.scene import WHOLE_SCENE
 
 RANGE_SLACK = 1.02
-"""By how much coordinates may pass the declared range before it is not believed."""
-
-TAUS = (0.1, 0.05, 0.01, 0.001)
-"""All thresholds that protocols have."""
-
-SCORE_COLUMNS = {
-    "cd": "cd",
-    "cd_floor": "cd_floor",
-    "cd_sq_sum": "cd_sq_sum",
-    "cd_l2_mean": "cd_l2_mean",
-    **{
-        f"{word}_{tau:g}": f"{column}_{tau:g}".replace("_0.", "_0_")
-        for tau in TAUS
-        for word, column in (("f", "f_score"), ("precision", "precision"), ("recall", "recall"))
-    },
-    **{f"f_{tau:g}_floor": f"f_score_{tau:g}_floor".replace("_0.", "_0_") for tau in TAUS},
-    "box_iou": "box_iou",
-    "voxel_iou": "voxel_iou",
-    "self_overlap": "self_overlap",
-}
-"""From a protocol's names, less ``scene_`` or ``object_``, to columns; 0.1 is written 0_1."""
+"""Tolerance on the declared range: beyond it the scene's own extent is used."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     """How predictions are scored: what every result depends on beside the files."""
 
-    protocol: str = "iscene"
+    protocol: str = DEFAULT_PROTOCOL
     """Whose definitions: iscene (the default), midi, scenegen, partcrafter or gen3dsr."""
     align: Align = "robust"
     """Of protocols with robust ICP: that, the stronger multistart, or none."""
@@ -73,10 +54,10 @@ class Comparison:
         if self.points is not None and self.points < 3:
             raise ConfigError(f"--points must be at least 3, got {self.points}.")
 
-    def definition(self, layout: Format) -> Protocol:
+    def definition(self, file_format: SceneFormat) -> Protocol:
         """Return the protocol; instances without an order are matched by overlap in any case."""
         protocol = PROTOCOLS[self.protocol]
-        if layout.match == "overlap":
+        if file_format.match == "overlap":
             protocol = replace(protocol, match="overlap")
         if not self.align_objects:
             protocol = replace(protocol, object_aligner="none")
@@ -111,15 +92,19 @@ _OBJECT_SPACES = {
 
 
 def in_one_space(
-    prediction: ReadScene, layout: Format, truth: ReadScene, true_layout: Format, how: Comparison
+    prediction: ReadScene,
+    file_format: SceneFormat,
+    truth: ReadScene,
+    true_format: SceneFormat,
+    how: Comparison,
 ) -> tuple[list[Mesh | None], list[Mesh | None]]:
     """Return predicted and true instances in the space of the scores, not aligned yet.
 
     A scene row's ``transform`` brings the first onto the second.
     """
-    definition = how.definition(layout)
-    predicted_range, _ = _range_of(prediction, layout, "predicted")
-    true_range, _ = _range_of(truth, true_layout, "true")
+    definition = how.definition(file_format)
+    predicted_range, _ = _range_of(prediction, file_format, "predicted")
+    true_range, _ = _range_of(truth, true_format, "true")
     return (
         in_score_space(prediction.meshes, definition, predicted_range),
         in_score_space(truth.meshes, definition, true_range),
@@ -127,7 +112,11 @@ def in_one_space(
 
 
 def comparison_rows(
-    prediction: ReadScene, layout: Format, truth: ReadScene, true_layout: Format, how: Comparison
+    prediction: ReadScene,
+    file_format: SceneFormat,
+    truth: ReadScene,
+    true_format: SceneFormat,
+    how: Comparison,
 ) -> list[dict[str, Any]]:
     """Return the row of the whole scene, then one a true instance.
 
@@ -141,10 +130,10 @@ def comparison_rows(
             "may be missing. Repair the truth."
         )
     true = [mesh for mesh in truth.meshes if mesh is not None]
-    source_range, source_warning = _range_of(prediction, layout, "predicted")
-    target_range, target_warning = _range_of(truth, true_layout, "true")
+    source_range, source_warning = _range_of(prediction, file_format, "predicted")
+    target_range, target_warning = _range_of(truth, true_format, "true")
     options = AlignOptions(align=how.align, source_range=source_range, target_range=target_range)
-    definition = how.definition(layout)
+    definition = how.definition(file_format)
     scores = score_protocol(prediction.meshes, true, definition, align=options, seed=how.seed)
     collisions = _collisions(prediction, how)
     warnings = [*source_warning, *target_warning, *_count_warnings(prediction, true, definition)]
@@ -166,21 +155,23 @@ def num_faces(scene: ReadScene) -> int:
     return sum(len(mesh[1]) for mesh in scene.meshes if mesh is not None)
 
 
-def _range_of(scene: ReadScene, layout: Format, side: str) -> tuple[tuple[float, float], list[str]]:
+def _range_of(
+    scene: ReadScene, file_format: SceneFormat, side: str
+) -> tuple[tuple[float, float], list[str]]:
     """Return the range that becomes [−1, 1]: the declared one, or the scene's extent about 0."""
     if all(mesh is None for mesh in scene.meshes):
-        return layout.declared_range or (-1.0, 1.0), []
+        return file_format.declared_range or (-1.0, 1.0), []
     half = extent(scene) / 2
-    if layout.declared_range is None:
+    if file_format.declared_range is None:
         return (-half, half), []
     low, high = reach(scene)
-    if low >= layout.declared_range[0] * RANGE_SLACK and high <= (
-        layout.declared_range[1] * RANGE_SLACK
+    if low >= file_format.declared_range[0] * RANGE_SLACK and high <= (
+        file_format.declared_range[1] * RANGE_SLACK
     ):
-        return layout.declared_range, []
+        return file_format.declared_range, []
     return (-half, half), [
         f"{side} coordinates from {low:.3g} to {high:.3g} pass the declared "
-        f"{layout.declared_range}; the scene's extent was taken instead"
+        f"{file_format.declared_range}; the scene's extent was taken instead"
     ]
 
 
@@ -207,13 +198,13 @@ def _scene_row(
         "num_true": len(matching.partners),
         "num_predicted": sum(present),
         "num_missing": len(matching.missing),
-        "num_superfluous": sum(present[index] for index in matching.superfluous),
+        "num_superfluous": sum(present[index] for index in matching.unmatched),
         "num_colliding": None if collisions is None else len(collisions.colliding()),
         "num_colliding_at": None
         if collisions is None
         else [len(collisions.colliding(tolerance)) for tolerance in TOLERANCES],
         "transform": scores.transform.ravel().tolist(),
-        **_columns(scores.scene, "scene_"),
+        **scores.scene,
     }
 
 
@@ -229,12 +220,7 @@ def _object_rows(
                 "instance_index": index,
                 "partner_index": partner,
                 "num_colliding": int(partner in colliding) if known else None,
-                **_columns(scores.objects[index], "object_"),
+                **scores.objects[index],
             }
         )
     return rows
-
-
-def _columns(scores: dict[str, float], prefix: str) -> dict[str, float]:
-    short = {name.removeprefix(prefix): value for name, value in scores.items()}
-    return {SCORE_COLUMNS[name]: value for name, value in short.items() if name in SCORE_COLUMNS}

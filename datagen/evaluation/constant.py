@@ -1,4 +1,4 @@
-"""The constant predictor: what a model that never looks at its picture can reach at best."""
+"""The constant predictor: the best that a model can reach without looking at its image."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Which predicted instance is which true one; what is missing and what is too much is counted."""
+"""Which predicted instance is which true one; missing and unmatched ones are counted."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,8 @@ from scipy.optimize import linear_sum_assignment
 from datagen.core.frames import Floats
 from datagen.core.meshes import Mesh
 from datagen.errors import RowError
-from datagen.evaluation.metrics import box_iou
+from datagen.evaluation.formulas import box_iou
+from datagen.evaluation.points import used_vertices
 from datagen.voxels import voxelize_surface
 
 RESOLUTION = 64
@@ -19,13 +20,13 @@ RESOLUTION = 64
 
 @dataclass(frozen=True)
 class Matching:
-    """Partners, and those without one."""
+    """Pairs of true and predicted instances, and those without a partner."""
 
     partners: tuple[int | None, ...]
     """For each true instance its predicted one, or None."""
 
-    superfluous: tuple[int, ...]
-    """Predicted instances that no true one has."""
+    unmatched: tuple[int, ...]
+    """Unmatched predicted instances."""
 
     @property
     def missing(self) -> tuple[int, ...]:
@@ -34,7 +35,7 @@ class Matching:
 
 
 def match_by_order(num_predicted: int, num_true: int) -> Matching:
-    """Match first to first: for methods that answer masks in their order."""
+    """Match first to first: for methods whose instances come in the order of the masks."""
     partners = tuple(i if i < num_predicted else None for i in range(num_true))
     return Matching(partners, tuple(range(num_true, num_predicted)))
 
@@ -53,15 +54,15 @@ def match_by_name(predicted: Sequence[str], true: Sequence[str]) -> Matching:
                 "matching by name needs each once. Match by overlap instead."
             )
     where = {name: index for index, name in enumerate(predicted)}
-    superfluous = tuple(where[name] for name in predicted if name not in set(true))
-    return Matching(tuple(where.get(name) for name in true), superfluous)
+    unmatched = tuple(where[name] for name in predicted if name not in set(true))
+    return Matching(tuple(where.get(name) for name in true), unmatched)
 
 
 def match_by_overlap(predicted: Sequence[Mesh | None], true: Sequence[Mesh]) -> Matching:
     """Match by the assignment (Hungarian) of the largest summed overlap, in one common frame.
 
     The overlap of two instances is the mean of their box IoU and the voxel IoU of their surfaces.
-    A pair without any is no match: both stay alone.
+    A pair without overlap stays unmatched.
     """
     found = [index for index, mesh in enumerate(predicted) if mesh is not None and len(mesh[1])]
     partners: list[int | None] = [None] * len(true)
@@ -73,10 +74,19 @@ def match_by_overlap(predicted: Sequence[Mesh | None], true: Sequence[Mesh]) -> 
     return Matching(tuple(partners), tuple(index for index in found if index not in matched))
 
 
-def surface_voxel_iou(first: Mesh, second: Mesh, *, resolution: int = RESOLUTION) -> float:
-    """Return the IoU in [0, 1] of two meshes' surface voxels, in the box around both."""
-    grids = _voxels([first, second], resolution)
-    return float((grids[0] & grids[1]).sum() / (grids[0] | grids[1]).sum())
+def surface_voxels(meshes: Sequence[Mesh]) -> list[NDArray[np.bool_]]:
+    """Return each mesh's surface voxels, (R, R, R) with R = RESOLUTION, in the box around all."""
+    corners = np.concatenate([used_vertices(mesh) for mesh in meshes])
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    side = max(float(np.max(high - low)), float(np.finfo(float).tiny)) * (1 + 1e-6)
+    return [
+        voxelize_surface(
+            (np.asarray(vertices, np.float64) - (low + high) / 2) / side,
+            np.asarray(faces, np.int32),
+            RESOLUTION,
+        )
+        for vertices, faces in meshes
+    ]
 
 
 def _present(mesh: Mesh | None) -> Mesh:
@@ -87,29 +97,13 @@ def _present(mesh: Mesh | None) -> Mesh:
 def _overlaps(predicted: Sequence[Mesh], true: Sequence[Mesh]) -> Floats:
     if not predicted or not true:
         return np.zeros((len(predicted), len(true)))
-    grids = _voxels([*predicted, *true], RESOLUTION)
+    grids = surface_voxels([*predicted, *true])
     overlaps = np.zeros((len(predicted), len(true)))
     for row, mesh in enumerate(predicted):
         for column, other in enumerate(true):
             first, second = grids[row], grids[len(predicted) + column]
             voxels = (first & second).sum() / max((first | second).sum(), 1)
-            overlaps[row, column] = (voxels + box_iou(_used(mesh), _used(other))) / 2
+            overlaps[row, column] = (
+                voxels + box_iou(used_vertices(mesh), used_vertices(other))
+            ) / 2
     return overlaps
-
-
-def _used(mesh: Mesh) -> Floats:
-    return np.asarray(np.asarray(mesh[0], np.float64)[np.unique(mesh[1])])
-
-
-def _voxels(meshes: Sequence[Mesh], resolution: int) -> list[NDArray[np.bool_]]:
-    corners = np.concatenate([_used(mesh) for mesh in meshes])
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    side = max(float(np.max(high - low)), float(np.finfo(float).tiny)) * (1 + 1e-6)
-    return [
-        voxelize_surface(
-            (np.asarray(vertices, np.float64) - (low + high) / 2) / side,
-            np.asarray(faces, np.int32),
-            resolution,
-        )
-        for vertices, faces in meshes
-    ]

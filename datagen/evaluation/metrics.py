@@ -1,155 +1,269 @@
-"""Distances between point clouds, and overlaps of voxel grids and boxes.
+"""Every metric, declared once: what it is called, which way is better, and what computes it.
 
-One name, several formulas in the literature, so the formula is part of the name: with
-d(p, Q) = min_q ‖p − q‖,
-
-    cd_sq_sum  = mean_p d(p, Q)² + mean_q d(q, P)²        MIDI-3D, SceneGen
-    cd_l2_mean = (mean_p d(p, Q) + mean_q d(q, P)) / 2    Gen3DSR, 3D-Fixer
-    f_score(τ) = 2PR / (P + R), P = share of p with d(p, Q) < τ, R = share of q with d(q, P) < τ
-
-Thresholds and distances are in the units of the points; scores are only comparable in one space
-(``scene.py`` states it).
+Columns of ``scores`` and ``comparison``, the tables of summaries, the means of a workspace's
+scores, and the tables and charts of reports are made of these declarations. A further metric is
+one more entry of ``METRICS``, with its function.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy.spatial import cKDTree
-
-from datagen.core.frames import Floats
-from datagen.errors import RowError
+from datagen.evaluation.formulas import (
+    Chamfer,
+    box_iou,
+    chamfer,
+    f_score_at,
+    hits,
+    nearest_distances,
+    self_overlap,
+    voxel_iou,
+)
 from datagen.evaluation.points import Points
 
-MIN_BOX_SIDE = 1e-6
-"""A flat object's box is widened to this, so that its overlap with itself is 1 and not 0/0."""
+Reads = Literal["formula", "distances", "thresholds", "voxels", "boxes", "parts"]
+"""What the function of a metric is given:
+
+* ``distances``: forward (N,), of the predicted points to the true ones, and backward (M,);
+* ``formula``: the same, and the protocol's formula of the Chamfer distance;
+* ``thresholds``: the same as ``distances``, and a threshold;
+* ``voxels``: predicted and true grid, bool (R, R, R);
+* ``boxes``: predicted and true vertices, (V, 3) and (W, 3), whose boxes are meant;
+* ``parts``: the meshes of all predicted objects.
+"""
+
+Given = dict[Reads, Sequence[Any] | None]
+"""What there is to read of one object or scene; None where its prediction is missing."""
+
+TAUS = (0.1, 0.05, 0.01, 0.001)
+"""All thresholds that a column has, in the units of the space of the scores."""
+
+VIEW_TAUS = TAUS[:3]
+"""Those of ``scores``."""
+
+HEADLINE_TAU = TAUS[0]
+"""The one of summaries and charts."""
+
+ALIGNED = "aligned_"
+"""Prefix of the scores after the scene is aligned to the truth, in ``scores``."""
+
+FLOOR = "_floor"
+"""Suffix of the truth's score against another sample of itself: that of a perfect prediction."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One score of an object, or of a whole scene."""
+
+    name: str
+    """Its column; of a metric that reads ``thresholds`` the beginning of one column a threshold."""
+    title: str
+    """In the report of a workspace."""
+    meaning: str
+    """One sentence, for cards; ``{tau}`` stands for the threshold."""
+    better: Literal["higher", "lower"]
+    reads: Reads
+    function: Callable[..., float]
+    """From what it reads to the score."""
+    unit: str = ""
+    scene_title: str = ""
+    """In the summary of methods, as papers print it, of whole scenes; "" leaves it out."""
+    object_title: str = ""
+    """The same, of objects."""
+    percent: bool = False
+    """Whether summaries print it times 100."""
+    in_scores: bool = True
+    """Whether ``scores`` has it too; ``comparison`` has every metric."""
+    floor_of: tuple[Literal["view", "protocol"], ...] = ()
+    """Whose floor is a column: of the scores in the frame of the view, of a protocol's."""
+    aligned_in: tuple[Literal["means", "report"], ...] = ("means", "report")
+    """Where a workspace's aligned scores are shown: the means of its manifest, its report."""
+
+    @property
+    def floor(self) -> str:
+        """Column of its floor."""
+        return self.name + FLOOR
+
+    @property
+    def missing(self) -> float:
+        """The score of a missing prediction: 0, or nan where less is better without bound."""
+        return 0.0 if self.better == "higher" else float("nan")
+
+    def score(self, read: Sequence[Any] | None) -> float:
+        """Return the score from what the metric reads; None is a missing prediction."""
+        return self.missing if read is None else self.function(*read)
+
+    def at(self, tau: float) -> "Metric":
+        """Return the metric at a threshold; 0.1 is written 0_1 in its name."""
+        return replace(
+            self,
+            name=f"{self.name}_{tau:g}".replace(".", "_"),
+            title=f"{self.title} @ {tau:g}",
+            meaning=self.meaning.format(tau=f"{tau:g}"),
+            function=partial(self.function, tau=tau),
+            scene_title=self.scene_title if tau == HEADLINE_TAU else "",
+            object_title=self.object_title if tau == HEADLINE_TAU else "",
+        )
+
+
+CD = Metric(
+    name="cd",
+    title="CD",
+    meaning="Chamfer distance by the protocol's formula; nan for a missing instance.",
+    better="lower",
+    reads="formula",
+    function=chamfer,
+    unit="units of the space, squared if the formula says so",
+    scene_title="CD-S",
+    object_title="CD-O",
+    in_scores=False,
+    floor_of=("protocol",),
+)
+CD_SQ_SUM = Metric(
+    name="cd_sq_sum",
+    title="CD (sq, sum)",
+    meaning="Chamfer distance: mean squared, both directions added.",
+    better="lower",
+    reads="distances",
+    function=partial(chamfer, formula="cd_sq_sum"),
+    unit="squared units of the space",
+    floor_of=("view",),
+)
+CD_L2_MEAN = Metric(
+    name="cd_l2_mean",
+    title="CD (L2, mean)",
+    meaning="Chamfer distance: mean, both directions averaged.",
+    better="lower",
+    reads="distances",
+    function=partial(chamfer, formula="cd_l2_mean"),
+    unit="units of the space",
+    aligned_in=("report",),
+)
+F_SCORE = Metric(
+    name="f_score",
+    title="F",
+    meaning="F-score: harmonic mean of precision and recall at {tau} of the space of the scores.",
+    better="higher",
+    reads="thresholds",
+    function=f_score_at,
+    scene_title="F-S",
+    object_title="F-O",
+    percent=True,
+    floor_of=("protocol",),
+)
+PRECISION = Metric(
+    name="precision",
+    title="precision",
+    meaning="Share of predicted points nearer to the truth than {tau} of the space of the scores.",
+    better="higher",
+    reads="thresholds",
+    function=lambda forward, backward, tau: hits(forward, tau),
+    in_scores=False,
+)
+RECALL = Metric(
+    name="recall",
+    title="recall",
+    meaning="Share of true points nearer to the prediction than {tau} of the space of the scores.",
+    better="higher",
+    reads="thresholds",
+    function=lambda forward, backward, tau: hits(backward, tau),
+    in_scores=False,
+)
+VOXEL_IOU = Metric(
+    name="voxel_iou",
+    title="voxel IoU",
+    meaning="Intersection over union of 64³ voxels; of the surfaces' voxels where files are "
+    "compared and after alignment.",
+    better="higher",
+    reads="voxels",
+    function=voxel_iou,
+    aligned_in=(),  # taken of objects alone
+)
+BOX_IOU = Metric(
+    name="box_iou",
+    title="box IoU",
+    meaning="Intersection over union of axis-aligned boxes.",
+    better="higher",
+    reads="boxes",
+    function=box_iou,
+    scene_title="IoU-B",
+    object_title="IoU-O",
+)
+SELF_OVERLAP = Metric(
+    name="self_overlap",
+    title="self-overlap",
+    meaning="Mean voxel IoU of the predicted parts with each other: less is better.",
+    better="lower",
+    reads="parts",
+    function=self_overlap,
+    in_scores=False,
+)
+
+METRICS: tuple[Metric, ...] = (
+    *(CD, CD_SQ_SUM, CD_L2_MEAN),
+    *(F_SCORE, PRECISION, RECALL),
+    *(VOXEL_IOU, BOX_IOU, SELF_OVERLAP),
+)
+HEADLINE = F_SCORE.at(HEADLINE_TAU)
+"""The score that charts show, and that sorts the worst scenes."""
 
 
 @dataclass(frozen=True)
-class CloudScores:
-    """What is read off one pair of clouds."""
+class Rate:
+    """A share of what collides, pooled over scenes; less is better, printed in per cent."""
 
-    cd_sq_sum: float
-    cd_l2_mean: float
-    f_score_0_1: float
-    f_score_0_05: float
-    f_score_0_01: float
+    name: str
+    title: str
+    part: Callable[[int, int], tuple[float, float]]
+    """From a scene's colliding objects and all its objects to what is added up, over what."""
 
 
-def cloud_scores(predicted: Points, true: Points) -> CloudScores:
-    """Score points (N, 3) against points (M, 3) of the same frame; the neighbours are sought once.
+COL_O = Rate("col_o", "Col-O", lambda colliding, objects: (colliding, objects))
+COL_S = Rate("col_s", "Col-S", lambda colliding, objects: (colliding > 0, 1))
+RATES = (COL_O, COL_S)
+
+
+def metrics_at(taus: Sequence[float], *reads: Reads) -> list[Metric]:
+    """Return the metrics that read these, in that order: each threshold's where there are some.
+
+    Args:
+        taus: thresholds; all metrics of one come before those of the next.
+        reads: kinds of metrics; by default all metrics, in the order of ``METRICS``.
+    """
+    found: list[Metric] = []
+    for kind in reads or dict.fromkeys(metric.reads for metric in METRICS):
+        own = [metric for metric in METRICS if metric.reads == kind]
+        found += [m.at(tau) for tau in taus for m in own] if kind == "thresholds" else own
+    return found
+
+
+def scores_of(metrics: Iterable[Metric], given: Given) -> dict[str, float]:
+    """Return the scores by name; a metric that reads what is not given is left out."""
+    return {m.name: m.score(given[m.reads]) for m in metrics if m.reads in given}
+
+
+def floors_of(
+    metrics: Iterable[Metric], given: Given, of: Literal["view", "protocol"]
+) -> dict[str, float]:
+    """Return the floors by column, of what the truth and another sample of it give to read."""
+    known = [m for m in metrics if of in m.floor_of and m.reads in given]
+    return {m.floor: m.score(given[m.reads]) for m in known}
+
+
+def of_clouds(predicted: Points | None, true: Points, formula: Chamfer | None = None) -> Given:
+    """Return what metrics of point clouds read, with every neighbour looked up once.
+
+    Args:
+        predicted: (N, 3), or None for a missing prediction.
+        true: (M, 3), same frame.
+        formula: of the Chamfer distance; None leaves the metrics of a protocol's formula out.
 
     Raises:
         RowError: a cloud is empty or not finite.
     """
-    distances = nearest_distances(predicted, true)
-    return CloudScores(
-        cd_sq_sum=_cd_sq_sum(*distances),
-        cd_l2_mean=_cd_l2_mean(*distances),
-        f_score_0_1=_f_score(*distances, 0.1),
-        f_score_0_05=_f_score(*distances, 0.05),
-        f_score_0_01=_f_score(*distances, 0.01),
-    )
-
-
-def cd_sq_sum(predicted: Points, true: Points) -> float:
-    """Return the squared Chamfer distance of (N, 3) and (M, 3), both directions' means added."""
-    return _cd_sq_sum(*nearest_distances(predicted, true))
-
-
-def cd_l2_mean(predicted: Points, true: Points) -> float:
-    """Return the Chamfer distance of (N, 3) and (M, 3), the mean of both directions' means."""
-    return _cd_l2_mean(*nearest_distances(predicted, true))
-
-
-def f_score(predicted: Points, true: Points, tau: float) -> float:
-    """Return the F-score in [0, 1] of (N, 3) against (M, 3); nearer than tau counts as a hit."""
-    return _f_score(*nearest_distances(predicted, true), tau)
-
-
-def nearest_distances(first: Points, second: Points) -> tuple[Floats, Floats]:
-    """Return the distances (N,) of first to second and (M,) of second to first.
-
-    Raises:
-        RowError: a cloud is empty or not finite.
-    """
-    first, second = _cloud(first, "first"), _cloud(second, "second")
-    first_tree, second_tree = _tree(first), _tree(second)
-    return second_tree.query(first)[0], first_tree.query(second)[0]
-
-
-def voxel_iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    """Return intersection over union of two grids (R, R, R) of the same frame, in [0, 1].
-
-    Raises:
-        RowError: the grids differ in shape, or both are empty.
-    """
-    if first.shape != second.shape:
-        raise RowError(
-            f"voxel grids of the shapes {first.shape} and {second.shape} have no overlap to count; "
-            "expected one shape. Decode both at one resolution."
-        )
-    union = np.count_nonzero(first | second)
-    if union == 0:
-        raise RowError(
-            f"two voxel grids of the shape {first.shape} are both empty: intersection over union "
-            "is undefined; the true one must hold a voxel. Leave the object out."
-        )
-    return np.count_nonzero(first & second) / union
-
-
-def box_iou(first: Points, second: Points) -> float:
-    """Return the overlap in [0, 1] of the axis-aligned boxes of points (N, 3) and (M, 3).
-
-    Sides shorter than MIN_BOX_SIDE count as that long, about their centre.
-
-    Raises:
-        RowError: a cloud is empty or not finite.
-    """
-    low_1, high_1 = _box(_cloud(first, "first"))
-    low_2, high_2 = _box(_cloud(second, "second"))
-    sides = np.minimum(high_1, high_2) - np.maximum(low_1, low_2)
-    intersection = float(np.prod(np.maximum(sides, 0.0)))
-    union = float(np.prod(high_1 - low_1) + np.prod(high_2 - low_2)) - intersection
-    return min(intersection / union, 1.0)
-
-
-def _cloud(points: Points, which: str) -> Floats:
-    points = np.asarray(points, np.float64)
-    if points.ndim != 2 or points.shape[1] != 3 or len(points) == 0:
-        raise RowError(
-            f"the {which} cloud has the shape {points.shape}; expected (N, 3) with at least one "
-            "point. Sample a surface that exists, and count a missing instance as missing."
-        )
-    if not np.isfinite(points).all():
-        raise RowError(
-            f"the {which} cloud of {len(points)} points has {(~np.isfinite(points)).any(1).sum()} "
-            "that are not finite; expected numbers. Repair the geometry it was sampled from."
-        )
-    return points
-
-
-def _tree(points: Floats) -> cKDTree:
-    # Sliding-midpoint trees without node shrinking build about three times as fast.
-    return cKDTree(points, leafsize=16, balanced_tree=False, compact_nodes=False)
-
-
-def _box(points: Floats) -> tuple[Floats, Floats]:
-    low, high = points.min(axis=0), points.max(axis=0)
-    widen = np.maximum(MIN_BOX_SIDE - (high - low), 0.0) / 2
-    return low - widen, high + widen
-
-
-def _cd_sq_sum(forward: Floats, backward: Floats) -> float:
-    return float(np.mean(forward**2) + np.mean(backward**2))
-
-
-def _cd_l2_mean(forward: Floats, backward: Floats) -> float:
-    return float(np.mean(forward) + np.mean(backward)) / 2
-
-
-def _f_score(forward: Floats, backward: Floats, tau: float) -> float:
-    precision, recall = float(np.mean(forward < tau)), float(np.mean(backward < tau))
-    if precision + recall == 0:
-        return 0.0
-    return 2 * precision * recall / (precision + recall)
+    distances = None if predicted is None else nearest_distances(predicted, true)
+    given: Given = {"distances": distances, "thresholds": distances}
+    if formula is not None:
+        given["formula"] = None if distances is None else (*distances, formula)
+    return given

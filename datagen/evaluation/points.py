@@ -17,7 +17,7 @@ POINTS_PER_OBJECT = 20_480
 
 
 def sample_surface(mesh: Mesh, num_points: int, rng: np.random.Generator) -> Floats:
-    """Return points (num_points, 3) spread over a mesh, uniform by area, in the mesh's own frame.
+    """Return points (num_points, 3) sampled uniformly by area, in the mesh's own frame.
 
     Raises:
         RowError: the mesh has no faces, no area, a coordinate that is not finite, or a face that
@@ -39,6 +39,11 @@ def sample_surface(mesh: Mesh, num_points: int, rng: np.random.Generator) -> Flo
     beyond = u + v > 1  # fold the far half of the parallelogram back: uniform over the triangle
     u, v = np.where(beyond, 1 - u, u), np.where(beyond, 1 - v, v)
     return np.asarray(triangles[faces, 0] + u * edge_u[faces] + v * edge_v[faces])
+
+
+def used_vertices(mesh: Mesh) -> Floats:
+    """Return the vertices (K, 3) that a face names; stray ones would widen a box."""
+    return np.asarray(np.asarray(mesh[0], np.float64)[np.unique(mesh[1])])
 
 
 def triangles_of(mesh: Mesh) -> Floats:

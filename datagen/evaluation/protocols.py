@@ -1,4 +1,4 @@
-"""Scores as each method's own paper or code takes them, to be held against its published numbers.
+"""Scores as each method's own paper or code takes them, for comparison with its published numbers.
 
 What is published differs in points, squares, normalisation, and in what is aligned when; the same
 weights have been printed with scene F-scores from 50 to 90. ``PROTOCOLS`` states every such choice.
@@ -11,24 +11,23 @@ from functools import partial
 from typing import Literal
 
 import numpy as np
-from scipy.ndimage import binary_fill_holes
 
 from datagen.core.frames import Floats, transform_points
-from datagen.core.meshes import Mesh
+from datagen.core.meshes import Mesh, transform_mesh
 from datagen.core.seeding import rng_for
 from datagen.errors import ConfigError, RowError
+from datagen.evaluation.formulas import Chamfer
 from datagen.evaluation.matching import (
     Matching,
     match_by_order,
     match_by_overlap,
-    surface_voxel_iou,
+    surface_voxels,
 )
-from datagen.evaluation.metrics import box_iou, nearest_distances
-from datagen.evaluation.points import sample_surface
+from datagen.evaluation.metrics import Given, floors_of, metrics_at, of_clouds, scores_of
+from datagen.evaluation.points import sample_surface, used_vertices
 from datagen.evaluation.registration.align import AlignOptions, align_clouds
 from datagen.evaluation.registration.published_icp import filterreg, midi_icp
 from datagen.evaluation.registration.similarity import own_box_to_unit, range_to_unit
-from datagen.voxels import voxelize_surface
 
 Aligner = Literal["none", "midi", "filterreg", "robust", "multistart"]
 
@@ -38,10 +37,10 @@ class Protocol:
     """Every choice that a published score depends on."""
 
     points: int
-    """Surface samples."""
+    """Surface samples of each object, or of the scene: see ``points_of``."""
     points_of: Literal["object", "scene"] = "object"
     """Of each object, whatever its size, or of the whole scene by area."""
-    chamfer: Literal["cd_sq_sum", "cd_l2_sum", "cd_l2_mean"] = "cd_sq_sum"
+    chamfer: Chamfer = "cd_sq_sum"
     """What the method calls CD: squared or not, both directions added or averaged."""
     taus: tuple[float, ...] = (0.1,)
     scene_space: Literal["range", "own_box", "as_is"] = "range"
@@ -62,9 +61,12 @@ class Protocol:
     match: Literal["order", "overlap"] = "order"
 
 
+DEFAULT_PROTOCOL = "iscene"
+"""The protocol of ``evaluate`` unless another is named, and of a workspace's aligned scores."""
+
 PROTOCOLS: dict[str, Protocol] = {
     # Robust ICP in two spaces. Points and squares are not published: MIDI's are taken.
-    "iscene": Protocol(
+    DEFAULT_PROTOCOL: Protocol(
         points=20_480,
         taus=(0.1, 0.05, 0.01),
         scene_aligner="robust",
@@ -112,19 +114,16 @@ PROTOCOLS: dict[str, Protocol] = {
 
 @dataclass(frozen=True)
 class ProtocolScores:
-    """What a protocol says about one scene."""
+    """One scene's scores by a protocol."""
 
     protocol: str
     chamfer: str
-    """The formula behind ``scene_cd`` and ``object_cd``."""
+    """The formula behind ``cd``."""
     scene: dict[str, float]
-    """``scene_cd`` by the protocol's formula; ``scene_cd_sq_sum`` and ``scene_cd_l2_mean`` whatever
-    it is; ``scene_f_<tau>`` with ``scene_precision_`` and ``scene_recall_``; the overlaps that the
-    protocol has. ``scene_cd_floor`` and ``scene_f_<tau>_floor`` are the truth's, against other
-    samples of it."""
+    """Scores and floors by column of ``comparison``: distances, F-scores at the protocol's
+    thresholds, and the overlaps that the protocol has."""
     objects: tuple[dict[str, float], ...]
-    """Of each true object the same with ``object_``, and IoU-O: ``box_iou`` of the boxes,
-    ``voxel_iou`` of the surfaces' voxels."""
+    """The same of each true object; empty where the protocol scores none."""
     matching: Matching
     transform: Floats = field(repr=False)
     """(4, 4), the alignment, prediction to truth, in the space of the scores."""
@@ -142,7 +141,7 @@ class ProtocolScores:
 def score_protocol(
     prediction: Sequence[Mesh | None],
     truth: Sequence[Mesh],
-    protocol: str | Protocol = "iscene",
+    protocol: str | Protocol = DEFAULT_PROTOCOL,
     *,
     align: AlignOptions | None = None,
     seed: int = 0,
@@ -175,22 +174,17 @@ def score_protocol(
     transform = np.eye(4)
     if len(cloud):
         transform = _aligned(chosen.scene_aligner, cloud, true_cloud, align)
-    after = [None if mesh is None else _moved(mesh, transform) for mesh in before]
+    after = [None if mesh is None else transform_mesh(transform, mesh) for mesh in before]
     matching = _matched(after, true, chosen)
-    scene = _floors("scene", _whole_cloud(true, chosen, seed, "floor"), true_cloud, chosen)
-    scene |= _cloud_scores("scene", transform_points(transform, cloud), true_cloud, chosen)
-    scene |= _scene_overlaps(_present(after), true, chosen)
-    objects: list[dict[str, float]] = []
+    again = _whole_cloud(true, chosen, seed, "floor")
+    given = _clouds(transform_points(transform, cloud), true_cloud, chosen)
+    given |= _scene_overlaps(_present(after), true, chosen)
+    scene = _scores(given, _clouds(again, true_cloud, chosen), chosen)
+    objects = []
     for index, partner in enumerate(matching.partners):
-        scores: dict[str, float] = {}
-        if chosen.boxes is not None:
-            boxes = before if chosen.boxes == "before" else after
-            scores |= _overlaps(None if partner is None else boxes[partner], true[index])
-        if chosen.object_space is not None:
-            things = before if chosen.object_space == "stretched" else after
-            thing = None if partner is None else things[partner]
-            scores |= _object_scores(thing, true[index], index, chosen, align, seed)
-        objects.append(scores)
+        found = (None, None) if partner is None else (before[partner], after[partner])
+        sides = _object_given(found, true[index], index, chosen, align, seed)
+        objects.append(_scores(*sides, chosen))
     return ProtocolScores(name, chosen.chamfer, scene, tuple(objects), matching, transform)
 
 
@@ -216,25 +210,17 @@ def in_score_space(
     if protocol.scene_space == "range":
         to_space = range_to_unit(*declared)
     elif protocol.scene_space == "own_box" and _present(meshes):
-        corners = np.concatenate([_used(mesh) for mesh in _present(meshes)])
+        corners = np.concatenate([used_vertices(mesh) for mesh in _present(meshes)])
         to_space = np.diag([protocol.side] * 3 + [1.0]) @ own_box_to_unit(corners)
-    return [None if mesh is None else _moved(mesh, to_space) for mesh in meshes]
+    return [None if mesh is None else transform_mesh(to_space, mesh) for mesh in meshes]
 
 
 def _present(meshes: Sequence[Mesh | None]) -> list[Mesh]:
     return [mesh for mesh in meshes if mesh is not None]
 
 
-def _moved(mesh: Mesh, transform: Floats) -> Mesh:
-    return transform_points(transform, mesh[0]), mesh[1]
-
-
-def _used(mesh: Mesh) -> Floats:
-    return np.asarray(np.asarray(mesh[0], np.float64)[np.unique(mesh[1])])
-
-
 def _whole_cloud(meshes: Sequence[Mesh], protocol: Protocol, seed: int, side: str) -> Floats:
-    """Return the scene's points (N, 3): equally many an object, or spread by area over all."""
+    """Return the scene's points (N, 3): equally many an object, or sampled by area over all."""
     if not meshes:
         return np.zeros((0, 3))
     if protocol.points_of == "scene":
@@ -277,101 +263,73 @@ def _matched(
         None if partner is None or predicted[partner] is None else partner
         for partner in matching.partners
     )
-    return Matching(partners, matching.superfluous)
+    return Matching(partners, matching.unmatched)
 
 
-def _cloud_scores(
-    what: str, predicted: Floats, true: Floats, protocol: Protocol
-) -> dict[str, float]:
-    """Return CD, F-scores, precisions and recalls; without points the worst, and no CD."""
-    scores = {f"{what}_{name}": float("nan") for name in ("cd", "cd_sq_sum", "cd_l2_mean")}
-    forward, backward = np.full(1, np.inf), np.full(1, np.inf)
-    if len(predicted):
-        forward, backward = nearest_distances(predicted, true)
-        scores[f"{what}_cd"] = _chamfer(forward, backward, protocol.chamfer)
-        for name in ("cd_sq_sum", "cd_l2_mean"):
-            scores[f"{what}_{name}"] = _chamfer(forward, backward, name)
-    for tau in protocol.taus:
-        precision, recall = float(np.mean(forward < tau)), float(np.mean(backward < tau))
-        scores[f"{what}_f_{tau:g}"] = 2 * precision * recall / max(precision + recall, 1e-8)
-        scores[f"{what}_precision_{tau:g}"] = precision
-        scores[f"{what}_recall_{tau:g}"] = recall
-    return scores
+def _clouds(predicted: Floats, true: Floats, protocol: Protocol) -> Given:
+    return of_clouds(predicted if len(predicted) else None, true, protocol.chamfer)
 
 
-def _chamfer(forward: Floats, backward: Floats, name: str) -> float:
-    if name == "cd_sq_sum":
-        return float(np.mean(forward**2) + np.mean(backward**2))
-    total = float(np.mean(forward) + np.mean(backward))
-    return total if name == "cd_l2_sum" else total / 2
+def _scores(given: Given, again: Given, protocol: Protocol) -> dict[str, float]:
+    """Return scores, and as floors what the truth, sampled again, scores."""
+    metrics = metrics_at(protocol.taus)
+    return scores_of(metrics, given) | floors_of(metrics, again, "protocol")
 
 
-def _floors(what: str, again: Floats, true: Floats, protocol: Protocol) -> dict[str, float]:
-    """Return what a perfect prediction gets: CD and F-scores of the truth, sampled again."""
-    scores = _cloud_scores(what, again, true, protocol)
-    names = [f"{what}_cd", *(f"{what}_f_{tau:g}" for tau in protocol.taus)]
-    return {f"{name}_floor": scores[name] for name in names}
-
-
-def _scene_overlaps(
-    predicted: Sequence[Mesh], true: Sequence[Mesh], protocol: Protocol
-) -> dict[str, float]:
-    scores: dict[str, float] = {}
+def _scene_overlaps(predicted: Sequence[Mesh], true: Sequence[Mesh], protocol: Protocol) -> Given:
+    given: Given = {}
     if protocol.scene_box:
-        scores["scene_box_iou"] = 0.0
-        if predicted:
-            boxes = [np.concatenate([_used(mesh) for mesh in side]) for side in (predicted, true)]
-            scores["scene_box_iou"] = box_iou(*boxes)
+        sides = (predicted, true)
+        corners = [np.concatenate([used_vertices(m) for m in side]) for side in sides if side]
+        given["boxes"] = corners if predicted else None
     if protocol.self_overlap:
-        scores["self_overlap"] = self_overlap(predicted)
-    return scores
+        given["parts"] = (predicted,)
+    return given
 
 
-def self_overlap(parts: Sequence[Mesh]) -> float:
-    """Return the mean voxel IoU of all pairs of parts in [−1, 1]³, filled, 64 voxels a side.
-
-    What PartCrafter calls IoU: how much the prediction's own parts lie in one another. 0 is best,
-    and what a single part has.
-    """
-    grids = [
-        binary_fill_holes(
-            voxelize_surface(
-                np.clip(np.asarray(vertices, np.float64) / 2, -0.5 + 1e-9, 0.5 - 1e-9),
-                np.asarray(faces, np.int32),
-                64,
-            )
-        )
-        for vertices, faces in parts
-    ]
-    overlaps = [
-        float((first & second).sum() / max((first | second).sum(), 1))
-        for index, first in enumerate(grids)
-        for second in grids[index + 1 :]
-    ]
-    return float(np.mean(overlaps)) if overlaps else 0.0
-
-
-def _overlaps(predicted: Mesh | None, true: Mesh) -> dict[str, float]:
-    """Return IoU-O, of boxes and of surface voxels; 0 for a missing object."""
+def _overlaps(predicted: Mesh | None, true: Mesh) -> Given:
+    """Return what IoU-O reads, of boxes and of surface voxels."""
     if predicted is None:
-        return {"box_iou": 0.0, "voxel_iou": 0.0}
+        return {"boxes": None, "voxels": None}
     return {
-        "box_iou": box_iou(_used(predicted), _used(true)),
-        "voxel_iou": surface_voxel_iou(predicted, true),
+        "boxes": (used_vertices(predicted), used_vertices(true)),
+        "voxels": surface_voxels([predicted, true]),
     }
 
 
-def _object_scores(
+def _object_given(
+    predicted: tuple[Mesh | None, Mesh | None],
+    true: Mesh,
+    index: int,
+    protocol: Protocol,
+    align: AlignOptions,
+    seed: int,
+) -> tuple[Given, Given]:
+    """Return what metrics read of an object before and after alignment, and of its truth twice."""
+    before, after = predicted
+    given: Given = {}
+    again: Given = {}
+    if protocol.boxes is not None:
+        given |= _overlaps(before if protocol.boxes == "before" else after, true)
+    if protocol.object_space is not None:
+        thing = before if protocol.object_space == "stretched" else after
+        clouds, again = _object_clouds(thing, true, index, protocol, align, seed)
+        given |= clouds
+    return given, again
+
+
+def _object_clouds(
     predicted: Mesh | None,
     true: Mesh,
     index: int,
     protocol: Protocol,
     align: AlignOptions,
     seed: int,
-) -> dict[str, float]:
+) -> tuple[Given, Given]:
+    """Return what metrics read of an object's clouds, and of the truth's two samples."""
     to_space: Callable[[Floats], Floats] = _stretched
     if protocol.object_space == "true_box":
-        to_space = partial(transform_points, own_box_to_unit(_used(true)))
+        to_space = partial(transform_points, own_box_to_unit(used_vertices(true)))
     target, again = (
         to_space(_object_cloud(true, protocol, seed, side, index)) for side in ("true", "floor")
     )
@@ -379,9 +337,7 @@ def _object_scores(
     if predicted is not None:
         cloud = to_space(_object_cloud(predicted, protocol, seed, "predicted", index))
         cloud = transform_points(_aligned(protocol.object_aligner, cloud, target, align), cloud)
-    return _floors("object", again, target, protocol) | _cloud_scores(
-        "object", cloud, target, protocol
-    )
+    return _clouds(cloud, target, protocol), _clouds(again, target, protocol)
 
 
 def _stretched(points: Floats) -> Floats:

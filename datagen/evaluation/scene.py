@@ -12,11 +12,11 @@ The space is stated, since Chamfer distance and F-score mean nothing without it:
 * IoUs, of voxels and of axis-aligned boxes, are taken in the scene frame.
 
 No registration: both sides stand in the frame that the view defines. A missing instance counts as
-worst (F-score and IoU 0, CD nan) and is listed; it is never left out of a mean of F-score or IoU.
+worst (F-score and IoU 0, CD nan) and is listed; means of F-score and IoU include it.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,16 @@ from datagen.core.frames import Floats
 from datagen.core.meshes import Mesh
 from datagen.core.seeding import rng_for
 from datagen.errors import RowError
-from datagen.evaluation.metrics import CloudScores, box_iou, cd_sq_sum, cloud_scores, voxel_iou
-from datagen.evaluation.points import POINTS_PER_OBJECT, sample_surface
+from datagen.evaluation.metrics import (
+    VIEW_TAUS,
+    Given,
+    Reads,
+    floors_of,
+    metrics_at,
+    of_clouds,
+    scores_of,
+)
+from datagen.evaluation.points import POINTS_PER_OBJECT, sample_surface, used_vertices
 
 WHOLE_SCENE = -1
 """``placement_index`` of the row that scores the scene as a whole."""
@@ -35,7 +43,7 @@ WHOLE_SCENE = -1
 SPACE_SCALE = 2.0
 """From [−0.5, 0.5]³ to the papers' [−1, 1]³."""
 
-_MISSED = CloudScores(float("nan"), float("nan"), 0.0, 0.0, 0.0)
+_READS: tuple[Reads, ...] = ("distances", "thresholds", "voxels", "boxes")
 
 
 @dataclass(frozen=True)
@@ -54,15 +62,15 @@ class ThingScores:
     """The scores of one object, or of the whole scene."""
 
     placement_index: int
-    cd_sq_sum: float
-    cd_l2_mean: float
-    cd_sq_sum_floor: float
-    """cd_sq_sum of the truth against itself, sampled anew: what a perfect prediction gets."""
-    f_score_0_1: float
-    f_score_0_05: float
-    f_score_0_01: float
-    voxel_iou: float
-    box_iou: float
+    """Of the object; WHOLE_SCENE for the scene."""
+    values: dict[str, float]
+    """Scores and floors by column of ``scores``; each is an attribute too (``.f_score_0_1``)."""
+
+    def __getattr__(self, name: str) -> float:
+        values: dict[str, float] = self.__dict__.get("values", {})
+        if name not in values:
+            raise AttributeError(f"{name!r} is no score; expected one of {', '.join(values)}.")
+        return values[name]
 
 
 @dataclass(frozen=True)
@@ -77,9 +85,12 @@ class SceneScores:
     def rows(
         self, *, layout_id: int, view_index: int, split: str, method: str
     ) -> list[dict[str, Any]]:
-        """Return rows with the columns of ``schemas.SCORES``, the whole scene's first."""
+        """Return rows with the columns of ``tables.SCORES``, the whole scene's first."""
         key = {"layout_id": layout_id, "view_index": view_index, "split": split, "method": method}
-        return [key | asdict(thing) for thing in (self.scene, *self.objects)]
+        return [
+            key | {"placement_index": thing.placement_index, **thing.values}
+            for thing in (self.scene, *self.objects)
+        ]
 
 
 @dataclass(frozen=True)
@@ -132,11 +143,11 @@ def score_scene(
         for index, mesh in enumerate(prediction.meshes)
     ]
     objects = tuple(
-        _score_object(index, thing, truth, _object_voxel_iou(prediction, ground_truth, index))
+        _score_object(index, thing, truth, _object_voxels(prediction, ground_truth, index))
         for index, (thing, truth) in enumerate(zip(predicted, truths, strict=True))
     )
     return SceneScores(
-        scene=_score_whole(predicted, truths, _scene_voxel_iou(prediction, ground_truth)),
+        scene=_score_whole(predicted, truths, _scene_voxels(prediction, ground_truth)),
         objects=objects,
         missing=tuple(index for index, thing in enumerate(predicted) if thing is None),
     )
@@ -165,7 +176,7 @@ def _check(prediction: SceneGeometry, ground_truth: SceneGeometry) -> None:
 
 def _sample_truth(mesh: Mesh, num_points: int, seed: int, index: int) -> _Truth:
     return _Truth(
-        vertices=_used_vertices(mesh),
+        vertices=used_vertices(mesh),
         cloud=sample_surface(mesh, num_points, rng_for(seed, "score", "true", index)),
         again=sample_surface(mesh, num_points, rng_for(seed, "score", "floor", index)),
     )
@@ -173,57 +184,51 @@ def _sample_truth(mesh: Mesh, num_points: int, seed: int, index: int) -> _Truth:
 
 def _sample_predicted(mesh: Mesh, num_points: int, seed: int, index: int) -> _Predicted:
     rng = rng_for(seed, "score", "predicted", index)
-    return _Predicted(vertices=_used_vertices(mesh), cloud=sample_surface(mesh, num_points, rng))
-
-
-def _used_vertices(mesh: Mesh) -> Floats:
-    """Return the vertices that a face names; stray ones would widen the box."""
-    return np.asarray(np.asarray(mesh[0], np.float64)[np.unique(mesh[1])])
+    return _Predicted(vertices=used_vertices(mesh), cloud=sample_surface(mesh, num_points, rng))
 
 
 def _score_object(
-    index: int, predicted: _Predicted | None, truth: _Truth, iou: float
+    index: int, predicted: _Predicted | None, truth: _Truth, voxels: Given
 ) -> ThingScores:
     target = truth.normalise(truth.cloud)
-    scores = cloud_scores(truth.normalise(predicted.cloud), target) if predicted else _MISSED
-    return ThingScores(
-        placement_index=index,
-        cd_sq_sum_floor=cd_sq_sum(truth.normalise(truth.again), target),
-        voxel_iou=iou,
-        box_iou=box_iou(predicted.vertices, truth.vertices) if predicted else 0.0,
-        **asdict(scores),
-    )
+    boxes: Given = {"boxes": (predicted.vertices, truth.vertices) if predicted else None}
+    clouds = of_clouds(truth.normalise(predicted.cloud) if predicted else None, target)
+    again = of_clouds(truth.normalise(truth.again), target)
+    return _thing_scores(index, {**clouds, **voxels, **boxes}, again)
 
 
 def _score_whole(
-    predicted: Sequence[_Predicted | None], truths: Sequence[_Truth], iou: float
+    predicted: Sequence[_Predicted | None], truths: Sequence[_Truth], voxels: Given
 ) -> ThingScores:
     true = np.concatenate([truth.cloud for truth in truths]) * SPACE_SCALE
     again = np.concatenate([truth.again for truth in truths]) * SPACE_SCALE
     found = [thing for thing in predicted if thing is not None]
-    scores, box = _MISSED, 0.0
+    cloud, boxes = None, None
     if found:
-        scores = cloud_scores(np.concatenate([thing.cloud for thing in found]) * SPACE_SCALE, true)
-        box = box_iou(
+        cloud = np.concatenate([thing.cloud for thing in found]) * SPACE_SCALE
+        boxes = (
             np.concatenate([thing.vertices for thing in found]),
             np.concatenate([truth.vertices for truth in truths]),
         )
-    return ThingScores(
-        placement_index=WHOLE_SCENE,
-        cd_sq_sum_floor=cd_sq_sum(again, true),
-        voxel_iou=iou,
-        box_iou=box,
-        **asdict(scores),
-    )
+    given: Given = {**of_clouds(cloud, true), **voxels, "boxes": boxes}
+    return _thing_scores(WHOLE_SCENE, given, of_clouds(again, true))
 
 
-def _object_voxel_iou(prediction: SceneGeometry, truth: SceneGeometry, index: int) -> float:
+def _thing_scores(index: int, given: Given, again: Given) -> ThingScores:
+    """Return what is scored; nan where there is nothing to read."""
+    metrics = [metric for metric in metrics_at(VIEW_TAUS, *_READS) if metric.in_scores]
+    unknown = dict.fromkeys((metric.name for metric in metrics), float("nan"))
+    floors = floors_of(metrics, again, "view")
+    return ThingScores(index, unknown | scores_of(metrics, given) | floors)
+
+
+def _object_voxels(prediction: SceneGeometry, truth: SceneGeometry, index: int) -> Given:
     if prediction.occupancies is None or truth.occupancies is None:
-        return float("nan")
-    return voxel_iou(prediction.occupancies[index], truth.occupancies[index])
+        return {}
+    return {"voxels": (prediction.occupancies[index], truth.occupancies[index])}
 
 
-def _scene_voxel_iou(prediction: SceneGeometry, truth: SceneGeometry) -> float:
+def _scene_voxels(prediction: SceneGeometry, truth: SceneGeometry) -> Given:
     if prediction.occupancies is None or truth.occupancies is None:
-        return float("nan")
-    return voxel_iou(prediction.occupancies.any(axis=0), truth.occupancies.any(axis=0))
+        return {}
+    return {"voxels": (prediction.occupancies.any(axis=0), truth.occupancies.any(axis=0))}

@@ -7,16 +7,18 @@ independent.
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from datagen.core.frames import Floats
 from datagen.core.seeding import rng_for
 from datagen.evaluation.collision import TOLERANCES
+from datagen.evaluation.metrics import HEADLINE_TAU, RATES, Metric, Rate, metrics_at
 from datagen.evaluation.scene import WHOLE_SCENE
 
 RESAMPLES = 10_000
@@ -24,33 +26,57 @@ _AT_ONCE = 500
 
 
 @dataclass(frozen=True)
-class Column:
+class PrintedScore:
     """One column of the papers' tables."""
 
     title: str
-    score: str
-    """Column of the rows."""
     of_scene: bool
+    """Whether it is a score of whole scenes, or of objects."""
+    better: Literal["higher", "lower"]
     percent: bool
-    higher_is_better: bool
+    floor: str | None
+    """Column of its floor; None where there is none."""
+    part: Callable[[Mapping[str, Any]], tuple[float, float] | None]
+    """From a row to what is added up, over what; None where the row has no such score."""
+
+    @property
+    def arrow(self) -> str:
+        return "↑" if self.better == "higher" else "↓"
 
 
-COLUMNS = (
-    Column("CD-S", "cd", True, False, False),
-    Column("F-S", "f_score_0_1", True, True, True),
-    Column("IoU-B", "box_iou", True, False, True),
-    Column("CD-O", "cd", False, False, False),
-    Column("F-O", "f_score_0_1", False, True, True),
-    Column("IoU-O", "box_iou", False, False, True),
-    Column("Col-O", "col_o", True, True, False),
-    Column("Col-S", "col_s", True, True, False),
-)
-"""F-scores at 0.1 and collision rates are in per cent, as they are printed."""
+def printed_scores() -> list[PrintedScore]:
+    """Return the columns: metrics of scenes, metrics of objects, collision rates."""
+    metrics = metrics_at((HEADLINE_TAU,))
+    return [
+        *(_printed(m, m.scene_title, of_scene=True) for m in metrics if m.scene_title),
+        *(_printed(m, m.object_title, of_scene=False) for m in metrics if m.object_title),
+        *(
+            PrintedScore(rate.title, True, "lower", True, None, partial(_share, rate))
+            for rate in RATES
+        ),
+    ]
+
+
+def _printed(metric: Metric, title: str, *, of_scene: bool) -> PrintedScore:
+    floor = metric.floor if "protocol" in metric.floor_of else None
+    part = partial(_single, metric.name)
+    return PrintedScore(title, of_scene, metric.better, metric.percent, floor, part)
+
+
+def _single(name: str, row: Mapping[str, Any]) -> tuple[float, float] | None:
+    value = row.get(name)
+    return None if value is None or np.isnan(value) else (value, 1)
+
+
+def _share(rate: Rate, row: Mapping[str, Any]) -> tuple[float, float] | None:
+    if row["num_colliding"] is None or not row["num_predicted"]:
+        return None
+    return rate.part(row["num_colliding"], row["num_predicted"])
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean, and how sure it is."""
+    """A mean, its 95 % interval, and the median."""
 
     mean: float
     median: float
@@ -61,17 +87,17 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Collisions:
-    """Both rates at one tolerance, in [0, 1]."""
+    """The collision rates at one tolerance."""
 
     tolerance: float
     """A share of the scene's extent."""
-    col_o: float
-    col_s: float
+    rates: dict[str, float]
+    """In [0, 1], by name of RATES: ``col_o``, ``col_s``."""
 
 
 @dataclass(frozen=True)
 class MethodSummary:
-    """All that one method's line says."""
+    """One method's line in the tables."""
 
     method: str
     num_scenes: int
@@ -86,7 +112,7 @@ class MethodSummary:
     floors: dict[str, float | None]
     """By title, the mean of the truth against other samples of it; None where there is none."""
     collisions: list[Collisions]
-    """Both rates as a function of the tolerance; empty where none was sought."""
+    """Both rates as a function of the tolerance; empty where none was computed."""
 
 
 def summarise_methods(
@@ -112,7 +138,7 @@ def summarise_methods(
         scenes = [row for row in own if row["instance_index"] == WHOLE_SCENE]
         estimates = {
             column.title: _estimate(*_sums(own, column), rng_for(seed, "bootstrap", method))
-            for column in COLUMNS
+            for column in printed_scores()
         }
         found.append(
             MethodSummary(
@@ -123,7 +149,7 @@ def summarise_methods(
                 sum(row["num_missing"] for row in scenes),
                 sum(row["num_superfluous"] for row in scenes),
                 estimates,
-                {column.title: _floor(own, column) for column in COLUMNS},
+                {column.title: _floor(own, column) for column in printed_scores()},
                 collision_curve(scenes),
             )
         )
@@ -131,59 +157,50 @@ def summarise_methods(
 
 
 def collision_curve(scenes: Iterable[Mapping[str, Any]]) -> list[Collisions]:
-    """Return Col-O and Col-S at each of ``TOLERANCES``, pooled over rows of scenes.
+    """Return the collision rates at each of ``TOLERANCES``, pooled over rows of scenes.
 
-    Scenes without a predicted object, or whose collisions were not sought, do not count.
+    Scenes without a predicted object, or whose collisions were not computed, do not count.
     """
     found = [row for row in scenes if row["num_colliding_at"] is not None and row["num_predicted"]]
     if not found:
         return []
-    colliding = np.array([row["num_colliding_at"] for row in found], float)
-    num_objects = sum(row["num_predicted"] for row in found)
-    rates_o, rates_s = colliding.sum(axis=0) / num_objects, (colliding > 0).mean(axis=0)
     return [
-        Collisions(tolerance, float(col_o), float(col_s))
-        for tolerance, col_o, col_s in zip(TOLERANCES, rates_o, rates_s, strict=True)
+        Collisions(tolerance, {rate.name: _pooled(rate, found, index) for rate in RATES})
+        for index, tolerance in enumerate(TOLERANCES)
     ]
 
 
-def _floor(rows: Iterable[Mapping[str, Any]], column: Column) -> float | None:
+def _pooled(rate: Rate, scenes: Iterable[Mapping[str, Any]], index: int) -> float:
+    parts = [rate.part(row["num_colliding_at"][index], row["num_predicted"]) for row in scenes]
+    sums = np.array(parts, float).sum(axis=0)
+    return float(sums[0] / sums[1])
+
+
+def _floor(rows: Iterable[Mapping[str, Any]], column: PrintedScore) -> float | None:
     """Return the mean floor of a score that has one; overlaps of a copy are 1."""
-    values = [
-        row.get(f"{column.score}_floor")
-        for row in rows
-        if (row["instance_index"] == WHOLE_SCENE) == column.of_scene
-    ]
+    if column.floor is None:
+        return None
+    values = [row.get(column.floor) for row in rows if _is_of(column, row)]
     known = [value for value in values if value is not None and not np.isnan(value)]
     return float(np.mean(known)) if known else None
 
 
-def _sums(rows: Iterable[Mapping[str, Any]], column: Column) -> tuple[list[list[float]], Floats]:
-    """Return each scene's values, and (scenes, 2) their sums and numbers."""
-    values: dict[str, list[float]] = {}
-    pooled: dict[str, tuple[float, float]] = {}
-    for row in rows:
-        if (row["instance_index"] == WHOLE_SCENE) != column.of_scene:
-            continue
-        scene, value = row["scene_id"], _value(row, column)
-        kept = values.setdefault(scene, [])
-        if value is None or np.isnan(value):
-            continue
-        kept.append(value)
-        if column.score == "col_o":
-            pooled[scene] = (row["num_colliding"], row["num_predicted"])
-    sums = [pooled.get(scene, (sum(kept), len(kept))) for scene, kept in values.items()]
-    return list(values.values()), np.array(sums, float).reshape(-1, 2)
+def _sums(
+    rows: Iterable[Mapping[str, Any]], column: PrintedScore
+) -> tuple[list[list[float]], Floats]:
+    """Return each scene's values, and (scenes, 2) the sums that its mean is made of."""
+    parts: dict[str, list[tuple[float, float]]] = {}
+    for row in (row for row in rows if _is_of(column, row)):
+        of_scene = parts.setdefault(row["scene_id"], [])
+        part = column.part(row)
+        of_scene += [] if part is None else [part]
+    values = [[float(part / whole) for part, whole in found] for found in parts.values()]
+    sums = [[sum(side) for side in zip(*found, strict=True)] or [0, 0] for found in parts.values()]
+    return values, np.array(sums, float).reshape(-1, 2)
 
 
-def _value(row: Mapping[str, Any], column: Column) -> float | None:
-    if column.score not in ("col_o", "col_s"):
-        return row.get(column.score)
-    if row["num_colliding"] is None or not row["num_predicted"]:
-        return None
-    if column.score == "col_s":
-        return float(row["num_colliding"] > 0)
-    return float(row["num_colliding"] / row["num_predicted"])
+def _is_of(column: PrintedScore, row: Mapping[str, Any]) -> bool:
+    return bool((row["instance_index"] == WHOLE_SCENE) == column.of_scene)
 
 
 def _estimate(values: list[list[float]], sums: Floats, rng: np.random.Generator) -> Estimate | None:
@@ -211,7 +228,8 @@ def markdown(
     summaries: Sequence[MethodSummary], published: Sequence[Mapping[str, str]], settings: str
 ) -> str:
     """Return the table with means, medians and intervals, published rows beneath."""
-    titles = [_title(column) for column in COLUMNS]
+    columns = printed_scores()
+    titles = [f"{column.title} {column.arrow}" for column in columns]
     lines = [
         "# Comparison",
         "",
@@ -221,7 +239,7 @@ def markdown(
         "cent. A missing object has F-score and IoU 0 and no CD; scenes not scored are in no mean. "
         "Floor: the same of the truth against other samples of itself (overlaps: 1).",
         "",
-        "| method | scenes | not scored | absent | missing | superfluous | "
+        "| method | scenes | not scored | absent | missing | unmatched | "
         + " | ".join(titles)
         + " |",
         "|---" * (6 + len(titles)) + "|",
@@ -230,16 +248,16 @@ def markdown(
         counts = [entry.num_scenes, entry.num_failed, entry.num_absent]
         counts += [entry.num_missing, entry.num_superfluous]
         cells = [entry.method, *map(str, counts)]
-        cells += [_words(entry.estimates[column.title], column) for column in COLUMNS]
+        cells += [_words(entry.estimates[column.title], column) for column in columns]
         lines.append("| " + " | ".join(cells) + " |")
-        floors = [_floor_words(entry, column, "–") for column in COLUMNS]
+        floors = [_floor_words(entry, column, "–") for column in columns]
         lines.append("| – its floor | | | | | | " + " | ".join(floors) + " |")
     lines += _collision_lines(summaries)
     lines += ["", "Published, on their authors' test scenes, so not comparable with the above:", ""]
     lines += ["| method | test set | " + " | ".join(titles) + " | source |"]
     lines += ["|---" * (3 + len(titles)) + "|"]
     for row in published:
-        scores = [row[column.title] or "–" for column in COLUMNS]
+        scores = [row.get(column.title) or "–" for column in columns]
         cells = [f"{row['method']} (published)", row["test_set"], *scores, row["source"]]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
@@ -253,13 +271,17 @@ def _collision_lines(summaries: Sequence[MethodSummary]) -> list[str]:
     tolerances = [f"{100 * at.tolerance:g} %" for at in known[0].collisions]
     lines = [
         "",
-        "Col-O / Col-S, per cent, by the depth (a share of the scene's extent) that is let pass:",
+        f"{' / '.join(rate.title for rate in RATES)}, per cent, by tolerance (a depth, as a "
+        "share of the scene's extent):",
         "",
         "| method | " + " | ".join(tolerances) + " |",
         "|---" * (1 + len(tolerances)) + "|",
     ]
     for entry in known:
-        rates = [f"{100 * at.col_o:.1f} / {100 * at.col_s:.1f}" for at in entry.collisions]
+        rates = [
+            " / ".join(f"{100 * at.rates[rate.name]:.1f}" for rate in RATES)
+            for at in entry.collisions
+        ]
         lines.append(f"| {entry.method} | " + " | ".join(rates) + " |")
     return lines
 
@@ -268,37 +290,38 @@ def latex(
     summaries: Sequence[MethodSummary], published: Sequence[Mapping[str, str]], settings: str
 ) -> str:
     """Return a ``tabular`` (booktabs) of the means, published rows beneath a rule."""
-    arrows = [r"$\uparrow$" if column.higher_is_better else r"$\downarrow$" for column in COLUMNS]
-    heads = [f"{column.title} {arrow}" for column, arrow in zip(COLUMNS, arrows, strict=True)]
+    columns = printed_scores()
+    arrows = {"higher": r"$\uparrow$", "lower": r"$\downarrow$"}
+    heads = [f"{column.title} {arrows[column.better]}" for column in columns]
     lines = [
         f"% {settings}",
-        r"\begin{tabular}{l" + "r" * len(COLUMNS) + "}",
+        r"\begin{tabular}{l" + "r" * len(columns) + "}",
         r"\toprule",
         "Method & " + " & ".join(heads) + r" \\",
         r"\midrule",
     ]
     for entry in summaries:
-        means = [_mean(entry.estimates[column.title], column) for column in COLUMNS]
+        means = [_mean(entry.estimates[column.title], column) for column in columns]
         lines.append(f"{_escaped(entry.method)} & " + " & ".join(means) + r" \\")
-        floors = [_floor_words(entry, column, "--") for column in COLUMNS]
+        floors = [_floor_words(entry, column, "--") for column in columns]
         lines.append(r"\quad its floor & " + " & ".join(floors) + r" \\")
     lines.append(r"\midrule")
     for row in published:
         name = _escaped(f"{row['method']} (published, {row['test_set']})")
-        scores = [row[column.title] or "--" for column in COLUMNS]
+        scores = [row.get(column.title) or "--" for column in columns]
         lines.append(f"{name} & " + " & ".join(scores) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
 def as_csv(summaries: Sequence[MethodSummary], published: Sequence[Mapping[str, str]]) -> str:
     """Return a line a method and score, unrounded; ``published`` says whose number it is."""
-    text = io.StringIO()
+    text, columns = io.StringIO(), printed_scores()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
         ["method", "published", "test_set", "score", "unit", "mean", "median", "low", "high", "n"]
     )
     for entry in summaries:
-        for column in COLUMNS:
+        for column in columns:
             found = entry.estimates[column.title]
             factor, unit = (100.0, "%") if column.percent else (1.0, "")
             if found is not None:
@@ -312,29 +335,24 @@ def as_csv(summaries: Sequence[MethodSummary], published: Sequence[Mapping[str, 
                 cells = [entry.method, "no", "", f"{column.title} floor", unit]
                 writer.writerow([*cells, repr(factor * floor), "", "", "", ""])
         for at in entry.collisions:
-            for title, rate in (("Col-O", at.col_o), ("Col-S", at.col_s)):
-                score = f"{title} at {100 * at.tolerance:g} %"
-                writer.writerow(
-                    [entry.method, "no", "", score, "%", repr(100 * rate), "", "", "", ""]
-                )
+            for rate in RATES:
+                score = f"{rate.title} at {100 * at.tolerance:g} %"
+                value = repr(100 * at.rates[rate.name])
+                writer.writerow([entry.method, "no", "", score, "%", value, "", "", "", ""])
     for row in published:
-        for column in COLUMNS:
-            if row[column.title]:
+        for column in columns:
+            if number := row.get(column.title):
                 unit = "%" if column.percent else ""
                 cells = [row["method"], "yes", row["test_set"], column.title, unit]
-                writer.writerow([*cells, row[column.title], "", "", "", ""])
+                writer.writerow([*cells, number, "", "", "", ""])
     return text.getvalue()
 
 
-def _title(column: Column) -> str:
-    return f"{column.title} {'↑' if column.higher_is_better else '↓'}"
-
-
-def _mean(estimate: Estimate | None, column: Column) -> str:
+def _mean(estimate: Estimate | None, column: PrintedScore) -> str:
     return "--" if estimate is None else _number(estimate.mean, column)
 
 
-def _words(estimate: Estimate | None, column: Column) -> str:
+def _words(estimate: Estimate | None, column: PrintedScore) -> str:
     if estimate is None:
         return "–"
     mean, median, low, high = (
@@ -344,11 +362,11 @@ def _words(estimate: Estimate | None, column: Column) -> str:
     return f"{mean} ({median}) [{low}, {high}]"
 
 
-def _number(value: float, column: Column) -> str:
+def _number(value: float, column: PrintedScore) -> str:
     return f"{100 * value:.2f}" if column.percent else f"{value:.4f}"
 
 
-def _floor_words(entry: MethodSummary, column: Column, none: str) -> str:
+def _floor_words(entry: MethodSummary, column: PrintedScore, none: str) -> str:
     floor = entry.floors[column.title]
     if floor is None:
         return none

@@ -1,4 +1,4 @@
-"""True scenes to score against: a workspace's views, or files in a layout of ``readers.TRUE``."""
+"""True scenes to score against: a workspace's views, or files in a format of ``readers.TRUE``."""
 
 import hashlib
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from datagen.errors import RowError
-from datagen.evaluation.readers import TRUE, Format, ReadScene, found_scenes
+from datagen.evaluation.readers import TRUE, ReadScene, SceneFormat, found_scenes
 from datagen.shards.workspace import Workspace
 
 GtFormat = Literal["auto", "workspace", "3dfront", "glb"]
@@ -18,10 +18,10 @@ _VIEW = re.compile(r"(\d+)_(\d+)")
 
 
 class Truth(Protocol):
-    """What the stage asks of it."""
+    """True scenes, by id."""
 
     @property
-    def layout(self) -> Format: ...
+    def format(self) -> SceneFormat: ...
 
     @property
     def whole(self) -> bool:
@@ -33,7 +33,7 @@ class Truth(Protocol):
     def read(self, scene_id: str) -> ReadScene: ...
 
     def seen(self, scene_id: str) -> list["Seen"] | None:
-        """Return what the picture shows of each true instance; None where there is no picture."""
+        """Return what the image shows of each true instance; None where there is no image."""
         ...
 
     def fingerprint(self, scene_ids: Iterable[str]) -> str: ...
@@ -44,10 +44,10 @@ class Seen:
     """How much a view shows of one true instance."""
 
     mask_share: float
-    """Of the picture's pixels, those whose first hit it is."""
+    """Share of the image's pixels whose first hit it is."""
 
     visible_share: float
-    """Of the pixels that it would have alone, those that nothing hides."""
+    """Share of the pixels that it would have alone, that nothing hides."""
 
 
 def seen_instances(workspace: Workspace, layout_id: int, view_index: int) -> list[Seen] | None:
@@ -61,26 +61,26 @@ def seen_instances(workspace: Workspace, layout_id: int, view_index: int) -> lis
     return [Seen(visible / pixels, visible / max(alone, 1)) for visible, alone in both]
 
 
-def open_truth(path: Path, layout: GtFormat) -> Truth:
+def open_truth(path: Path, file_format: GtFormat) -> Truth:
     """Return the truth that lies at a path.
 
     Raises:
         DatasetError: there is none, or a workspace lacks what it needs.
     """
-    if layout == "workspace" or (
-        layout == "auto" and Workspace.at(path).dataset("layouts") is not None
+    if file_format == "workspace" or (
+        file_format == "auto" and Workspace.at(path).dataset("layouts") is not None
     ):
         return WorkspaceTruth(path)
-    if layout == "auto":
-        layout = "3dfront" if (path / "midi_room_ids.json").exists() else "glb"
-    return FileTruth(TRUE[layout], found_scenes(path, TRUE[layout], "--gt"))
+    if file_format == "auto":
+        file_format = "3dfront" if (path / "midi_room_ids.json").exists() else "glb"
+    return FileTruth(TRUE[file_format], found_scenes(path, TRUE[file_format], "--gt"))
 
 
 @dataclass(frozen=True)
 class FileTruth:
     """Scenes in files."""
 
-    layout: Format
+    format: SceneFormat
     places: dict[str, Path]
     whole: bool = True
 
@@ -88,7 +88,7 @@ class FileTruth:
         return set(self.places)
 
     def read(self, scene_id: str) -> ReadScene:
-        return self.layout.read(self.places[scene_id])
+        return self.format.read(self.places[scene_id])
 
     def seen(self, scene_id: str) -> None:
         """Files hold no masks."""
@@ -107,7 +107,7 @@ class WorkspaceTruth:
         self._inputs = {
             name: self._workspace.require(name, f"--gt {path}") for name in WORKSPACE_INPUTS
         }
-        self.layout = Format(lambda path: {}, lambda path: ReadScene(()), (-0.5, 0.5))
+        self.format = SceneFormat(lambda path: {}, lambda path: ReadScene(()), (-0.5, 0.5))
 
     def ids(self) -> set[str]:
         rows = self._inputs["latents"].rows(["layout_id", "view_index"])

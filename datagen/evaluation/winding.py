@@ -1,4 +1,4 @@
-"""How often a surface winds about points: 1 inside a closed one, fractions near an open one."""
+"""Winding numbers of a surface about points: 1 inside a closed one, fractions near an open one."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ def winding_numbers(points: Points, mesh: Mesh) -> Floats:
     The sum over triangles of their solid angles over 4π (Jacobson et al., SIGGRAPH 2013), each by
     Van Oosterom and Strackee (1983): with a, b, c from the point to the corners,
     tan(Ω/2) = a·(b × c) / (|a||b||c| + (a·b)|c| + (b·c)|a| + (c·a)|b|). Negative where the faces
-    are turned outside in.
+    are oriented inwards.
 
     Raises:
         RowError: the mesh has no faces, or a coordinate that is not finite.

@@ -3,13 +3,10 @@
 import json
 import logging
 
-import pyarrow as pa
-
+from datagen.exports.column_tables import column_table
 from datagen.exports.croissant import croissant
 from datagen.exports.summary import DatasetSummary, Summary, summarise
 from datagen.shards import Folder
-from datagen.shards.columns import COLUMNS, ROWS
-from datagen.shards.schemas import is_tensor, tensor_spec
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +45,7 @@ def card(summary: Summary) -> str:
         "|---|---|---|---|---|",
     ]
     lines += [
-        f"| `{d.name}` | {ROWS[d.name]} | {len(d.dataset):,} | {len(d.sizes)} | "
+        f"| `{d.name}` | {d.table.row} | {len(d.dataset):,} | {len(d.sizes)} | "
         f"{_size(d.num_bytes)} |"
         for d in summary.datasets
     ]
@@ -68,7 +65,8 @@ def _front_matter(summary: Summary) -> list[str]:
     lines += [f"license: [{', '.join(licenses)}]"] if licenses else []
     lines += ["task_categories: [image-to-3d]", f"size_categories: [{size}]", "configs:"]
     for entry in summary.datasets:
-        lines += [f"- config_name: {entry.name}", f"  data_files: {entry.name}/*.parquet"]
+        config = entry.name.replace("/", "-")  # the hub allows no slash in it
+        lines += [f"- config_name: {config}", f"  data_files: {entry.name}/*.parquet"]
     return [*lines, "---"]
 
 
@@ -111,20 +109,7 @@ def _licenses(summary: Summary) -> list[str]:
 
 
 def _columns(entry: DatasetSummary) -> list[str]:
-    lines = [f"## `{entry.name}`", "", "| column | type | meaning |", "|---|---|---|"]
-    for column in entry.schema:
-        meaning = COLUMNS[entry.name].get(column.name, "")
-        lines.append(f"| `{column.name}` | {_kind(column)} | {meaning} |")
-    return lines
-
-
-def _kind(column: pa.Field) -> str:
-    if is_tensor(column):
-        dtype, shape = tensor_spec(column)
-        return f"{dtype.name} {tuple(shape)}"
-    if pa.types.is_list(column.type):
-        return f"list of {_kind(column.type.value_field)}"
-    return "struct" if pa.types.is_struct(column.type) else str(column.type)
+    return [f"## `{entry.name}`", "", *column_table(entry.table, entry.schema)]
 
 
 def _size(num_bytes: int) -> str:

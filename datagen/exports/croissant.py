@@ -1,12 +1,13 @@
 """Croissant: a dataset described for machines (MLCommons, https://docs.mlcommons.org/croissant)."""
 
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
 from datagen.exports.summary import DatasetSummary, Summary
-from datagen.shards.columns import COLUMNS, IMAGES, ROWS
-from datagen.shards.schemas import is_tensor, tensor_spec
+from datagen.shards.tables import Column, Table
+from datagen.shards.tensors import is_tensor, tensor_spec
 
 Json = dict[str, Any]
 
@@ -108,33 +109,38 @@ def _files(entry: DatasetSummary) -> list[Json]:
 
 
 def _record_set(entry: DatasetSummary) -> Json:
-    names = entry.schema.names
-    keys = [name for name in ("layout_id", "view_index") if name in names] or ["asset_id"]
-    is_key = entry.name not in ("scores", "comparison")
+    keys = [{"@id": f"{entry.name}/{name}"} for name in entry.table.key]
+    columns = [_column(entry.table, field) for field in entry.schema]
     return {
         "@type": "cr:RecordSet",
         "@id": entry.name,
         "name": entry.name,
-        "description": f"A row is {ROWS[entry.name]}.",
-        **({"key": [{"@id": f"{entry.name}/{name}"} for name in keys]} if is_key else {}),
-        "field": [
-            _field(entry.name, column) for column in entry.schema if _data_type(column) is not None
-        ],
+        "description": f"A row is {entry.table.row}.",
+        **({"key": keys} if keys else {}),
+        "field": [_field(entry.name, c) for c in columns if _data_type(c) is not None],
     }
 
 
-def _field(dataset: str, column: pa.Field) -> Json:
-    meaning = COLUMNS[dataset].get(column.name, "")
-    if is_tensor(column):
-        dtype, shape = tensor_spec(column)
-        meaning += f" Raw bytes, little-endian, C order: {dtype.name} {tuple(shape)}."
+def _column(table: Table, field: pa.Field) -> Column:
+    """Return a dataset's own column with its declared meaning."""
+    declared = table.find(field.name)
+    return Column(field, "") if declared is None else replace(declared, field=field)
+
+
+def _field(dataset: str, column: Column) -> Json:
+    description = column.meaning
+    if column.unit:
+        description += f" Unit: {column.unit}."
+    if is_tensor(column.field):
+        dtype, shape = tensor_spec(column.field)
+        description += f" Raw bytes, little-endian, C order: {dtype.name} {tuple(shape)}."
     return {
         "@type": "cr:Field",
         "@id": f"{dataset}/{column.name}",
         "name": column.name,
-        "description": meaning.strip(),
+        "description": description.strip(),
         "dataType": _data_type(column),
-        **({"repeated": True} if pa.types.is_list(column.type) else {}),
+        **({"repeated": True} if pa.types.is_list(column.field.type) else {}),
         "source": {
             "fileSet": {"@id": f"{dataset}-shards"},
             "extract": {"column": column.name},
@@ -142,10 +148,11 @@ def _field(dataset: str, column: pa.Field) -> Json:
     }
 
 
-def _data_type(column: pa.Field) -> str | None:
+def _data_type(column: Column) -> str | None:
     """Return the Croissant type of a column, None if it has none. Bytes are read as text's are."""
-    kind = column.type.value_type if pa.types.is_list(column.type) else column.type
-    if column.name in IMAGES:
+    kind = column.field.type
+    kind = kind.value_type if pa.types.is_list(kind) else kind
+    if column.is_image:
         return "sc:ImageObject"
     if pa.types.is_boolean(kind):
         return "sc:Boolean"

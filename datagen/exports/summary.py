@@ -8,9 +8,10 @@ import pyarrow.compute as pc
 
 from datagen.errors import DatasetError
 from datagen.shards import Dataset, Folder
-from datagen.shards.columns import ROWS
 from datagen.shards.dataset import open_shard
+from datagen.shards.tables import Table
 from datagen.shards.workspace import Workspace
+from datagen.stages.tables import TABLES
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,9 @@ class DatasetSummary:
     """One sealed dataset with rows."""
 
     name: str
+    """Its folder in the workspace."""
+    table: Table
+    """What declares its columns."""
     dataset: Dataset
     schema: pa.Schema
     sizes: dict[str, int]
@@ -53,10 +57,12 @@ def summarise(root: Folder) -> Summary | None:
     """Return what a workspace holds; None while no dataset with rows is sealed."""
     datasets = []
     workspace = Workspace(root)
-    for name in ROWS:
-        dataset = workspace.dataset(name)
-        if dataset is not None and dataset.manifest["shards"]:
-            datasets.append(DatasetSummary(name, dataset, dataset.schema, _sizes(dataset)))
+    for table in TABLES.values():
+        for name in workspace.folders(table):
+            dataset = workspace.dataset(name)
+            if dataset is not None and dataset.manifest["shards"]:
+                sizes = _sizes(dataset)
+                datasets.append(DatasetSummary(name, table, dataset, dataset.schema, sizes))
     if not datasets:
         return None
     by_name = {entry.name: entry.dataset for entry in datasets}

@@ -1,6 +1,7 @@
 """The structure model: an image encoder and a scene-context flow model, in one module."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -188,6 +189,11 @@ class SceneModel(nn.Module):
         self.register_buffer("latent_mean", torch.zeros(shape))
         self.register_buffer("latent_std", torch.ones(shape))
 
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Take mean and standard deviation of the latents' channels, (8, 1, 1, 1) each."""
+        self.latent_mean.copy_(mean)
+        self.latent_std.copy_(std / self.flow.data_std)
+
     def encode_images(self, images: Tensor) -> Tensor:
         """Return the tokens (B, N + 1, T, C) of uint8 images (B, N + 1, S, S, 3), scene first."""
         tokens: Tensor = self.conditioner(images)
@@ -264,7 +270,7 @@ class SceneModel(nn.Module):
 
 
 def model_args(
-    size: ModelSize,
+    size: ModelSize | Mapping[str, Any],
     image_encoder: str | None = None,
     scene_context_blocks: int | None = None,
     low_rank_mean: bool = True,
@@ -272,7 +278,7 @@ def model_args(
     """Return the arguments of a SceneModel.
 
     Args:
-        size: a key of ``MODEL_ARGS``.
+        size: a key of ``MODEL_ARGS``, or arguments like its values.
         image_encoder: name of a frozen encoder whose tokens have 1024 channels (DINOv2 ViT-L/14).
             It replaces the trained encoder, and PatchMean and LowRankMean with it.
         scene_context_blocks: middle blocks in which instances attend to the scene. None: as many
@@ -282,7 +288,7 @@ def model_args(
     Raises:
         ConfigError: ``scene_context_blocks`` is above the number of blocks.
     """
-    args = dict(MODEL_ARGS[size])
+    args = dict(MODEL_ARGS[size] if isinstance(size, str) else size)
     flow = dict(args["flow"])
     if image_encoder is not None:
         args["image_encoder"] = image_encoder
@@ -294,17 +300,17 @@ def model_args(
         if not 0 <= scene_context_blocks <= flow["num_blocks"]:
             raise ConfigError(
                 f"scene_context_blocks is {scene_context_blocks}. Expected 0 to "
-                f"{flow['num_blocks']}, the blocks of --model {size}."
+                f"{flow['num_blocks']}, the number of blocks of the network."
             )
         flow["scene_context_attn_num"] = scene_context_blocks
     return args | {"flow": flow}
 
 
-def build_model(size: ModelSize, seed: int, **options: Any) -> SceneModel:
+def build_model(size: ModelSize | Mapping[str, Any], seed: int, **options: Any) -> SceneModel:
     """Return a freshly initialised model; the same seed gives the same weights.
 
     Args:
-        size: a key of ``MODEL_ARGS``.
+        size: a key of ``MODEL_ARGS``, or arguments like its values.
         seed: of the weights; torch's own generator is left as it was.
         options: those of ``model_args``. With ``image_encoder``, the caller assigns the loaded
             encoder to the model's ``image_encoder``.

@@ -3,6 +3,7 @@
 Shape suffixes: N sites of all samples together, B samples, T tokens, C channels.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -102,8 +103,11 @@ class StructuredLatentModel(nn.Module):
         return (x_0 * self.latent_std) @ self.feature_basis.T + self.feature_mean
 
 
-def build_slat_model(size: SlatSize, feature_channels: int, seed: int) -> StructuredLatentModel:
-    """Return a freshly initialised model; the same seed gives the same weights."""
+def build_slat_model(args: Mapping[str, Any], seed: int) -> StructuredLatentModel:
+    """Return a freshly initialised model of these arguments; the same seed gives the same weights.
+
+    ``args`` are a size (see ``SLAT_ARGS``) and ``feature_channels``.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(seed, "slat model"))
-        return StructuredLatentModel(**SLAT_ARGS[size], feature_channels=feature_channels)
+        return StructuredLatentModel(**args)

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from datagen.evaluation.compare import in_one_space
+from datagen.evaluation.metrics import BOX_IOU, CD, HEADLINE, HEADLINE_TAU
 from datagen.evaluation.readers import PREDICTED
 from datagen.evaluation.scene import WHOLE_SCENE
 from datagen.evaluation.summary import collision_curve
 from datagen.evaluation.truth import Truth
 from datagen.report.markup import (
+    REPORT,
     figure,
     grid,
     page,
@@ -29,24 +31,24 @@ from datagen.stages.evaluate_files import EvaluateFiles, Pair
 
 logger = logging.getLogger(__name__)
 
-REPORT = "report.html"
-NUM_WORST = 6
+NUM_WORST_SCENES = 6
 """Scenes shown of each method."""
 
-_SCORE = "f_score_0_1"
+_SCORE = HEADLINE.name
+_SCORE_WORDS = f"F-score at {HEADLINE_TAU:g}"
 
 
 def write_comparison_report(stage: EvaluateFiles, dataset: Dataset) -> str:
     """Write ``report.html`` beside a comparison's summary and return where it lies.
 
-    One file, no requests: pictures are in it. Geometry is read again from the files compared.
+    One file, no requests: images are in it. Geometry is read again from the files compared.
     """
     rows = list(dataset) if dataset.manifest["shards"] else []
     chapters: tuple[tuple[str, str, str], ...] = (
         ("scores", "Scores", _tables(dataset.folder.read_bytes("summary.md").decode())),
     )
     if rows:
-        chapters += _pictures(rows, stage)
+        chapters += _scene_chapters(rows, stage)
     navigation = " ".join(f'<a href="#{a}">{escape(title)}</a>' for a, title, _ in chapters)
     body = f"<h1>datagen: comparison</h1><nav>{navigation}</nav>"
     body += "".join(section(*chapter) for chapter in chapters)
@@ -56,11 +58,11 @@ def write_comparison_report(stage: EvaluateFiles, dataset: Dataset) -> str:
     return path
 
 
-def _pictures(rows: Sequence[Row], stage: EvaluateFiles) -> tuple[tuple[str, str, str], ...]:
+def _scene_chapters(rows: Sequence[Row], stage: EvaluateFiles) -> tuple[tuple[str, str, str], ...]:
     """Return the chapters that need a scored scene."""
     truth = stage.truth()
     return (
-        ("hard", "F-score at 0.1 against what is hard", _charts(rows, truth)),
+        ("hard", f"{_SCORE_WORDS} against what is hard", _charts(rows, truth)),
         ("collisions", "Collisions by tolerance", _collisions(rows)),
         ("worst", "Worst scenes first", _worst(rows, stage, truth)),
     )
@@ -97,7 +99,7 @@ def _charts(rows: Sequence[Row], truth: Truth) -> str:
         for row in rows
         if _is_scene(row) and _known(row[_SCORE])
     ]
-    return score_charts(objects, scenes, "F-score at 0.1")
+    return score_charts(objects, scenes, _SCORE_WORDS)
 
 
 def _collisions(rows: Sequence[Row]) -> str:
@@ -106,7 +108,7 @@ def _collisions(rows: Sequence[Row]) -> str:
         method: collision_curve(row for row in rows if _is_scene(row) and row["method"] == method)
         for method in methods
     }
-    return collision_chart(curves) or paragraph("No collisions were sought.", "note")
+    return collision_chart(curves) or paragraph("No collisions were computed.", "note")
 
 
 def _worst(rows: Sequence[Row], stage: EvaluateFiles, truth: Truth) -> str:
@@ -114,25 +116,28 @@ def _worst(rows: Sequence[Row], stage: EvaluateFiles, truth: Truth) -> str:
     text = (
         f"<p>{swatch(_css(TRUE_COLOR))}truth {swatch(_css(PREDICTED_COLOR))}prediction, mixed "
         "where both are seen. From the left: before alignment, from three quarters and from above; "
-        "after it, the same. By the scene's F-score at 0.1, lowest first.</p>"
+        f"after it, the same. By the scene's {_SCORE_WORDS}, lowest first.</p>"
     )
     for method in dict.fromkeys(row["method"] for row in rows):
         own = [row for row in rows if _is_scene(row) and row["method"] == method]
         own.sort(key=lambda row: row[_SCORE] if _known(row[_SCORE]) else -1.0)
-        cards = [_card(row, pairs[row["pair_index"]], stage, truth) for row in own[:NUM_WORST]]
+        cards = [
+            _card(row, pairs[row["pair_index"]], stage, truth) for row in own[:NUM_WORST_SCENES]
+        ]
         text += f"<h3>{escape(method)}</h3>" + grid(cards, 560)
     return text
 
 
 def _card(row: Row, pair: Pair, stage: EvaluateFiles, truth: Truth) -> str:
-    layout = PREDICTED[pair.format]
-    prediction, true = layout.read(pair.place), truth.read(pair.scene_id)
-    sides = in_one_space(prediction, layout, true, truth.layout, stage.comparison)
+    file_format = PREDICTED[pair.format]
+    prediction, true = file_format.read(pair.place), truth.read(pair.scene_id)
+    sides = in_one_space(prediction, file_format, true, truth.format, stage.comparison)
     transform = np.array(row["transform"], np.float64).reshape(4, 4)
     caption = (
-        f"<b>{escape(pair.scene_id)}</b> · F at 0.1 {_number(row[_SCORE])} · "
-        f"CD {_number(row['cd'])} · box IoU {_number(row['box_iou'])} · {row['num_true']} objects, "
-        f"{row['num_missing']} missing, {row['num_superfluous']} superfluous"
+        f"<b>{escape(pair.scene_id)}</b> · F at {HEADLINE_TAU:g} {_number(row[_SCORE])} · "
+        f"{CD.title} {_number(row[CD.name])} · {BOX_IOU.title} {_number(row[BOX_IOU.name])} · "
+        f"{row['num_true']} objects, {row['num_missing']} missing, "
+        f"{row['num_superfluous']} unmatched"
     )
     if row["num_colliding"]:
         caption += f", {row['num_colliding']} colliding"

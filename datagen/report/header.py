@@ -6,7 +6,8 @@ from html import escape
 from typing import Any
 
 from datagen.report.markup import paragraph, table
-from datagen.shards.workspace import STAGE_FOLDERS, Workspace
+from datagen.shards.workspace import Workspace
+from datagen.stages.tables import TABLES
 
 _MAX_REASONS = 8
 
@@ -15,7 +16,8 @@ def funnel(workspace: Workspace) -> str:
     """Return a table, a row a stage, and each stage's fields to unfold."""
     manifests = {
         folder: dataset.manifest
-        for folder in STAGE_FOLDERS
+        for stage_table in TABLES.values()
+        for folder in workspace.folders(stage_table)
         if (dataset := workspace.dataset(folder)) is not None
     }
     if not manifests:

@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+REPORT = "report.html"
+"""Name of every page that is written beside data."""
+
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2127; --soft: #646c78; --page: #fbfbfc; --card: #fff;
   --line: #d9dde3; --accent: #2f6fb2; --second: #c2571a; --picture: #edeff2; }

@@ -22,22 +22,22 @@ def overlays(
     transform: Floats,
     size_px: int = 200,
 ) -> list[str]:
-    """Return four pictures as HTML: from the front and from above, before, then after alignment.
+    """Return four images as HTML: from the front and from above, before, then after alignment.
 
     Args:
         predicted: vertices (V, 3), faces (F, 3) an instance, Z up; None where missing.
         true: the same.
         transform: (4, 4), the alignment, predicted to true.
-        size_px: side of a picture.
+        size_px: side of an image.
     """
     before, truth = _triangles(predicted), _triangles(true)
     after = transform_points(transform, before.reshape(-1, 3)).reshape(-1, 3, 3)
-    pictures = []
+    images = []
     for when, moved in (("before alignment", before), ("after alignment", after)):
         for name, towards in _VIEWS.items():
-            picture = overlay(moved, truth, towards, size_px)
-            pictures.append(image(picture, f"{when}, {name}", max_px=size_px))
-    return pictures
+            drawn = overlay(moved, truth, towards, size_px)
+            images.append(image(drawn, f"{when}, {name}", max_px=size_px))
+    return images
 
 
 def overlay(
@@ -49,7 +49,7 @@ def overlay(
         predicted: (T, 3, 3), may be empty.
         true: (U, 3, 3), not empty.
         towards: (3,), from the middle to the camera.
-        size_px: side of the picture, which both fill.
+        size_px: side of the image, which both fill.
     """
     corners = np.concatenate([true.reshape(-1, 3), predicted.reshape(-1, 3)])
     center = (corners.min(axis=0) + corners.max(axis=0)) / 2

@@ -10,14 +10,12 @@ from datagen.errors import DatasetError, RowError
 from datagen.report.asset_sheet import asset_sheet
 from datagen.report.header import funnel
 from datagen.report.layout_plans import layout_plans
-from datagen.report.markup import page, paragraph, section
+from datagen.report.markup import REPORT, page, paragraph, section
 from datagen.report.results import TRAINING_LOG, predictions, scores, training_curve
 from datagen.report.view_rows import view_rows, voxel_rows
 from datagen.shards.workspace import Workspace
 
 logger = logging.getLogger(__name__)
-
-REPORT = "report.html"
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,34 @@
-"""What came of it: the training curve, sampled scenes beside the truth, and the scores."""
+"""Results: the training curve, sampled scenes beside the truth, and the scores."""
 
 import json
 import math
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from datagen.core.frames import Floats
 from datagen.errors import DatasetError
+from datagen.evaluation.metrics import (
+    ALIGNED,
+    CD,
+    CD_SQ_SUM,
+    F_SCORE,
+    HEADLINE,
+    VIEW_TAUS,
+    Metric,
+    Reads,
+    metrics_at,
+)
+from datagen.evaluation.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from datagen.evaluation.scene import WHOLE_SCENE
 from datagen.evaluation.summary import collision_curve
+from datagen.evaluation.tables import SCORES
 from datagen.report.charts import line_chart
 from datagen.report.markup import figure, grid, image, paragraph, side_by_side, table
 from datagen.report.scenes import input_image
@@ -29,28 +44,43 @@ METHODS = ("model", "untrained", "constant")
 """The order of the rows; others follow by name."""
 
 _POINTS = 600
-_LOWER_IS_BETTER = ("cd_sq_sum", "cd_l2_mean", "aligned_cd_sq_sum", "aligned_cd_l2_mean")
-_COLUMNS = {
-    "voxel_iou": "voxel IoU",
-    "box_iou": "box IoU",
-    "f_score_0_1": "F @ 0.1",
-    "f_score_0_05": "F @ 0.05",
-    "f_score_0_01": "F @ 0.01",
-    "cd_sq_sum": "CD (sq, sum)",
-    "cd_l2_mean": "CD (L2, mean)",
-    "cd_sq_sum_floor": "floor of CD (sq, sum)",
-}
-_ALIGNED_COLUMNS = {
-    "aligned_box_iou": "box IoU",
-    "aligned_f_score_0_1": "F @ 0.1",
-    "aligned_f_score_0_1_floor": "its floor",
-    "aligned_f_score_0_05": "F @ 0.05",
-    "aligned_f_score_0_01": "F @ 0.01",
-    "aligned_f_score_0_01_floor": "its floor",
-    "aligned_cd_sq_sum": "CD (sq, sum)",
-    "aligned_cd_floor": "its floor",
-    "aligned_cd_l2_mean": "CD (L2, mean)",
-}
+_ORDER: tuple[Reads, ...] = ("voxels", "boxes", "thresholds", "distances")
+"""Of the columns, by what their metrics read."""
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """One column of a table of scores."""
+
+    name: str
+    title: str
+    better: Literal["higher", "lower"] | None
+    """None: a floor, of which none is best."""
+
+
+def _view_columns() -> list[_Shown]:
+    """Return what is shown in the frame of the view: scores, then floors."""
+    metrics = metrics_at(VIEW_TAUS, *_ORDER)
+    floors = [_Shown(m.floor, f"floor of {m.title}", None) for m in metrics if "view" in m.floor_of]
+    return [_Shown(m.name, m.title, m.better) for m in metrics if m.in_scores] + floors
+
+
+def _aligned_columns() -> list[_Shown]:
+    """Return what is shown after alignment: each score, and its floor."""
+    found = []
+    for metric in metrics_at(VIEW_TAUS, *_ORDER):
+        if metric.in_scores and "report" in metric.aligned_in:
+            found.append(_Shown(ALIGNED + metric.name, metric.title, metric.better))
+            floor = _aligned_floor(metric)
+            found += [_Shown(ALIGNED + floor, "its floor", None)] if floor else []
+    return found
+
+
+def _aligned_floor(metric: Metric) -> str | None:
+    if metric.name == PROTOCOLS[DEFAULT_PROTOCOL].chamfer:
+        return CD.floor
+    inner = [F_SCORE.at(tau).name for tau in VIEW_TAUS[1:-1]]  # the outer thresholds say enough
+    return metric.floor if "protocol" in metric.floor_of and metric.name not in inner else None
 
 
 def training_curve(workspace: Workspace) -> str:
@@ -85,7 +115,7 @@ def training_curve(workspace: Workspace) -> str:
 
 
 def predictions(workspace: Workspace) -> str:
-    """Return input picture, sampled scene and true voxels in one row a prediction."""
+    """Return input image, sampled scene and true voxels in one row a prediction."""
     dataset = workspace.require("predictions", "report")
     text = paragraph(
         f"Sampled scenes: {len(dataset)}. From left to right: the input, the sampled voxels, the "
@@ -97,8 +127,9 @@ def predictions(workspace: Workspace) -> str:
 
 def scores(workspace: Workspace) -> str:
     """Return mean scores by split and method, aligned ones, and what makes scenes hard."""
-    dataset = workspace.require("scores", "report")
-    if "aligned_cd_sq_sum" not in dataset.schema.names:
+    dataset = workspace.require(SCORES.folder, "report", f"datagen {SCORES.verb}")
+    shown = {column.name for column in [*_view_columns(), *_aligned_columns()]}
+    if not shown <= set(dataset.schema.names):
         text = "These scores are of an older datagen. Run datagen evaluate --overwrite."
         return paragraph(text, "note")
     objects: dict[tuple[str, str], list[Row]] = defaultdict(list)
@@ -108,9 +139,9 @@ def scores(workspace: Workspace) -> str:
         group[row["split"], row["method"]].append(row)
     return (
         "<h3>Objects</h3>"
-        + _score_table(objects, "objects", _COLUMNS)
+        + _score_table(objects, "objects", _view_columns())
         + "<h3>Scenes</h3>"
-        + _score_table(scenes, "scenes", _COLUMNS)
+        + _score_table(scenes, "scenes", _view_columns())
         + paragraph(
             "Means; n as given. Bold: the best of a split. No registration: prediction and truth "
             "stand in the frame of the view. Scene distances are measured in [−1, 1]³, over "
@@ -134,25 +165,26 @@ def _aligned(
     objects: dict[tuple[str, str], list[Row]], scenes: dict[tuple[str, str], list[Row]]
 ) -> str:
     """Return the tables after alignment, and the collision rates."""
-    known = any(row["aligned_f_score_0_1"] is not None for rows in scenes.values() for row in rows)
+    headline = ALIGNED + HEADLINE.name
+    known = any(row[headline] is not None for rows in scenes.values() for row in rows)
     text = paragraph("Made without alignment (--align none).", "note")
     if known:
         text = (
             paragraph(
                 "The whole scene is aligned to the truth first, as papers do: a prediction that is "
-                "turned, moved or scaled as a whole loses nothing. One alignment a scene, its "
+                "rotated, moved or scaled as a whole loses nothing. One alignment a scene, its "
                 "objects' scores are taken after the same one. It fits what lies near, so a poor "
                 "prediction's CD can be worse after it than before."
             )
-            + _score_table(objects, "objects", _ALIGNED_COLUMNS)
-            + _score_table(scenes, "scenes", _ALIGNED_COLUMNS)
+            + _score_table(objects, "objects", _aligned_columns())
+            + _score_table(scenes, "scenes", _aligned_columns())
         )
     curves = {
         f"{split} {method}": collision_curve(scenes[split, method])
         for split, method in sorted(scenes, key=_table_order)
         if method == METHODS[0]
     }
-    chart = collision_chart(curves) or paragraph("No collisions were sought.", "note")
+    chart = collision_chart(curves) or paragraph("No collisions were computed.", "note")
     return (
         "<h3>Aligned to the truth</h3>"
         + text
@@ -205,58 +237,59 @@ def _prediction_card(workspace: Workspace, row: Row) -> str:
         )
     with np.load(path) as arrays:
         sampled = arrays["instances"].astype(bool)
-    pictures = []
-    picture = input_image(workspace, layout_id, view_index)
-    if picture is not None:
-        pictures.append(image(picture, "input"))
-    pictures.append(image(draw_voxels(sampled), "sampled voxels", max_px=480, exact=True))
+    images = []
+    shown = input_image(workspace, layout_id, view_index)
+    if shown is not None:
+        images.append(image(shown, "input"))
+    images.append(image(draw_voxels(sampled), "sampled voxels", max_px=480, exact=True))
     latent = workspace.latent(layout_id, view_index)
     if latent is not None:
         true = draw_voxels(unpack_instances(latent["occupancy"].tobytes()))
-        pictures.append(image(true, "true voxels", max_px=480, exact=True))
+        images.append(image(true, "true voxels", max_px=480, exact=True))
     empty = [str(index) for index, grid in enumerate(sampled) if not grid.any()]
     caption = f"<b>scene {layout_id}, view {view_index}</b> · {escape(str(row['split']))}"
     caption += f" · {row['num_instances']} instances · {row['seconds']:.1f} s"
     if empty:
         caption += f" · sampled empty: {', '.join(empty)}"
-    return figure(side_by_side(pictures), caption)
+    return figure(side_by_side(images), caption)
 
 
 def _score_table(
-    groups: dict[tuple[str, str], list[Row]], noun: str, columns: dict[str, str]
+    groups: dict[tuple[str, str], list[Row]], noun: str, columns: Sequence[_Shown]
 ) -> str:
     if not groups:
         return paragraph(f"No {noun} were scored.", "note")
     means = {
-        key: {column: _mean([row[column] for row in rows]) for column in columns}
+        key: {c.name: _mean([row[c.name] for row in rows]) for c in columns}
         for key, rows in groups.items()
     }
-    best = _best(means)
+    best = _best(means, columns)
     rows = []
     for key in sorted(groups, key=_table_order):
-        missing = sum(_is_nan(row["cd_sq_sum"]) for row in groups[key])
+        missing = sum(_is_nan(row[CD_SQ_SUM.name]) for row in groups[key])
         cells = [
             f"<b>{_number(value)}</b>" if key in best[column] else _number(value)
             for column, value in means[key].items()
         ]
         rows.append([escape(key[0]), escape(key[1]), f"{len(groups[key])}", f"{missing}", *cells])
-    return table(["split", "method", noun, "missing", *columns.values()], rows, 2)
+    return table(["split", "method", noun, "missing", *(c.title for c in columns)], rows, 2)
 
 
-def _best(means: dict[tuple[str, str], dict[str, float]]) -> dict[str, set[tuple[str, str]]]:
+def _best(
+    means: dict[tuple[str, str], dict[str, float]], columns: Sequence[_Shown]
+) -> dict[str, set[tuple[str, str]]]:
     """Return for each column the (split, method) with the best mean of their split."""
-    columns = next(iter(means.values())).keys()
-    best: dict[str, set[tuple[str, str]]] = {column: set() for column in columns}
+    best: dict[str, set[tuple[str, str]]] = {column.name: set() for column in columns}
     for split in {key[0] for key in means}:
         for column in columns:
-            if column.endswith("_floor"):
+            if column.better is None:
                 continue
-            values = {k: v[column] for k, v in means.items() if k[0] == split}
+            values = {k: v[column.name] for k, v in means.items() if k[0] == split}
             values = {k: v for k, v in values.items() if not math.isnan(v)}
             if len(set(values.values())) > 1:  # where all are alike none is best
-                choose = min if column in _LOWER_IS_BETTER else max
+                choose = min if column.better == "lower" else max
                 goal = choose(values.values())
-                best[column] |= {k for k, v in values.items() if v == goal}
+                best[column.name] |= {k for k, v in values.items() if v == goal}
     return best
 
 

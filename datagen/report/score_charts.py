@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from datagen.core.frames import Floats
+from datagen.evaluation.metrics import HEADLINE, HEADLINE_TAU, RATES
 from datagen.evaluation.summary import Collisions
 from datagen.evaluation.truth import Seen, seen_instances
 from datagen.report.charts import Dots, line_chart, scatter
@@ -18,7 +19,7 @@ from datagen.voxels.drawing import instance_color
 
 @dataclass(frozen=True)
 class ScoredObject:
-    """One true object's score in [0, 1], and what the picture shows of it if there is one."""
+    """One true object's score in [0, 1], and what the image shows of it if there is one."""
 
     method: str
     score: float
@@ -35,9 +36,9 @@ class ScoredScene:
 
 
 def score_charts(objects: Sequence[ScoredObject], scenes: Sequence[ScoredScene], score: str) -> str:
-    """Return charts of a score, named in words, by mask area, by occlusion, by number of objects.
+    """Return charts of a score by mask area, by occlusion, by number of objects.
 
-    What cannot be drawn, for want of pictures or of scores of objects, is said instead.
+    What cannot be drawn, because images or scores of objects are missing, is named in a note.
     """
     charts = []
     known = [(thing, thing.seen) for thing in objects if thing.seen is not None]
@@ -45,7 +46,7 @@ def score_charts(objects: Sequence[ScoredObject], scenes: Sequence[ScoredScene],
     if known:
         area = [(t.method, 100 * seen.mask_share, t.score) for t, seen in known]
         hidden = [(t.method, 100 * (1 - seen.visible_share), t.score) for t, seen in known]
-        charts.append(_chart(area, "objects: mask, % of the picture, logarithmic", log_x=True))
+        charts.append(_chart(area, "objects: mask, % of the image, logarithmic", log_x=True))
         charts.append(_chart(hidden, "objects: hidden by others, %"))
     elif objects:
         note = (
@@ -79,39 +80,39 @@ def workspace_score_charts(
             seen[view] = seen_instances(workspace, *view)
         of_view = seen[view]
         shown = None if of_view is None else of_view[row["placement_index"]]
-        things.append(ScoredObject(row["method"], row["f_score_0_1"], shown))
+        things.append(ScoredObject(row["method"], row[HEADLINE.name], shown))
     counts = Counter(
         (row["layout_id"], row["view_index"], row["method"]) for rows in objects for row in rows
     )
     wholes = [
         ScoredScene(
             row["method"],
-            row["f_score_0_1"],
+            row[HEADLINE.name],
             counts[row["layout_id"], row["view_index"], row["method"]],
         )
         for rows in scenes
         for row in rows
     ]
-    return score_charts(things, wholes, "F-score at 0.1, not aligned")
+    return score_charts(things, wholes, f"F-score at {HEADLINE_TAU:g}, not aligned")
 
 
 def collision_chart(curves: Mapping[str, Sequence[Collisions]]) -> str:
-    """Return Col-O and Col-S over the tolerance, a line a method; "" without any."""
+    """Return a chart a collision rate over the tolerance, a line a method; "" without any."""
     known = {method: curve for method, curve in curves.items() if curve}
     if not known:
         return ""
     charts = []
-    for title, name in (("Col-O", "col_o"), ("Col-S", "col_s")):
+    for rate in RATES:
         series = [
             (
                 method,
                 f"stroke: {_css(index)}; stroke-width: 2",
                 np.array([100 * at.tolerance for at in curve]),
-                np.array([100 * getattr(at, name) for at in curve]),
+                np.array([100 * at.rates[rate.name] for at in curve]),
             )
             for index, (method, curve) in enumerate(known.items())
         ]
-        label = f"{title}, %, by the depth that is let pass, % of the scene's extent"
+        label = f"{rate.title}, %, by tolerance, % of the scene's extent"
         charts.append(figure(line_chart(series, label, bounds=(0.0, 100.0)), ""))
     return grid(charts, 420)
 

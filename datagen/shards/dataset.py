@@ -11,12 +11,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datagen.errors import DatasetError, first_line
-from datagen.shards.schemas import SCHEMA_VERSION, VERSION_KEY, is_tensor, read_tensor
 from datagen.shards.storage import Folder
+from datagen.shards.tensors import is_tensor, read_tensor
 
 Row = dict[str, Any]
 
 MANIFEST = "manifest.json"
+
+SCHEMA_VERSION = 1
+"""Of the files that stages write: raised when a reader of the older one would misread them."""
+
+VERSION_KEY = b"datagen.schema_version"
+"""Where every shard holds it, in its Parquet metadata."""
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,17 @@ import pyarrow.parquet as pq
 
 from datagen.core.version import package_version
 from datagen.errors import DatasetError
-from datagen.shards.dataset import MANIFEST, Dataset, Row, open_shard, shard_name
-from datagen.shards.schemas import SCHEMA_VERSION, VERSION_KEY, is_tensor, tensor_bytes
+from datagen.shards.dataset import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    VERSION_KEY,
+    Dataset,
+    Row,
+    open_shard,
+    shard_name,
+)
 from datagen.shards.storage import Folder
+from datagen.shards.tensors import is_tensor, tensor_bytes
 
 logger = logging.getLogger(__name__)
 

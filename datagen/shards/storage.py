@@ -80,6 +80,11 @@ class Folder:
         infos = self._infos()
         return sorted(info.base_name for info in infos if info.base_name.endswith(suffix))
 
+    def folders(self) -> list[str]:
+        """Return the sorted names of the folders in this one; [] if none."""
+        infos = self._infos()
+        return sorted(info.base_name for info in infos if info.type == pafs.FileType.Directory)
+
     def sizes(self, suffix: str = "") -> dict[str, int]:
         """Return the sizes in bytes of the files that end with the suffix, by sorted name."""
         infos = self._infos()

@@ -4,13 +4,15 @@ Schemas, cards, Croissant files, docs/data.md and ``datagen verify`` are made of
 declarations. Units and sentences are not written into Parquet files.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import DTypeLike
 
-from datagen.shards.schemas import tensor_field
+from datagen.shards.tensors import tensor_field
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Column:
     """One sentence."""
     unit: str = ""
     """SI, or a word such as "pixels"; "" where there is none."""
+    is_image: bool = False
+    """Whether it holds a PNG file."""
 
     @property
     def name(self) -> str:
@@ -40,10 +44,31 @@ class Table:
     row: str
     """What a row is, in words; "" where the dataset has no rows."""
     columns: tuple[Column, ...]
+    optional: tuple[Column, ...] = ()
+    """Columns that follow these where they are asked for."""
+    key: tuple[str, ...] = ()
+    """Columns that identify a row; rows are sorted by them. () where no sorted columns do."""
+    nested: bool = False
+    """True: each sub-folder of the folder is a dataset."""
 
-    @property
+    @cached_property
     def schema(self) -> pa.Schema:
+        """The columns that every dataset of this kind has."""
         return pa.schema([column.field for column in self.columns])
+
+    @cached_property
+    def full_schema(self) -> pa.Schema:
+        """All columns, the optional ones last."""
+        return pa.schema([column.field for column in (*self.columns, *self.optional)])
+
+    def find(self, name: str) -> Column | None:
+        """Return the column of a name; None if none is declared."""
+        return next((c for c in (*self.columns, *self.optional) if c.name == name), None)
+
+
+def by_folder(tables: Iterable[Table]) -> dict[str, Table]:
+    """Return tables by their folders, in their order."""
+    return {table.folder: table for table in tables}
 
 
 def column(name: str, kind: pa.DataType, meaning: str, *, unit: str = "") -> Column:
@@ -71,3 +96,14 @@ def tensor_column(
         unit: of its numbers.
     """
     return Column(tensor_field(name, np.dtype(dtype), shape), meaning, unit)
+
+
+def image_column(name: str, meaning: str, *, unit: str = "") -> Column:
+    """Declare a column of PNG files.
+
+    Args:
+        name: of the column.
+        meaning: one sentence.
+        unit: of its pixels' values.
+    """
+    return Column(pa.field(name, pa.binary()), meaning, unit, is_image=True)

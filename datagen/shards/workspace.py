@@ -7,20 +7,11 @@ from pathlib import Path
 from datagen.core.meshes import Mesh
 from datagen.errors import DatasetError
 from datagen.shards.dataset import MANIFEST, Dataset, Row, open_dataset
+from datagen.shards.declared import INPUTS
+from datagen.shards.output import PARTS
 from datagen.shards.scenes import SceneMeshes, SceneReader
 from datagen.shards.storage import Folder
-
-STAGE_FOLDERS = ("assets", "layouts", "renders", "latents", "model", "predictions", "scores")
-
-VERB_OF_FOLDER = {
-    "assets": "assets",
-    "layouts": "layouts",
-    "renders": "render",
-    "latents": "encode",
-    "model": "train",
-    "predictions": "infer",
-    "scores": "evaluate",
-}
+from datagen.shards.tables import Table
 
 
 class Workspace:
@@ -58,20 +49,32 @@ class Workspace:
             self._datasets[folder] = open_dataset(self.root / folder)
         return self._datasets.get(folder)
 
+    def folders(self, table: Table) -> list[str]:
+        """Return the folders with datasets of a table, sealed or unfinished; [] if none.
+
+        Args:
+            table: one folder, ``renders``; or a nested one, ``scenes/NAME`` for each there is.
+        """
+        if not table.nested:
+            return [table.folder] if (self.root / table.folder).names() else []
+        found = [f"{table.folder}/{name}" for name in (self.root / table.folder).folders()]
+        return [name for name in found if holds_dataset(self.root / name)]
+
     def require(self, folder: str, for_whom: str, command: str | None = None) -> Dataset:
         """Return a stage's sealed dataset.
 
         Args:
             folder: of the dataset, in the workspace.
             for_whom: what needs it, for the message, for example ``export``.
-            command: what makes it; None: the verb that makes datasets of this name.
+            command: what makes it. None: the verb of a dataset that stages read, else a pipeline.
 
         Raises:
             DatasetError: it is missing or unfinished; the message names the command that makes it.
         """
         dataset = self.dataset(folder)
         if dataset is None:
-            command = command or f"datagen {VERB_OF_FOLDER[folder]}"
+            table = INPUTS.get(folder)
+            command = command or f"datagen {table.verb if table else 'run PIPELINE'}"
             raise DatasetError(
                 f"{for_whom}: {self.root / folder} is missing or unfinished, and it is needed "
                 f"here. Run `{command} --root {self.root}` first."
@@ -167,3 +170,8 @@ class Workspace:
 
 def _only(rows: Sequence[Row]) -> Row | None:
     return rows[0] if rows else None
+
+
+def holds_dataset(folder: Folder) -> bool:
+    """Return whether a folder holds a dataset or the beginning of one."""
+    return any(name in (MANIFEST, PARTS) or name.endswith(".parquet") for name in folder.names())

@@ -21,7 +21,8 @@ from datagen.engine.stage import Inputs
 from datagen.engine.units import Process, UnitStage, WorkerContext
 from datagen.errors import ConfigError, DatasetError
 from datagen.shards import Output, Row
-from datagen.shards.schemas import ASSETS
+from datagen.shards.declared import ASSETS
+from datagen.shards.tables import Table
 from datagen.stages.worker_blender import worker_blender
 
 MIN_MAX_FACES = 100
@@ -36,9 +37,8 @@ class PrepareAssets(UnitStage):
     """
 
     name: ClassVar[str] = "assets"
-    folder: ClassVar[str] = "assets"
+    table: ClassVar[Table] = ASSETS
     revision: ClassVar[int] = 2
-    schema = ASSETS
     unit_column: ClassVar[str] = "object_index"
     unit_noun: ClassVar[str] = "objects"
 

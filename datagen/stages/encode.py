@@ -8,7 +8,6 @@ from functools import partial
 from typing import ClassVar, Literal, get_args
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
@@ -22,8 +21,9 @@ from datagen.models.devices import torch_device, torch_threads
 from datagen.models.dinov2 import DINOV2_LARGE, load_dinov2
 from datagen.models.named_checkpoints import checkpoint_fingerprint, load_autoencoder
 from datagen.shards import Dataset, Folder, Output, Row
+from datagen.shards.declared import ASSETS, GRID_BYTES, LATENT_SHAPE, LATENTS, LAYOUTS, RENDERS
 from datagen.shards.scenes import SceneMeshes, SceneReader
-from datagen.shards.schemas import GRID_BYTES, LATENT_SHAPE, LATENTS, SLAT
+from datagen.shards.tables import Table
 from datagen.stages.slat_features import SLAT_FEATURES, SlatConfig, SlatFeatures
 from datagen.training.data import image_tokens
 from datagen.views.passes import decode_view
@@ -44,10 +44,9 @@ class EncodeLatents(UnitStage):
     """
 
     name: ClassVar[str] = "encode"
-    folder: ClassVar[str] = "latents"
+    table: ClassVar[Table] = LATENTS
     revision: ClassVar[int] = 2
-    schema = LATENTS
-    reads: ClassVar[tuple[str, ...]] = ("assets", "layouts", "renders")
+    reads: ClassVar[tuple[Table, ...]] = (ASSETS, LAYOUTS, RENDERS)
     uses_gpu: ClassVar[bool] = True
 
     encoder: str = content(
@@ -110,7 +109,7 @@ class EncodeLatents(UnitStage):
         output = super().output(root, inputs)
         if SLAT_FEATURES not in self.store:
             return output
-        return replace(output, schema=pa.schema([*self.schema, *SLAT]))
+        return replace(output, schema=LATENTS.full_schema)
 
     def units(self, inputs: Inputs) -> Sequence[int]:
         return inputs["renders"].units()

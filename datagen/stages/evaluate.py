@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
 from typing import Any, ClassVar
 
@@ -16,12 +16,14 @@ from datagen.errors import ConfigError, StageError
 from datagen.evaluation.collision import require_fcl
 from datagen.evaluation.compare import Comparison, comparison_rows
 from datagen.evaluation.constant import fit_constant
+from datagen.evaluation.metrics import ALIGNED, CD_SQ_SUM, VIEW_TAUS, metrics_at
 from datagen.evaluation.points import POINTS_PER_OBJECT
 from datagen.evaluation.readers import PREDICTED, ReadScene
 from datagen.evaluation.registration.align import Align
 from datagen.evaluation.registration.open3d_icp import require_open3d
 from datagen.evaluation.scene import WHOLE_SCENE, SceneGeometry, score_scene
 from datagen.evaluation.summary import collision_curve
+from datagen.evaluation.tables import SCORES
 from datagen.models import build_model
 from datagen.models.devices import torch_device, torch_threads
 from datagen.models.named_checkpoints import load_autoencoder
@@ -33,18 +35,18 @@ from datagen.sampling.surfaces import (
     surface_from_occupancy,
 )
 from datagen.shards import Dataset, Output, Row
+from datagen.shards.declared import ASSETS, LATENTS, LAYOUTS, MODEL, PREDICTIONS, RENDERS
 from datagen.shards.scenes import SceneReader
-from datagen.shards.schemas import SCORES
 from datagen.shards.splits import validation_layouts
+from datagen.shards.tables import Table
 from datagen.stages.encode import check_stored
 from datagen.stages.infer import InferScenes
 from datagen.voxels import unpack_instances
 
-METRICS = (
-    *("voxel_iou", "box_iou", "cd_sq_sum", "cd_l2_mean", "f_score_0_1", "f_score_0_05"),
-    *("aligned_box_iou", "aligned_cd_sq_sum", "aligned_f_score_0_1", "aligned_f_score_0_05"),
-)
-_ALIGNED = tuple(name for name in SCORES.names if name.startswith("aligned_"))
+MEAN_TAUS = VIEW_TAUS[:2]
+"""Thresholds whose F-scores have means in the manifest."""
+
+_ALIGNED = tuple(name for name in SCORES.schema.names if name.startswith(ALIGNED))
 _COLLIDING = ("num_predicted", "num_colliding", "num_colliding_at")
 MAX_CONSTANT_VIEWS = 1000
 
@@ -61,17 +63,9 @@ class EvaluateScenes(UnitStage):
     """
 
     name: ClassVar[str] = "evaluate"
-    folder: ClassVar[str] = "scores"
+    table: ClassVar[Table] = SCORES
     revision: ClassVar[int] = 2
-    schema = SCORES
-    reads: ClassVar[tuple[str, ...]] = (
-        "assets",
-        "layouts",
-        "renders",
-        "latents",
-        "model",
-        "predictions",
-    )
+    reads: ClassVar[tuple[Table, ...]] = (ASSETS, LAYOUTS, RENDERS, LATENTS, MODEL, PREDICTIONS)
 
     points_per_object: int = POINTS_PER_OBJECT
     """Surface samples an object."""
@@ -162,18 +156,18 @@ class EvaluateScenes(UnitStage):
             ReadScene(tuple(m if m is not None and len(m[1]) else None for m in side.meshes))
             for side in (predicted, truth)
         ]
-        layout = PREDICTED["datagen"]
-        rows = comparison_rows(sides[0], layout, sides[1], layout, how)
+        file_format = PREDICTED["datagen"]
+        rows = comparison_rows(sides[0], file_format, sides[1], file_format, how)
         aligned = self.align != "none"
         return [
-            {name: row.get(name.removeprefix("aligned_")) if aligned else None for name in _ALIGNED}
+            {name: row.get(name.removeprefix(ALIGNED)) if aligned else None for name in _ALIGNED}
             | {name: row.get(name) for name in _COLLIDING}
             for row in rows
         ]
 
     def summarise(self, output: Output) -> dict[str, Any]:
         """Add the table of means: scenes, and objects, by split and method."""
-        rows = list(output.rows(list(SCORES.names)))
+        rows = list(output.rows(SCORES.schema.names))
         counts = {"scored_views": len({(row["layout_id"], row["view_index"]) for row in rows})}
         return {"counts": counts, "summary": mean_scores(rows)}
 
@@ -271,12 +265,20 @@ def mean_scores(rows: Sequence[Row]) -> list[dict[str, Any]]:
             ]
             entry: dict[str, Any] = {"split": split, "method": method, "level": level}
             entry["count"] = len(group)
-            values = {name: np.array([row[name] for row in group], float) for name in METRICS}
+            values = {name: np.array([row[name] for row in group], float) for name in _means()}
             curve = collision_curve(group) if level == "scene" else []
-            entry["collisions"] = [asdict(rates) for rates in curve]
-            entry["missing"] = int(np.isnan(values["cd_sq_sum"]).sum())
+            entry["collisions"] = [{"tolerance": at.tolerance, **at.rates} for at in curve]
+            entry["missing"] = int(np.isnan(values[CD_SQ_SUM.name]).sum())
             for name, column in values.items():
                 known = column[~np.isnan(column)]
                 entry[name] = round(float(known.mean()), 5) if len(known) else None
             table.append(entry)
     return table
+
+
+def _means() -> list[str]:
+    """Return the columns of scores that have means: in the frame of the view, then aligned."""
+    metrics = metrics_at(MEAN_TAUS, "voxels", "boxes", "distances", "thresholds")
+    own = [metric for metric in metrics if metric.in_scores]
+    aligned = [ALIGNED + metric.name for metric in own if "means" in metric.aligned_in]
+    return [metric.name for metric in own] + aligned

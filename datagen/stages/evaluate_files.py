@@ -13,6 +13,7 @@ from datagen.engine.stage import Inputs, RunOptions
 from datagen.engine.units import Process, UnitStage, WorkerContext
 from datagen.errors import ConfigError, DatasetError
 from datagen.evaluation.compare import Comparison, comparison_rows
+from datagen.evaluation.protocols import DEFAULT_PROTOCOL
 from datagen.evaluation.readers import PREDICTED, found_scenes
 from datagen.evaluation.summary import (
     as_csv,
@@ -21,13 +22,14 @@ from datagen.evaluation.summary import (
     read_published,
     summarise_methods,
 )
+from datagen.evaluation.tables import COMPARISON
 from datagen.evaluation.truth import GtFormat, Truth, digest_of, open_truth
 from datagen.shards import Dataset, Folder, Output, Row
-from datagen.shards.schemas import COMPARISON
+from datagen.shards.tables import Table
 
 logger = logging.getLogger(__name__)
 
-PUBLISHED = "published_{protocol}.csv"
+PUBLISHED_TABLE = "published_{protocol}.csv"
 """Tables in ``manifests/``; I-Scene's stands for protocols without one."""
 
 
@@ -46,9 +48,8 @@ class EvaluateFiles(UnitStage):
     """Score any methods' scenes, read as they lie on disk, against the truth, side by side."""
 
     name: ClassVar[str] = "evaluate"
-    folder: ClassVar[str] = "comparison"
+    table: ClassVar[Table] = COMPARISON
     revision: ClassVar[int] = 2
-    schema = COMPARISON
     unit_column: ClassVar[str] = "pair_index"
     unit_noun: ClassVar[str] = "predicted scenes"
 
@@ -88,7 +89,7 @@ class EvaluateFiles(UnitStage):
         return self.truth().fingerprint(sorted({pair.scene_id for pair in self.pairs()}))
 
     def output(self, root: Folder, inputs: Inputs) -> Output:
-        folder = root / self.folder if self.out is None else Folder.at(str(self.out))
+        folder = root / self.table.folder if self.out is None else Folder.at(str(self.out))
         return replace(super().output(root, inputs), folder=folder)
 
     def units(self, inputs: Inputs) -> Sequence[int]:
@@ -155,15 +156,15 @@ class EvaluateFiles(UnitStage):
 
         def process(pair_index: int) -> list[Row]:
             pair = pairs[pair_index]
-            layout = PREDICTED[pair.format]
+            file_format = PREDICTED[pair.format]
             true = truth.read(pair.scene_id)
             rows = comparison_rows(
-                layout.read(pair.place), layout, true, truth.layout, self.comparison
+                file_format.read(pair.place), file_format, true, truth.format, self.comparison
             )
             key = {"method": pair.method, "format": pair.format, "scene_id": pair.scene_id}
             for warning in rows[0]["warnings"]:
                 logger.warning(f"evaluate: {pair.method}, scene {pair.scene_id}: {warning}")
-            empty = dict.fromkeys(COMPARISON.names)
+            empty = dict.fromkeys(COMPARISON.schema.names)
             return [{**empty, "pair_index": pair_index, **key, **row} for row in rows]
 
         yield process
@@ -214,8 +215,9 @@ class EvaluateFiles(UnitStage):
 
 def published_table(protocol: str) -> Path:
     """Return the table of scores published by a protocol's definitions, else I-Scene's."""
-    own = manifests_folder() / PUBLISHED.format(protocol=protocol)
-    return own if own.is_file() else manifests_folder() / PUBLISHED.format(protocol="iscene")
+    own = manifests_folder() / PUBLISHED_TABLE.format(protocol=protocol)
+    default = manifests_folder() / PUBLISHED_TABLE.format(protocol=DEFAULT_PROTOCOL)
+    return own if own.is_file() else default
 
 
 def manifests_folder() -> Path:

@@ -15,7 +15,8 @@ from datagen.engine.stage import Inputs
 from datagen.engine.units import Process, UnitStage, WorkerContext
 from datagen.errors import ConfigError, RowError, StageError
 from datagen.shards import Row
-from datagen.shards.schemas import LAYOUTS
+from datagen.shards.declared import ASSETS, LAYOUTS
+from datagen.shards.tables import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +28,9 @@ class TakeLayouts(UnitStage):
     """
 
     name: ClassVar[str] = "layouts"
-    folder: ClassVar[str] = "layouts"
+    table: ClassVar[Table] = LAYOUTS
     revision: ClassVar[int] = 1
-    schema = LAYOUTS
-    reads: ClassVar[tuple[str, ...]] = ("assets",)
+    reads: ClassVar[tuple[Table, ...]] = (ASSETS,)
     keeps_parts: ClassVar[bool] = False
 
     source: Literal["front3d"] = "front3d"
@@ -83,7 +83,7 @@ class TakeLayouts(UnitStage):
 
         def process(layout_id: int) -> list[Row]:
             placements = list(self.place(rooms[layout_id], assets))
-            row = dict.fromkeys(LAYOUTS.names)  # null what the sampler would say of its draw
+            row = dict.fromkeys(LAYOUTS.schema.names)  # null what the sampler would say of its draw
             return [row | {"layout_id": layout_id, "placements": placements}]
 
         yield process

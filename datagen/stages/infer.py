@@ -16,8 +16,9 @@ from datagen.errors import ConfigError, StageError
 from datagen.sampling.networks import Networks
 from datagen.sampling.predictions import write_prediction
 from datagen.shards import Row
-from datagen.shards.schemas import PREDICTIONS
+from datagen.shards.declared import LATENTS, MODEL, PREDICTIONS, RENDERS
 from datagen.shards.splits import validation_layouts
+from datagen.shards.tables import Table
 from datagen.stages.encode import check_stored
 from datagen.stages.sampling import SamplingStage
 from datagen.views.passes import decode_view
@@ -32,10 +33,9 @@ class InferScenes(SamplingStage):
     """
 
     name: ClassVar[str] = "infer"
-    folder: ClassVar[str] = "predictions"
+    table: ClassVar[Table] = PREDICTIONS
     revision: ClassVar[int] = 3
-    schema = PREDICTIONS
-    reads: ClassVar[tuple[str, ...]] = ("renders", "latents", "model")
+    reads: ClassVar[tuple[Table, ...]] = (RENDERS, LATENTS, MODEL)
 
     split: Literal["val", "train", "all"] = "val"
     """Whose views: held-out scenes, scenes trained on, or held-out ones and then the others. To a

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-import pyarrow as pa
 from PIL import Image
 
 from datagen.core.fields import content, how
@@ -19,26 +18,12 @@ from datagen.engine.units import Process, WorkerContext
 from datagen.errors import ConfigError, DatasetError, RowError
 from datagen.sampling.predictions import write_prediction
 from datagen.shards import Folder, Output, Row
+from datagen.shards.declared import SCENES
+from datagen.shards.tables import Table
 from datagen.stages.sampling import SamplingStage
 from datagen.views.masks import MaskedImage, read_masked_image
 
 logger = logging.getLogger(__name__)
-
-FOLDER = "scenes"
-"""Where a workspace keeps scenes sampled from image files, a dataset an image or folder."""
-
-IMAGE_PREDICTIONS = pa.schema(
-    [
-        ("image_index", pa.int64()),
-        ("image", pa.string()),
-        ("labels", pa.list_(pa.int64())),
-        ("num_instances", pa.int32()),
-        ("empty_instances", pa.list_(pa.int32())),
-        ("warnings", pa.list_(pa.string())),
-        ("path", pa.string()),
-        ("seconds", pa.float64()),
-    ]
-)
 
 _PICTURE_ENDING = re.compile(r"[_-](rgb|image)$")
 _MASKS_ENDING = re.compile(r"[_-](seg|masks?|segmentation)$")
@@ -49,9 +34,8 @@ class InferImages(SamplingStage):
     """Sample a scene from a picture and its masks, or from each of a folder of them."""
 
     name: ClassVar[str] = "infer"
-    folder: ClassVar[str] = FOLDER
+    table: ClassVar[Table] = SCENES
     revision: ClassVar[int] = 2
-    schema = IMAGE_PREDICTIONS
     unit_column: ClassVar[str] = "image_index"
     unit_noun: ClassVar[str] = "images"
 
@@ -77,7 +61,7 @@ class InferImages(SamplingStage):
 
     def output(self, root: Folder, inputs: Inputs) -> Output:
         name = scene_name(self.image)
-        folder = root / FOLDER / name if self.out is None else Folder.at(str(self.out))
+        folder = root / self.table.folder / name if self.out is None else Folder.at(str(self.out))
         return replace(super().output(root, inputs), folder=folder)
 
     def units(self, inputs: Inputs) -> Sequence[int]:

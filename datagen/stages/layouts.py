@@ -17,8 +17,9 @@ from datagen.errors import ConfigError, StageError
 from datagen.layouts.compose import CompositionRules, category_groups, compose_scene
 from datagen.layouts.stacking import Placeable, PlaceableSupport
 from datagen.shards import Dataset, Row
-from datagen.shards.schemas import LAYOUTS
+from datagen.shards.declared import ASSETS, LAYOUTS
 from datagen.shards.splits import asset_split
+from datagen.shards.tables import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +27,9 @@ class SampleLayouts(UnitStage):
     """Place 2 to 12 random objects a scene without collision, some on table-tops."""
 
     name: ClassVar[str] = "layouts"
-    folder: ClassVar[str] = "layouts"
+    table: ClassVar[Table] = LAYOUTS
     revision: ClassVar[int] = 2
-    schema = LAYOUTS
-    reads: ClassVar[tuple[str, ...]] = ("assets",)
+    reads: ClassVar[tuple[Table, ...]] = (ASSETS,)
     keeps_parts: ClassVar[bool] = False
 
     num_layouts: Annotated[int, tyro.conf.arg(aliases=["--n"])] = 25_000

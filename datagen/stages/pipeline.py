@@ -44,7 +44,7 @@ def pipelines_folder() -> Path:
 
 def pipeline_names() -> list[str]:
     """Return the names of all pipelines, sorted."""
-    return sorted(path.stem for path in pipelines_folder().glob("*.py"))
+    return sorted(path.stem for path in pipelines_folder().glob("[!_]*.py"))
 
 
 def load_pipeline(name: str) -> Pipeline:

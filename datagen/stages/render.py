@@ -24,8 +24,9 @@ from datagen.engine.stage import Inputs
 from datagen.engine.units import Process, UnitStage, WorkerContext
 from datagen.errors import ConfigError
 from datagen.shards import Output, Row
+from datagen.shards.declared import ASSETS, LAYOUTS, RENDERS
 from datagen.shards.scenes import SceneMeshes, SceneReader
-from datagen.shards.schemas import RENDERS
+from datagen.shards.tables import Table
 from datagen.stages.worker_blender import worker_blender
 from datagen.views.agreement import MAX_DISAGREEMENT, disagreement, shadow_map
 from datagen.views.cameras import bounding_sphere, scene_views
@@ -58,10 +59,9 @@ class RenderViews(UnitStage):
     """
 
     name: ClassVar[str] = "render"
-    folder: ClassVar[str] = "renders"
+    table: ClassVar[Table] = RENDERS
     revision: ClassVar[int] = 2
-    schema = RENDERS
-    reads: ClassVar[tuple[str, ...]] = ("assets", "layouts")
+    reads: ClassVar[tuple[Table, ...]] = (ASSETS, LAYOUTS)
     uses_gpu: ClassVar[bool] = True
 
     num_views: Annotated[int, tyro.conf.arg(aliases=["--views"])] = 150

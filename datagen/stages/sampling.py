@@ -33,6 +33,8 @@ from datagen.sampling.appearance import (
 from datagen.sampling.networks import Networks, load_latent_networks, read_scene_model
 from datagen.sampling.predictions import Prediction
 from datagen.sampling.scenes import SamplerConfig, SceneImages, image_tokens, sample_scene
+from datagen.shards.declared import MODEL
+from datagen.shards.tables import Table
 from datagen.stages.worker_blender import worker_blender
 
 logger = logging.getLogger(__name__)
@@ -44,7 +46,7 @@ TRELLIS = "microsoft/TRELLIS-image-large/ckpts"
 class SamplingStage(UnitStage):
     """Fields and networks of a stage that samples scenes."""
 
-    reads: ClassVar[tuple[str, ...]] = ("model",)
+    reads: ClassVar[tuple[Table, ...]] = (MODEL,)
     uses_gpu: ClassVar[bool] = True
 
     model: str | None = content(
@@ -107,7 +109,8 @@ class SamplingStage(UnitStage):
 
     def input_names(self) -> tuple[str, ...]:
         """A published model takes the place of the workspace's."""
-        return tuple(name for name in self.reads if name != "model" or self.model is None)
+        names = super().input_names()
+        return tuple(name for name in names if name != MODEL.folder or self.model is None)
 
     def _latent_fingerprints(self) -> dict[str, str]:
         """Return the fingerprint of each network of the latent model, where it is asked for."""

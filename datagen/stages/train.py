@@ -6,11 +6,9 @@ import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
-import torch
 
 from datagen.core.fields import content, how
 from datagen.engine.provenance import provenance
@@ -20,27 +18,26 @@ from datagen.executors.job import Executor
 from datagen.models.devices import torch_device, torch_threads
 from datagen.models.dinov2 import DinoV2, load_dinov2
 from datagen.models.initial_weights import initial_files
-from datagen.models.named_checkpoints import load_autoencoder, resolve_checkpoint
-from datagen.models.structured_latent_model import SLAT_ARGS
+from datagen.models.named_checkpoints import resolve_checkpoint
 from datagen.shards import Dataset, Folder, Output, open_dataset
+from datagen.shards.declared import LATENTS, MODEL, RENDERS
 from datagen.shards.splits import validation_layouts
+from datagen.shards.tables import Table
 from datagen.stages.encode import check_stored
-from datagen.stages.slat_features import SLAT_FEATURES
 from datagen.training.checkpoints import Checkpoints
 from datagen.training.config import TrainConfig
 from datagen.training.data.image_tokens import INPUT as IMAGE_ENCODER
 from datagen.training.data.loader import SceneLoader, StreamConfig
-from datagen.training.data.sources import SceneSource, open_source
+from datagen.training.data.sources import ViewSource
 from datagen.training.distributed import Ranks, is_distributed
-from datagen.training.objectives.objective import image_size_px
-from datagen.training.objectives.structured_latent_samples import SlatSource
+from datagen.training.objectives.choose import objective_of
+from datagen.training.objectives.objective import Objective
 from datagen.training.process_logs import log_file, logged_to
 from datagen.training.trainer import train_flow
 
 logger = logging.getLogger(__name__)
 
 MODEL_FILES = ("model.json", "model.safetensors")
-SLAT_FOLDER = "slat_model"
 LOGS = "logs"
 BEST_FILES = ("best.json", "best.safetensors")
 
@@ -53,10 +50,9 @@ class TrainFlow(Stage):
     """
 
     name: ClassVar[str] = "train"
-    folder: ClassVar[str] = "model"
+    table: ClassVar[Table] = MODEL
     revision: ClassVar[int] = 4
-    schema: ClassVar[pa.Schema] = pa.schema([])
-    reads: ClassVar[tuple[str, ...]] = ("renders", "latents")
+    reads: ClassVar[tuple[Table, ...]] = (RENDERS, LATENTS)
     uses_gpu: ClassVar[bool] = True
 
     config: TrainConfig = field(default_factory=TrainConfig)
@@ -79,6 +75,7 @@ class TrainFlow(Stage):
     """Memory for decoded samples, in all; what does not fit is decoded every time."""
 
     def __post_init__(self) -> None:
+        objective_of(self.config)  # raises if this model cannot be trained so
         if not 0 <= self.val_fraction < 1:
             raise ConfigError(f"val_fraction must lie in [0, 1), got {self.val_fraction}.")
         if self.loader_workers < 0 or self.cache_gib < 0:
@@ -91,6 +88,11 @@ class TrainFlow(Stage):
                 f"mix_weights: got {len(self.mix_weights)} for this workspace and "
                 f"{len(self.also)} in --also. Expected one for each of them, this one first."
             )
+
+    @property
+    def objective(self) -> Objective[Any, Any]:
+        """What is trained, by the name of the model."""
+        return objective_of(self.config)
 
     @property
     def first_weights(self) -> str | None:
@@ -144,15 +146,12 @@ class TrainFlow(Stage):
         made_by = provenance(seconds, executor.describe())
         return output.seal({"counts": counts, "files": files, "provenance": made_by})
 
-    def sources(self, inputs: Inputs) -> tuple[list[SceneSource], SceneSource]:
+    def sources(self, inputs: Inputs) -> tuple[list[ViewSource[Any]], ViewSource[Any]]:
         """Return the training views of every workspace, and the own one's held-out views."""
         pairs = [(inputs["latents"], inputs["renders"]), *self._others(inputs)]
-        wanted, kind = ("latents", SceneSource)
-        if self.is_slat:
-            wanted, kind = (SLAT_FEATURES, SlatSource)
         for latents, _ in pairs:
-            check_stored(latents, wanted, self.name)
-        split = [self._split(open_source(*pair, kind)) for pair in pairs]
+            check_stored(latents, self.objective.stored, self.name)
+        split = [self._split(self.objective.source.open(*pair)) for pair in pairs]
         return [training for training, _ in split], split[0][1]
 
     def has_tokens(self, inputs: Inputs, encoder: DinoV2) -> bool:
@@ -169,29 +168,14 @@ class TrainFlow(Stage):
         )
         return False
 
-    @property
-    def is_slat(self) -> bool:
-        """Whether the structured-latent model is trained."""
-        return self.config.model in SLAT_ARGS
-
     def output(self, root: Folder, inputs: Inputs) -> Output:
         """Return the model's folder; the latent model has one of its own, beside the other's."""
-        folder = SLAT_FOLDER if self.is_slat else self.folder
-        return Output(root / folder, self.identity(inputs), self.schema, units_per_shard=1000)
+        table = self.objective.table
+        return Output(
+            root / table.folder, self.identity(inputs), table.schema, units_per_shard=1000
+        )
 
-    def load_decoder(self, latents: Dataset, device: str) -> torch.nn.Module | None:
-        """Return the network that shows what is sampled; None if it is not known."""
-        if self.is_slat:  # what is sampled are features: they are compared as they are
-            return None
-        name = self.decoder
-        if name is None and latents.fields.get("encoder") == "small":
-            name = "small"
-        if not self.config.sample_every or name is None:
-            logger.info("train: no scene is sampled on the way; --decoder and --sample-every do it")
-            return None
-        return load_autoencoder(name, "decoder", torch.device(device))
-
-    def _split(self, source: SceneSource) -> tuple[SceneSource, SceneSource]:
+    def _split(self, source: ViewSource[Any]) -> tuple[ViewSource[Any], ViewSource[Any]]:
         """Return the views of the training scenes and those of the held-out ones."""
         layouts = validation_layouts(source.layout_id.tolist(), self.val_fraction)
         is_held_out = np.isin(source.layout_id, sorted(layouts))
@@ -253,7 +237,7 @@ class TrainJob:
             self._train(ranks, str(torch_device(device)), threads)
 
     def _train(self, ranks: Ranks, device: str, threads: int) -> None:
-        stage = self.stage
+        stage, objective = self.stage, self.stage.objective
         sources, held_out = stage.sources(self.inputs)
         name = stage.config.image_encoder
         encoder = None if name is None else load_dinov2(name, device)
@@ -262,7 +246,7 @@ class TrainJob:
             held_out = replace(held_out, use_tokens=True)
             sources = [replace(source, use_tokens=True) for source in sources]
         stream = StreamConfig(
-            size_px=encoder.size_px if encoder else image_size_px(stage.config),
+            size_px=encoder.size_px if encoder else objective.image_size_px,
             resize="lanczos4" if encoder else "smooth",
             seed=stage.config.seed,
             weights=stage.mix_weights,
@@ -270,6 +254,7 @@ class TrainJob:
         loader = SceneLoader(
             sources,
             stream,
+            objective.decode,
             rank=ranks.rank,
             world=ranks.world,
             num_workers=stage.loader_workers,
@@ -277,17 +262,19 @@ class TrainJob:
         )
         count = min(stage.config.val_views, len(held_out))
         unmixed = replace(stream, weights=())
-        val_samples = list(SceneLoader([held_out], unmixed, stop=count)) if count else []
+        val_samples = []
+        if count:
+            val_samples = list(SceneLoader([held_out], unmixed, objective.decode, stop=count))
         with torch_threads(threads):
             train_flow(
                 loader,
                 val_samples,
-                stage.config,
+                objective,
                 self.folder,
                 device=device,
                 init=stage.first_weights,
                 image_encoder=encoder,
-                decoder=stage.load_decoder(self.inputs["latents"], device),
+                decoder=objective.load_decoder(stage.decoder, self.inputs["latents"], device),
             )
 
 

@@ -1,9 +1,10 @@
-"""Training: the loader of samples, the flow-matching loss, and loops that resume."""
+"""Training: the loader of samples, the objectives, and a loop that resumes."""
 
 from datagen.training.config import ISCENE_L, FlowMatching, TrainConfig
 from datagen.training.data.loader import SceneLoader, SceneStream, StreamConfig
-from datagen.training.data.sources import SceneSource, open_source
-from datagen.training.objectives.structure_samples import SceneSample
+from datagen.training.objectives.choose import objective_of
+from datagen.training.objectives.structure.samples import SceneSample, decode_sample
+from datagen.training.objectives.structure.source import SceneSource
 from datagen.training.trainer import train_flow
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "SceneStream",
     "StreamConfig",
     "TrainConfig",
-    "open_source",
+    "decode_sample",
+    "objective_of",
     "train_flow",
 ]

@@ -12,14 +12,14 @@ from datagen.errors import DatasetError
 
 logger = logging.getLogger(__name__)
 
-FOLDER = "checkpoints"
+STATES = "checkpoints"
 
 
 class Checkpoints:
     """The states of one training, ``checkpoints/step-XXXXXXXX.pt`` in its folder."""
 
     def __init__(self, folder: Path, keep_last: int) -> None:
-        self._folder = folder / FOLDER
+        self._folder = folder / STATES
         self._keep_last = keep_last
 
     def paths(self) -> list[Path]:

@@ -2,14 +2,13 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from datagen.core.fields import how
 from datagen.errors import ConfigError
-from datagen.models import ModelSize, SceneModel, build_model
+from datagen.models import ModelSize
 from datagen.models.dinov2 import DINOV2_LARGE
-from datagen.models.scene_model import model_args
-from datagen.models.structured_latent_model import SLAT_ARGS, SlatSize
+from datagen.models.structured_latent_model import SlatSize
 
 AT_LEAST_ONE = (
     "max_steps",
@@ -46,7 +45,10 @@ class FlowMatching:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Everything that decides a trained model, besides the samples."""
+    """Everything that decides a trained model, besides the samples.
+
+    What a kind of model cannot do is refused by its objective: see ``objective_of``.
+    """
 
     model: ModelSize | SlatSize = "small"
     """The network's size; slat-small: a latent model, on ``encode --store slat_features``."""
@@ -144,42 +146,8 @@ class TrainConfig:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if self.micro_batch_size is not None and self.micro_batch_size < 1:
             raise ConfigError(f"micro_batch_size must be at least 1, got {self.micro_batch_size}.")
-        if self.model not in SLAT_ARGS:
-            self.model_args()
-        elif self.scene_context_blocks is not None:
-            raise ConfigError(
-                f"scene_context_blocks is {self.scene_context_blocks}. Expected none with --model "
-                f"{self.model}: in a structured-latent model no instance sees its scene."
-            )
-        if self.image_encoder is not None and self.model in ("small", "slat-small"):
-            raise ConfigError(
-                f"--image-encoder {self.image_encoder}: --model {self.model} trains its own along. "
-                "Expected --model iscene-L beside it, or None."
-            )
-        if self.activation_checkpointing and self.model == "slat-small":
-            raise ConfigError(
-                "--activation-checkpointing: a structured-latent model knows none. Expected "
-                "it with --model small or iscene-L; lower --micro-batch-size instead."
-            )
         if min(self.val_views, self.sample_every, self.sampled_views) < 0:
             raise ConfigError("val_views, sample_every and sampled_views must not be negative.")
-
-    def model_args(self) -> dict[str, Any]:
-        """Return the arguments of the structure model."""
-        return model_args(**self._network())
-
-    def build_model(self) -> SceneModel:
-        """Return the structure model as it is before the first step."""
-        return build_model(**self._network(), seed=self.seed)
-
-    def _network(self) -> dict[str, Any]:
-        assert self.model not in SLAT_ARGS, self.model
-        return {
-            "size": self.model,
-            "image_encoder": self.image_encoder,
-            "scene_context_blocks": self.scene_context_blocks,
-            "low_rank_mean": self.low_rank_mean,
-        }
 
 
 ISCENE_L = TrainConfig(

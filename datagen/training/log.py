@@ -109,9 +109,8 @@ def step_values(result: StepResult) -> dict[str, float]:
         "grad_norm": result.grad_norm,
         "lr": result.lr,
     }
-    if result.has_scene:
-        values["loss_scene"] = float(loss_BG[:, 0].mean())
-        values["loss_instances"] = float(loss_BG[:, 1:].mean())
+    for name, part in result.parts.items():
+        values[name] = float(loss_BG[:, part].mean())
     buckets = np.minimum((result.t_B * T_BUCKETS).astype(int), T_BUCKETS - 1)
     for bucket in np.unique(buckets):
         name = f"loss_t_{bucket / T_BUCKETS:.1f}-{(bucket + 1) / T_BUCKETS:.1f}"

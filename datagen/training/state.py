@@ -3,7 +3,7 @@
 import copy
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,18 +22,14 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from datagen.core.fields import deciding_fields
-from datagen.errors import ConfigError, DatasetError, StageError
-from datagen.models import SceneModel
-from datagen.models.dinov2 import DINOV2_LARGE, DinoV2
+from datagen.errors import DatasetError, StageError
+from datagen.models.dinov2 import DinoV2
 from datagen.models.initial_weights import load_initial
-from datagen.models.structured_latent_model import StructuredLatentModel
 from datagen.training.clipping import GradClipper
-from datagen.training.config import FlowMatching, TrainConfig, learning_rate
+from datagen.training.config import learning_rate
 from datagen.training.distributed import Ranks, Shared
 from datagen.training.objectives.batches import Batch
-from datagen.training.objectives.objective import Network, build_network, network_args
-from datagen.training.objectives.structure import FlowDraw, flow_losses
-from datagen.training.objectives.structured_latents import SlatLosses
+from datagen.training.objectives.objective import Network, Objective
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +51,8 @@ class StepResult:
     lr: float
     skipped: int
     """Steps so far that changed nothing, since their loss or gradient was not finite."""
-    has_scene: bool = True
-    """Whether the first loss of a view is its scene's."""
+    parts: Mapping[str, int | slice]
+    """Which of a view's losses are logged on their own, by name."""
 
     @property
     def loss(self) -> float:
@@ -65,18 +61,6 @@ class StepResult:
     @property
     def is_finite(self) -> bool:
         return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
-
-
-class FlowLosses(nn.Module):
-    """The losses of latents and images, as one module: what DDP wraps."""
-
-    def __init__(self, flow: FlowMatching, model: SceneModel) -> None:
-        super().__init__()
-        self.flow, self.model = flow, model
-
-    def forward(self, latents: Tensor, images: Tensor, drawn: FlowDraw) -> Tensor:
-        """Return (B, G): see ``flow_losses``; latents raw."""
-        return flow_losses(self.flow, self.model, self.model.normalize(latents), images, drawn)
 
 
 class TrainState:
@@ -88,33 +72,43 @@ class TrainState:
 
     def __init__(
         self,
-        config: TrainConfig,
+        objective: Objective[Any, Any],
+        args: dict[str, Any],
         device: str,
         ranks: Ranks,
         init: str | None = None,
         image_encoder: DinoV2 | None = None,
-        args: dict[str, Any] | None = None,
     ) -> None:
-        self.args = args or network_args(config, ())
-        self.config, self.device, self.ranks = config, device, ranks
+        """Build the network at its first step.
+
+        Args:
+            objective: what is trained, and how.
+            args: of the network, as ``Objective.network_args`` returns them.
+            device: where the network lives.
+            ranks: the processes that train together.
+            init: weights to start from: see ``initial_weights``.
+            image_encoder: the loaded one, if the settings name a frozen one.
+
+        Raises:
+            ConfigError: the network cannot take the encoder's tokens.
+            DatasetError: ``init`` is of another architecture.
+        """
+        self.objective, self.args, self.device, self.ranks = objective, args, device, ranks
+        self.config = config = objective.config
         self.step = self.skipped = self.bad_in_a_row = 0
         self.best_loss: float | None = None
         self._micro = config.micro_batch_size
-        self.model = build_network(config, self.args)
-        if config.image_encoder is not None:
-            assert isinstance(self.model, SceneModel)  # the structured-latent model trains its own
-            self.model.image_encoder = _checked(image_encoder, config, self.args)
+        self._image_encoder = image_encoder
+        self.model: Network = objective.build_network(args, image_encoder)
         self.has_statistics = load_initial(self.model, init) if init else False
         self.model.to(device)
-        self.ema = copy.deepcopy(self.model).requires_grad_(False)
-        if isinstance(self.model, SceneModel):
-            self.model.flow.use_checkpoint = config.activation_checkpointing
+        self.ema: Network = copy.deepcopy(self.model).requires_grad_(False)
         if config.compile_blocks:
             for block in self.model.flow.blocks:
                 block.compile()
-        losses = _losses_of(config.flow, self.model)
+        losses = objective.losses(self.model)
         self._shared = Shared.of(losses, self.model, ranks, sharded=config.fsdp)
-        self._ema_losses = _losses_of(config.flow, self.ema)
+        self._ema_losses = objective.losses(self.ema)
         self._shared_ema = Shared.of(self._ema_losses, self.ema, ranks, sharded=config.fsdp)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
@@ -122,17 +116,9 @@ class TrainState:
         self.clipper = GradClipper(config.grad_clip, adaptive=config.adaptive_clip)
 
     def set_statistics(self, *statistics: Tensor) -> None:
-        """Normalise by the data's statistics: see ``fit_statistics``.
-
-        Of latents, mean and spread (8, 1, 1, 1); of features what ``feature_statistics`` returns.
-        """
+        """Normalise by the data's statistics, which are those of ``Objective.statistics``."""
         for model in (self.model, self.ema):
-            if isinstance(model, StructuredLatentModel):
-                model.set_statistics(*statistics)
-                continue
-            mean, std = statistics
-            model.latent_mean.copy_(mean)
-            model.latent_std.copy_(std / model.flow.data_std)
+            model.set_statistics(*statistics)
         self.has_statistics = True
 
     def take_step(self, batch: Batch) -> StepResult:
@@ -151,8 +137,8 @@ class TrainState:
         rows = self.ranks.gather(share).cpu().numpy()
         norm = self.clipper.clip(self.model.parameters())
         self.step += 1
-        losses, has_scene = (rows[:, 0], rows[:, 1:]), isinstance(self.model, SceneModel)
-        result = StepResult(*losses, norm, lr, self.skipped, has_scene)
+        losses, parts = (rows[:, 0], rows[:, 1:]), self.objective.loss_parts
+        result = StepResult(*losses, norm, lr, self.skipped, parts)
         if result.is_finite:
             self.bad_in_a_row = 0
             self.optimizer.step()
@@ -160,7 +146,7 @@ class TrainState:
             return result
         self.bad_in_a_row += 1
         self.skipped += 1
-        return StepResult(*losses, norm, lr, self.skipped, has_scene)
+        return StepResult(*losses, norm, lr, self.skipped, parts)
 
     @torch.no_grad()
     def validation_loss(self, batch: Batch) -> float:
@@ -219,10 +205,8 @@ class TrainState:
         if not self._shared_ema.sharded:
             return self.ema
         tensors = get_model_state_dict(self.ema, options=WHOLE)
-        model = build_network(self.config, self.args)
+        model: Network = self.objective.build_network(self.args, self._image_encoder)
         model.requires_grad_(False)
-        if isinstance(model, SceneModel):
-            model.image_encoder = model.image_encoder or self.model.image_encoder
         if self.ranks.is_first:
             model.load_state_dict(tensors)
         return model
@@ -257,32 +241,9 @@ class TrainState:
         decay = self.config.ema_decay
         if self.config.ema_warmup:
             decay = min(decay, (1 + self.step) / (10 + self.step))
-        averages, values = list(self.ema.parameters()), list(self.model.parameters())
-        for average, value in zip(averages, values, strict=True):
-            average.lerp_(value, 1 - decay)
-
-
-def _losses_of(flow: FlowMatching, network: Network) -> nn.Module:
-    """Return the losses of a network as one module."""
-    if isinstance(network, StructuredLatentModel):
-        return SlatLosses(flow, network)
-    return FlowLosses(flow, network)
-
-
-def _checked(encoder: DinoV2 | None, config: TrainConfig, args: dict[str, Any]) -> DinoV2:
-    """Return a frozen encoder whose tokens the model can take.
-
-    Raises:
-        ConfigError: they have another width.
-    """
-    wanted = args["flow"]["cond_channels"]
-    if encoder is None or encoder.channels != wanted:
-        raise ConfigError(
-            f"--image-encoder {config.image_encoder}: its tokens have "
-            f"{encoder and encoder.channels} channels, and --model {config.model} takes {wanted}. "
-            f"Expected {DINOV2_LARGE}, or another of that width."
-        )
-    return encoder
+        averages: list[Tensor] = list(self.ema.parameters())
+        values: list[Tensor] = list(self.model.parameters())
+        torch._foreach_lerp_(averages, values, 1 - decay)
 
 
 def smaller_batch(tried: int, world: int, error: torch.OutOfMemoryError) -> int:

@@ -5,7 +5,7 @@ import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,33 +14,24 @@ from datagen.errors import StageError
 from datagen.models import save_model
 from datagen.models.devices import denormals_flushed
 from datagen.models.dinov2 import DinoV2
-from datagen.models.structured_latent_model import StructuredLatentModel
-from datagen.sampling.scenes import SamplerConfig
 from datagen.training.checkpoints import Checkpoints
-from datagen.training.config import TrainConfig
-from datagen.training.data.loader import SceneLoader
+from datagen.training.data.loader import Sample, SceneLoader
 from datagen.training.distributed import Ranks
 from datagen.training.log import TrainingLog
 from datagen.training.objectives.batches import Batch
-from datagen.training.objectives.objective import Network, batch_of, fit_statistics, network_args
-from datagen.training.objectives.structure_samples import SceneSample
-from datagen.training.objectives.structured_latent_samples import AnySample, SlatSample
-from datagen.training.objectives.structured_latents import sampled_error
-from datagen.training.sampled import sample_view, sampled_iou
+from datagen.training.objectives.objective import Network, Objective, Scorer
 from datagen.training.state import BAD_STEPS, TrainState
 
 logger = logging.getLogger(__name__)
 
 MODEL = "model"
 BEST = "best"
-STATISTICS_VIEWS = 4096
-"""Views that mean and spread of the latents are taken from: 65 million numbers a channel."""
 
 
 def train_flow(
-    loader: SceneLoader,
-    val_samples: Sequence[AnySample],
-    config: TrainConfig,
+    loader: SceneLoader[Any],
+    val_samples: Sequence[Sample],
+    objective: Objective[Any, Any],
     folder: Path,
     *,
     device: str = "cpu",
@@ -58,13 +49,13 @@ def train_flow(
     Args:
         loader: this process's share of what is trained on, at its start.
         val_samples: held-out views; may be empty.
-        config: all settings.
+        objective: what is trained, with all settings: see ``objective_of``.
         folder: gets ``model.json`` and ``model.safetensors`` (averaged weights, last of all),
             ``best.*`` (those of the lowest validation loss), ``log.jsonl`` (a line a step),
             ``tensorboard/``, ``previews/`` and, while it trains, ``checkpoints/``.
         device: where the network lives.
         init: weights to start from: see ``initial_weights``.
-        image_encoder: the loaded one, if ``config`` names a frozen one.
+        image_encoder: the loaded one, if the settings name a frozen one.
         decoder: of the latents, for sampled voxel IoU and pictures. None: no scene is sampled.
 
     Returns:
@@ -75,11 +66,11 @@ def train_flow(
         DatasetError: the folder holds the state of a run with other settings or data, a sample is
             corrupt, or ``init`` is of another architecture.
     """
-    args = network_args(config, loader.sources)
-    state = TrainState(config, device, Ranks.current(), init, image_encoder, args)
-    run = _Run(loader, val_samples, state, folder, decoder)
+    args = objective.network_args(loader.sources)
+    state = TrainState(objective, args, device, Ranks.current(), init, image_encoder)
+    run = _Run(loader, val_samples, state, folder, objective.scorer(decoder))
     with run.logging(), denormals_flushed():
-        while run.state.step < config.max_steps:
+        while run.state.step < objective.config.max_steps:
             run.step()
     model = run.state.averaged_model()
     if run.ranks.is_first:
@@ -93,20 +84,20 @@ class _Run:
 
     def __init__(
         self,
-        loader: SceneLoader,
-        val_samples: Sequence[AnySample],
+        loader: SceneLoader[Any],
+        val_samples: Sequence[Sample],
         state: TrainState,
         folder: Path,
-        decoder: nn.Module | None,
+        scorer: Scorer[Any, Any] | None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         config = state.config
         self._loader, self._config, self._folder = loader, config, folder
-        self.state, self.ranks = state, state.ranks
+        self.state, self.ranks, self._objective = state, state.ranks, state.objective
         self._places = self.ranks.places(config.batch_size)
         self._val_samples = val_samples[: config.val_views]
         self._val_batch = self._batch(self._val_samples, "val") if self._val_samples else None
-        self._decoder = decoder
+        self._scorer = scorer
         self._checkpoints = Checkpoints(folder, config.keep_last)
         self._resume()
         self._log: TrainingLog | None = None
@@ -126,7 +117,7 @@ class _Run:
         """Take one step, and do what is due after it."""
         with self._log.waiting() if self._log else contextlib.nullcontext():
             samples = list(itertools.islice(self._loader, len(self._places)))
-            batch = batch_of(samples, self._config, "train", self.state.step, self._places)
+            batch = self._objective.batch(samples, "train", self.state.step, self._places)
         result = self.state.take_step(batch)
         if self._log:
             self._log.step(self.state.step, result)
@@ -148,8 +139,7 @@ class _Run:
             logger.info(f"train: going on from step {self.state.step} of {self._config.max_steps}")
         self.ranks.check_same(self.state.step, self.state.device)
         if self._config.normalize_latents and not self.state.has_statistics:
-            views = self._loader.sample_latents(STATISTICS_VIEWS)
-            self.state.set_statistics(*fit_statistics(self.state.model, views))
+            self.state.set_statistics(*self._objective.statistics(self._loader.sources))
 
     def _validate(self) -> None:
         if self._val_batch is None:
@@ -166,24 +156,16 @@ class _Run:
     def _sample(self) -> None:
         """Sample held-out views in the first process; the others wait at the next step."""
         chosen = self._val_samples[: self._config.sampled_views]
-        is_slat = isinstance(self.state.model, StructuredLatentModel)
-        if not chosen or (self._decoder is None and not is_slat):
+        if not chosen or self._scorer is None:
             return
         model = self.state.averaged_model().to(self.state.device)
         if not self._log:
             return
         with self.state.autocast():
-            if isinstance(model, StructuredLatentModel):
-                slats = cast(Sequence[SlatSample], chosen)
-                error = sampled_error(model, slats, SamplerConfig())
-                self._log.record(self.state.step, {"sampled_error": error})
-                return
-            assert self._decoder is not None
-            scenes = cast(Sequence[SceneSample], chosen)
-            views = [sample_view(model, self._decoder, sample) for sample in scenes]
-        self._log.record(self.state.step, sampled_iou(views))
-        for view in views:
-            self._log.picture(self.state.step, view.draw(self._folder, self.state.step))
+            scores = self._scorer(model, chosen, self._folder, self.state.step)
+        self._log.record(self.state.step, scores.values)
+        for path in scores.images:
+            self._log.picture(self.state.step, path)
 
     def _write_state(self) -> None:
         if self._log:
@@ -213,8 +195,8 @@ class _Run:
             f"or lower --lr (now {self._config.lr:g}) and start again with --overwrite."
         )
 
-    def _batch(self, samples: Sequence[AnySample], split: str) -> Batch:
-        return batch_of(samples, self._config, split, 0, range(len(samples)))
+    def _batch(self, samples: Sequence[Sample], split: str) -> Batch:
+        return self._objective.batch(samples, split, 0, range(len(samples)))
 
     def _is_due(self, every: int) -> bool:
         return self.state.step % every == 0 or self.state.step == self._config.max_steps

@@ -13,7 +13,7 @@ from datagen.shards import Row
 from datagen.verify.references import VIEW, References
 
 
-def picture_problems(row: Row, references: References) -> Iterator[str]:
+def picture_problems(row: Row, references: References, folder: str) -> Iterator[str]:
     """Find images of a view that are no images, or show other sizes and pixels than its row."""
     words = f"layout {row['layout_id']}, view {row['view_index']}"
     if not row["kept"]:
@@ -33,27 +33,27 @@ def picture_problems(row: Row, references: References) -> Iterator[str]:
                 yield f"{words}: instance_map shows {counts} pixels, visible_px is another list"
 
 
-def geometry_problems(row: Row, references: References) -> Iterator[str]:
+def geometry_problems(row: Row, references: References, folder: str) -> Iterator[str]:
     """Find geometry that does not open, or has other counts than the asset's row."""
     path = row["geometry_path"]
-    if path is None or not references.has_file("assets", path):
+    if path is None or not references.has_file(folder, path):
         return
     try:
-        with np.load((references.root / "assets").local_copy(path)) as file:
+        with np.load((references.root / folder).local_copy(path)) as file:
             vertices, faces = file["vertices"], file["faces"]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        yield f"assets/{path} does not open ({error})"
+        yield f"{folder}/{path} does not open ({error})"
         return
     if (len(vertices), len(faces)) != (row["num_vertices"], row["num_faces"]):
         yield (
-            f"assets/{path} has {len(vertices)} vertices and {len(faces)} faces, "
+            f"{folder}/{path} has {len(vertices)} vertices and {len(faces)} faces, "
             f"the row says {row['num_vertices']} and {row['num_faces']}"
         )
     if not np.isfinite(vertices).all() or (faces.size and faces.max() >= len(vertices)):
-        yield f"assets/{path} has a vertex that is no number, or a face without its vertex"
+        yield f"{folder}/{path} has a vertex that is no number, or a face without its vertex"
 
 
-def latent_problems(row: Row, references: References) -> Iterator[str]:
+def latent_problems(row: Row, references: References, folder: str) -> Iterator[str]:
     """Find latents that are no numbers."""
     words = f"layout {row['layout_id']}, view {row['view_index']}"
     for column in ("scene_latent", "instance_latents"):

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 from datagen.errors import DatasetError
 from datagen.shards.dataset import MANIFEST, Dataset, open_dataset, open_shard
 from datagen.shards.output import IDENTITY_KEY, PARTS
-from datagen.shards.schemas import SCHEMAS, is_tensor, tensor_spec
 from datagen.shards.storage import Folder
+from datagen.shards.tables import Table
+from datagen.shards.tensors import is_tensor, tensor_spec
 
 MANIFEST_KEYS = (
     *("name", "revision", "fields", "inputs", "fingerprint", "rows", "failed", "shards"),
@@ -50,6 +51,9 @@ class FolderCheck:
     """What was found in one dataset's folder."""
 
     name: str
+    """Its folder in the workspace."""
+    table: Table
+    """What declares its columns."""
     dataset: Dataset | None = None
     """None: there is no manifest that can be read."""
     findings: list[Finding] = field(default_factory=list)
@@ -61,15 +65,16 @@ class FolderCheck:
         self.findings.append(Finding(f"{self.name}/{file}", problem, row))
 
 
-def check_folder(folder: Folder, name: str, threads: int) -> FolderCheck:
+def check_folder(folder: Folder, name: str, table: Table, threads: int) -> FolderCheck:
     """Check a dataset's folder by itself.
 
     Args:
         folder: where it is.
-        name: what it is called in findings; its schema is known by it.
+        name: what it is called in findings.
+        table: what declares its columns.
         threads: shards that are read at once.
     """
-    check = FolderCheck(name)
+    check = FolderCheck(name, table)
     check.dataset = _read_manifest(folder, check)
     _find_leftovers(folder, check)
     if check.dataset is None:
@@ -82,7 +87,8 @@ def check_folder(folder: Folder, name: str, threads: int) -> FolderCheck:
         check.add(foreign, "the manifest does not list it; expected no other shard here")
     _check_totals(check, manifest)
     with ThreadPoolExecutor(threads) as pool:
-        look = partial(_check_shard, check.dataset, _expected_columns(check.dataset, name))
+        expected = _expected_columns(check.dataset, table)
+        look = partial(_check_shard, check.dataset, table, expected)
         for path, problems in zip(listed, pool.map(look, manifest["shards"]), strict=True):
             for problem, row in problems:
                 check.add(path, problem, row)
@@ -138,7 +144,9 @@ def _check_totals(check: FolderCheck, manifest: dict[str, Any]) -> None:
             check.add(name, _other_digest(found, digest))
 
 
-def _check_shard(dataset: Dataset, expected: pa.Schema, record: dict[str, Any]) -> list[Problem]:
+def _check_shard(
+    dataset: Dataset, table: Table, expected: pa.Schema, record: dict[str, Any]
+) -> list[Problem]:
     folder, name = dataset.folder, record["path"]
     if not folder.exists(name):
         return [("missing although the manifest lists it; restore it or make it again", None)]
@@ -147,14 +155,18 @@ def _check_shard(dataset: Dataset, expected: pa.Schema, record: dict[str, Any]) 
         problems.append((_other_digest(found, record["sha256"]), None))
     try:
         with open_shard(folder, name) as file:
-            problems += _check_content(file, dataset, expected, record)
+            problems += _check_content(file, dataset, table, expected, record)
     except DatasetError as error:
         problems.append((_without_path(error, folder, name), None))
     return problems
 
 
 def _check_content(
-    file: pq.ParquetFile, dataset: Dataset, expected: pa.Schema, record: dict[str, Any]
+    file: pq.ParquetFile,
+    dataset: Dataset,
+    table: Table,
+    expected: pa.Schema,
+    record: dict[str, Any],
 ) -> Iterator[Problem]:
     identity = (file.schema_arrow.metadata or {}).get(IDENTITY_KEY, b"")
     if hashlib.sha256(identity).hexdigest() != dataset.fingerprint:
@@ -164,10 +176,10 @@ def _check_content(
     unlike = list(_unlike_columns(file.schema_arrow, expected))
     yield from unlike
     if not unlike:
-        yield from _check_rows(file, dataset, record["path"])
+        yield from _check_rows(file, dataset, table, record["path"])
 
 
-def _expected_columns(dataset: Dataset, name: str) -> pa.Schema:
+def _expected_columns(dataset: Dataset, table: Table) -> pa.Schema:
     """Return the columns of the first shard that can be read, typed as datagen knows them.
 
     A column that all shards lack is no damage: it may have been added since.
@@ -178,10 +190,8 @@ def _expected_columns(dataset: Dataset, name: str) -> pa.Schema:
                 found = file.schema_arrow
         except DatasetError:
             continue  # reported when that shard is looked at
-        known = SCHEMAS.get(name, found)
-        return pa.schema(
-            known.field(column.name) if column.name in known.names else column for column in found
-        )
+        known = {column.name: column for column in table.full_schema}
+        return pa.schema([known.get(column.name, column) for column in found])
     return pa.schema([])
 
 
@@ -199,34 +209,34 @@ def _kind(column: pa.Field) -> str:
     return str(tensor_spec(column) if is_tensor(column) else column.type)
 
 
-def _check_rows(file: pq.ParquetFile, dataset: Dataset, path: str) -> Iterator[Problem]:
+def _check_rows(
+    file: pq.ParquetFile, dataset: Dataset, table: Table, path: str
+) -> Iterator[Problem]:
     """Check keys and tensors of every row; all columns are read, so every page is checked."""
+    unit = dataset.manifest["unit_column"]
+    is_sorted = table.key[:1] == (unit,)
+    names = table.key if is_sorted else (unit,)
     first = 0
     last: tuple[int, ...] | None = None
     for batch in file.iter_batches(batch_size=64, use_threads=False):
         for column in batch.schema:
             if is_tensor(column):
                 yield from _check_tensors(column, batch, first)
-        for row, key in enumerate(_keys(batch, dataset.manifest["unit_column"]), first):
+        keys = zip(*(batch[name].to_pylist() for name in names), strict=True)
+        for row, key in enumerate(keys, first):
             expected = f"shard-{key[0] // dataset.manifest['units_per_shard']:05d}.parquet"
             if expected != path:
-                yield f"{_words(key)} belongs into {expected}", row
-            if last is not None and len(key) == 2 and key <= last:
-                yield f"{_words(key)} is there twice or out of order", row
+                yield f"{_words(names, key)} belongs into {expected}", row
+            if is_sorted and last is not None and key <= last:
+                yield f"{_words(names, key)} is there twice or out of order", row
             last = key
         first += batch.num_rows
 
 
-def _keys(batch: pa.RecordBatch, unit_column: str) -> Iterator[tuple[int, ...]]:
-    """Return (unit, view) of rows that are views, (unit,) of others."""
-    names = [unit_column]
-    if "view_index" in batch.schema.names and "placement_index" not in batch.schema.names:
-        names.append("view_index")
-    return zip(*(batch[name].to_pylist() for name in names), strict=True)
-
-
-def _words(key: tuple[int, ...]) -> str:
-    return f"unit {key[0]}" if len(key) == 1 else f"layout {key[0]}, view {key[1]}"
+def _words(names: Sequence[str], key: tuple[int, ...]) -> str:
+    """Return a key as in "layout 3, view 1"."""
+    nouns = [name.removesuffix("_id").removesuffix("_index") for name in names]
+    return ", ".join(f"{noun} {value}" for noun, value in zip(nouns, key, strict=True))
 
 
 def _check_tensors(column: pa.Field, batch: pa.RecordBatch, first: int) -> Iterator[Problem]:

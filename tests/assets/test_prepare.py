@@ -17,7 +17,7 @@ from datagen.assets.procedural import KINDS, ProceduralSource
 from datagen.blender import BlenderProcess
 from datagen.core.frames import Y_UP_TO_Z_UP
 from datagen.errors import RowError
-from datagen.shards.schemas import ASSETS
+from datagen.shards.declared import ASSETS
 
 pytestmark = pytest.mark.blender
 
@@ -80,7 +80,8 @@ def prepare(blender, tmp_path):
     def run(files, **options):
         source = Files(files, ImportOptions(**options))
         row = prepare_asset(source, source.list_objects()[0], blender, tmp_path)
-        assert set(row) == set(ASSETS.names) - {"object_index"}  # the stage knows the position
+        # The stage knows the index of the object.
+        assert set(row) == set(ASSETS.schema.names) - {"object_index"}
         return row
 
     return run

@@ -1,70 +1,10 @@
 """A Blender for the tests of this folder, and prepared objects to render with it."""
 
-import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
-import numpy as np
 import pytest
-import trimesh
 
 from datagen.blender import BlenderProcess
-
-WRITE_PREPARED = r"""
-import bpy, json, numpy, sys
-for spec in json.load(open(sys.argv[-1])):
-    mesh = bpy.data.meshes.new("asset")
-    mesh.from_pydata(spec["vertices"], [], spec["faces"])
-    material = bpy.data.materials.new("material")
-    material.use_nodes = True
-    shader = material.node_tree.nodes["Principled BSDF"]
-    shader.inputs["Base Color"].default_value = [*spec["color"], 1.0]
-    shader.inputs["Alpha"].default_value = spec["alpha"]
-    if spec["glow"]:
-        shader.inputs["Base Color"].default_value = [0.0, 0.0, 0.0, 1.0]
-        shader.inputs["Specular IOR Level"].default_value = 0.0
-        shader.inputs["Emission Color"].default_value = [*spec["color"], 1.0]
-        shader.inputs["Emission Strength"].default_value = 1.0
-    mesh.materials.append(material)
-    bpy.data.libraries.write(spec["path"], {mesh}, compress=True)
-    bpy.data.meshes.remove(mesh)
-"""
-
-Write = Callable[..., Path]
-
-
-@pytest.fixture(scope="session")
-def write_prepared(
-    tmp_path_factory: pytest.TempPathFactory, run_in_blender: Callable[..., None]
-) -> Write:
-    """Return a function that writes prepared .blend files with one plain material each."""
-    folder = tmp_path_factory.mktemp("prepared")
-
-    def write(
-        name: str,
-        mesh: trimesh.Trimesh,
-        color: tuple[float, float, float] = (0.6, 0.3, 0.2),
-        *,
-        alpha: float = 1.0,
-        glow: bool = False,
-        copies: int = 1,
-    ) -> Path:
-        spec = {
-            "vertices": np.asarray(mesh.vertices, np.float32).tolist(),
-            "faces": mesh.faces.tolist(),
-            "color": color,
-            "alpha": alpha,
-            "glow": glow,
-        }
-        paths = [
-            folder / (f"{name}.blend" if not i else f"{name}-{i}.blend") for i in range(copies)
-        ]
-        jobs = folder / f"{name}.json"
-        jobs.write_text(json.dumps([spec | {"path": str(path)} for path in paths]))
-        run_in_blender(WRITE_PREPARED, jobs)
-        return paths[0]
-
-    return write
 
 
 @pytest.fixture(scope="module")

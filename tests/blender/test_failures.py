@@ -212,30 +212,6 @@ def test_timeout_counts_from_the_last_view(tmp_path, monkeypatch):
     assert timeout.value.kind == "timeout"
 
 
-@pytest.mark.parametrize(("kills", "starts"), [(2, True), (3, False)])
-def test_blender_killed_while_starting_is_started_again(tmp_path, monkeypatch, kills, starts):
-    scripts = tmp_path / "scripts"
-    scripts.mkdir()
-    (scripts / "worker.py").write_text(
-        "import json, os, pathlib, sys\n"
-        f"marks = pathlib.Path({str(tmp_path)!r})\n"
-        "count = len(list(marks.glob('start*')))\n"
-        "(marks / f'start{count}').touch()\n"
-        f"if count < {kills}:\n"
-        "    os.kill(os.getpid(), 9)\n"
-        "for line in sys.stdin:\n"
-        "    answer = {'device': 'CPU', 'devices': [], 'blender': '4.5.0'}\n"
-        "    os.write(int(sys.argv[-2]), json.dumps(answer).encode() + b'\\n')\n"
-    )
-    monkeypatch.setattr("datagen.blender.process.scripts_folder", lambda: scripts)
-    with BlenderProcess(tmp_path / "blender.log", device="cpu") as blender:
-        if starts:
-            assert blender.hello["blender"] == "4.5.0"
-        else:
-            with pytest.raises(BlenderError, match="killed by SIGKILL during 'hello'"):
-                blender.call("hello", timeout_s=60)
-
-
 def test_folders_of_killed_processes_are_deleted_and_locked_ones_stay():
     abandoned = scratch_root() / "of-one-that-was-killed"
     with scratch_folder() as held:

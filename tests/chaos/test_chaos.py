@@ -15,7 +15,7 @@ from datagen.core.seeding import rng_for
 from datagen.engine.stage import RunOptions
 from datagen.executors.local import LocalExecutor
 from datagen.shards import Folder, open_dataset
-from datagen.shards.schemas import RENDERS
+from datagen.shards.declared import RENDERS
 from datagen.stages.assets import PrepareAssets
 from datagen.stages.layouts import SampleLayouts
 from datagen.stages.render import RenderViews
@@ -101,7 +101,7 @@ def test_random_kills_change_no_camera_mask_or_visibility(tmp_path):
     disturbed = open_dataset(stormy / "renders")
     assert disturbed.manifest["failed"] == []
     assert disturbed.fingerprint == undisturbed.fingerprint
-    columns = [name for name in RENDERS.names if name != "rgb"]
+    columns = [name for name in RENDERS.schema.names if name != "rgb"]
     ours, theirs = list(disturbed.rows(columns)), list(undisturbed.rows(columns))
     assert len(ours) == len(theirs) == 3 * NUM_SCENES
     assert [plain(row) for row in ours] == [plain(row) for row in theirs]

@@ -11,7 +11,7 @@ from datagen.executors.local import LocalExecutor
 from datagen.shards import Folder
 from datagen.stages.layouts import SampleLayouts
 from datagen.stages.train import TrainFlow
-from tests.stages.toy import Toy
+from tests.engine.toy import Toy
 
 
 def plan(stage, root, **options):

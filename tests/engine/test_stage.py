@@ -1,11 +1,6 @@
 """The tests that protect a data project: same bytes, no loss, no mixing."""
 
-import hashlib
 import json
-import signal
-import subprocess
-import sys
-import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +12,7 @@ from datagen.engine.stage import RunOptions, Stage
 from datagen.errors import DatasetError, StageError
 from datagen.executors.local import LocalExecutor
 from datagen.shards import Folder, open_dataset
-from datagen.shards.workspace import VERB_OF_FOLDER
-from tests.stages.toy import Toy, ToySum
+from tests.engine.toy import Toy, ToySum, shard_hashes
 
 OPTIONS = RunOptions()
 LENIENT = RunOptions(max_failed_fraction=0.5)
@@ -26,13 +20,6 @@ LENIENT = RunOptions(max_failed_fraction=0.5)
 
 def run(stage: Stage, root: Path, options: RunOptions = OPTIONS, executor=None):
     return stage.run(Folder.at(root), executor or LocalExecutor(), options)
-
-
-def shard_hashes(folder: Path) -> dict[str, str]:
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.glob("*.parquet"))
-    }
 
 
 @pytest.fixture(scope="module")
@@ -98,35 +85,9 @@ def test_changed_input_is_refused(tmp_path):
         run(ToySum(), tmp_path)
 
 
-def test_missing_input_names_the_folder_and_the_verb(tmp_path, monkeypatch):
-    monkeypatch.setitem(VERB_OF_FOLDER, "toy", "play")
+def test_missing_input_names_the_folder_and_the_verb(tmp_path):
     with pytest.raises(DatasetError, match=r"/toy is missing.*Run `datagen play"):
         run(ToySum(), tmp_path)
-
-
-def test_rerun_after_interrupt_makes_only_missing_units_and_the_same_bytes(tmp_path, reference):
-    journal = tmp_path / "journal"
-    script = (
-        "from datagen.shards import Folder; from datagen.executors.local import LocalExecutor;"
-        "from datagen.engine.stage import RunOptions; from tests.stages.toy import Toy;"
-        "from pathlib import Path;"
-        f"Toy(slow_s=0.1, journal=Path({str(journal)!r}))"
-        f".run(Folder.at({str(tmp_path)!r}), LocalExecutor(), RunOptions())"
-    )
-    repository = Path(__file__).resolve().parents[2]
-    process = subprocess.Popen([sys.executable, "-c", script], cwd=repository)
-    deadline = time.monotonic() + 60
-    while not (journal.exists() and len(journal.read_text().split()) >= 5):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "toy/manifest.json").exists()
-    run(Toy(journal=journal), tmp_path)
-    assert shard_hashes(tmp_path / "toy") == reference
-    made = journal.read_text().split()
-    assert len(made) <= 11, "only the unit in flight may be made twice"
-    assert not (tmp_path / "toy/.parts").exists()
 
 
 @pytest.mark.ray
@@ -166,6 +127,16 @@ def test_too_many_failed_rows_end_the_run_with_an_error(tmp_path):
     assert open_dataset(tmp_path / "toy").manifest["rows"] == 12
 
 
+@pytest.mark.parametrize("failed", [(4,), (3, 4), (1, 3, 4)])
+def test_exactly_the_failed_fraction_that_is_allowed_passes_and_less_does_not(tmp_path, failed):
+    share = len(failed) / 10
+    dataset = run(Toy(fail_on=failed), tmp_path / "at", RunOptions(max_failed_fraction=share))
+    assert len(dataset.manifest["failed"]) == len(failed)
+    below = RunOptions(max_failed_fraction=np.nextafter(share, 0))
+    with pytest.raises(StageError, match=rf"{len(failed)} of 10 scenes failed"):
+        run(Toy(fail_on=failed), tmp_path / "below", below)
+
+
 def test_tensors_come_back_as_arrays_and_schema_says_their_shape(tmp_path):
     dataset = run(Toy(), tmp_path)
     row = next(iter(dataset))
@@ -180,3 +151,23 @@ def test_workspace_behind_a_url_holds_the_same_bytes(tmp_path, reference):
     Toy().run(root, LocalExecutor(), OPTIONS)
     assert shard_hashes(tmp_path / "toy") == reference
     assert len(ToySum().run(root, LocalExecutor(), OPTIONS)) == 10
+
+
+def test_workspace_behind_fsspec_holds_the_same_bytes(tmp_path, reference):
+    """local:// is known to fsspec alone: no local paths, no pyarrow of its own."""
+    root = Folder.at(f"local://{tmp_path}")
+    assert not root.is_local
+    Toy().run(root, LocalExecutor(), RunOptions())
+    assert shard_hashes(tmp_path / "toy") == reference
+    assert len(ToySum().run(root, LocalExecutor(), RunOptions())) == 10
+    assert not list(tmp_path.glob("**/.*new"))
+
+
+def test_every_unit_is_a_json_line_in_the_workspace(tmp_path):
+    Toy(fail_on=(3,)).run(Folder.at(tmp_path), LocalExecutor(), LENIENT)
+    lines = (tmp_path / "logs/toy.jsonl").read_text().splitlines()
+    *done, end = [json.loads(line) for line in lines]
+    assert [line["units"] for line in done] == [[unit] for unit in range(10)]
+    assert done[3]["failed"] == {"3": "unit 3 cannot be made"}
+    assert end["event"] == "end" and end["complete"] and end["done"] == 10 and end["failed"] == 1
+    assert all(line["memory_mb"] > 10 for line in done)

@@ -1,3 +1,5 @@
+"""Collisions of predicted instances against meshes whose overlap is known."""
+
 import math
 
 import numpy as np

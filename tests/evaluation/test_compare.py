@@ -2,19 +2,14 @@
 
 import pytest
 
-from datagen.evaluation.compare import SCORE_COLUMNS, Comparison, in_one_space
+from datagen.evaluation.compare import Comparison, in_one_space
 from datagen.evaluation.readers import PREDICTED, ReadScene
-from datagen.shards.schemas import COMPARISON
 from tests.evaluation.readers.files import box
 
 
 def mesh(size, place):
     made = box(size, place)
     return made.vertices, made.faces
-
-
-def test_every_score_has_its_column():
-    assert set(SCORE_COLUMNS.values()) <= set(COMPARISON.names)
 
 
 def test_objects_are_aligned_once_more_only_if_asked_for():

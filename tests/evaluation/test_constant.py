@@ -1,3 +1,5 @@
+"""The constant baseline is the best single answer for all instances."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings

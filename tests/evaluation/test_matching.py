@@ -1,3 +1,5 @@
+"""Instances find their true partners by every rule, and what is left over is counted."""
+
 import numpy as np
 import pytest
 import trimesh
@@ -5,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datagen.errors import RowError
-from datagen.evaluation import match_by_name, match_by_order, match_by_overlap, surface_voxel_iou
+from datagen.evaluation import match_by_name, match_by_order, match_by_overlap, voxel_iou
+from datagen.evaluation.matching import surface_voxels
 
 
 def box(center, extents=(0.2, 0.2, 0.2)):
@@ -23,15 +26,15 @@ def test_shuffled_instances_find_their_partners_again(order):
     shuffled = [(TRUE[i][0] + rng.normal(scale=0.01, size=3), TRUE[i][1]) for i in order]
     matching = match_by_overlap(shuffled, TRUE)
     assert [order[partner] for partner in matching.partners] == [0, 1, 2, 3]
-    assert (matching.missing, matching.superfluous) == ((), ())
+    assert (matching.missing, matching.unmatched) == ((), ())
 
 
-def test_missing_and_superfluous_and_duplicate_instances_are_counted():
+def test_missing_and_unmatched_and_duplicate_instances_are_counted():
     predicted = [TRUE[1], TRUE[1], None, box((2, 2, 2)), TRUE[3]]
     matching = match_by_overlap(predicted, TRUE)
     assert matching.missing == (0, 2)
     assert matching.partners[1] in (0, 1) and matching.partners[3] == 4
-    assert len(matching.superfluous) == 2 and 3 in matching.superfluous
+    assert len(matching.unmatched) == 2 and 3 in matching.unmatched
 
 
 def test_assignment_is_the_best_in_all_and_not_greedy():
@@ -49,18 +52,22 @@ def test_nothing_predicted_leaves_everything_missing():
 def test_order_pairs_first_to_first_and_counts_the_rest():
     assert match_by_order(2, 3).partners == (0, 1, None)
     assert match_by_order(2, 3).missing == (2,)
-    assert match_by_order(4, 3).superfluous == (3,)
+    assert match_by_order(4, 3).unmatched == (3,)
 
 
 def test_names_pair_whatever_their_order():
     matching = match_by_name(["b", "x", "a"], ["a", "b", "c"])
     assert matching.partners == (2, 0, None)
-    assert (matching.missing, matching.superfluous) == ((2,), (1,))
+    assert (matching.missing, matching.unmatched) == ((2,), (1,))
 
 
 def test_name_that_stands_twice_is_refused():
     with pytest.raises(RowError, match=r"'a' more than once \(of 3\)"):
         match_by_name(["a", "a", "b"], ["a"])
+
+
+def surface_voxel_iou(first, second):
+    return voxel_iou(*surface_voxels([first, second]))
 
 
 def test_surface_voxel_iou_is_one_of_a_copy_none_apart_and_symmetric():

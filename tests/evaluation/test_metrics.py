@@ -1,169 +1,175 @@
-import numpy as np
+"""A metric is declared once: every column, table and page has it, and nothing else spells it."""
+
+import ast
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
-from scipy.spatial.transform import Rotation
 
-from datagen.core.seeding import rng_for
-from datagen.errors import RowError
-from datagen.evaluation.metrics import (
-    box_iou,
-    cd_l2_mean,
-    cd_sq_sum,
-    cloud_scores,
-    f_score,
-    nearest_distances,
-    voxel_iou,
-)
+from datagen.evaluation.metrics import ALIGNED, METRICS, TAUS, VIEW_TAUS, metrics_at
+from datagen.evaluation.protocols import DEFAULT_PROTOCOL, PROTOCOLS
+from datagen.evaluation.tables import COMPARISON, SCORES
 
-CLOUDS = st.integers(1, 20).flatmap(
-    lambda n: arrays(np.float64, (n, 3), elements=st.floats(-2, 2, width=32))
-)
-GRIDS = arrays(bool, (4, 4, 4))
+REPOSITORY = Path(__file__).resolve().parents[2]
+PACKAGE = REPOSITORY / "datagen"
 
+SPELLED_IN = {
+    "evaluation/metrics.py",  # the declarations
+    "evaluation/formulas.py",  # formulas of the Chamfer distance have names of their own,
+    "evaluation/protocols.py",  # and protocols name one
+    "evaluation/__init__.py",  # exports functions of these names
+}
 
-def distance_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.sqrt(((a[:, None] - b[None]) ** 2).sum(-1))
+USE = """
+from pathlib import Path
 
+import trimesh
 
-def test_chamfer_of_two_single_points_is_known():
-    a, b = np.array([[0.0, 0, 0]]), np.array([[0.0, 3, 4]])
-    assert cd_sq_sum(a, b) == pytest.approx(50.0)  # 25 + 25
-    assert cd_l2_mean(a, b) == pytest.approx(5.0)  # (5 + 5) / 2
+import datagen
+from datagen.cli import main
+from datagen.evaluation.scene import SceneGeometry, score_scene
+from datagen.evaluation.tables import SCORES
+from datagen.exports.card import write_card
+from datagen.report.results import scores
+from datagen.shards import Folder, Identity, Output
+from datagen.shards.workspace import Workspace
+from datagen.stages.evaluate import EvaluateScenes, mean_scores
 
+assert Path(datagen.__file__).is_relative_to(Path.cwd()), datagen.__file__
+boxes = [trimesh.creation.box((0.2, 0.2, height)) for height in (0.3, 0.4)]
+boxes[1].apply_translation((0.3, 0, 0))
+for name in ("gt", "good", "bad"):
+    Path(name).mkdir()
+    moved = [box.copy().apply_translation((0.05 * (name == "bad"), 0, 0)) for box in boxes]
+    trimesh.Scene(moved).export(f"{name}/a.glb")
+words = ["--pred", "good=good", "bad=bad", "--gt", "gt", "--align", "none", "--points", "300"]
+assert main(["evaluate", *words]) == 0
 
-def test_chamfer_directions_are_both_counted():
-    # p = 0 to Q: 0; q to P: 0 and 2. Squared sum: 0 + (0 + 4) / 2; mean: (0 + 1) / 2.
-    p, q = np.array([[0.0, 0, 0]]), np.array([[0.0, 0, 0], [2, 0, 0]])
-    assert cd_sq_sum(p, q) == pytest.approx(2.0)
-    assert cd_l2_mean(p, q) == pytest.approx(0.5)
-
-
-def test_f_score_is_the_harmonic_mean_of_precision_and_recall():
-    predicted = np.array([[0.0, 0, 0], [5, 0, 0]])
-    true = np.array([[0.0, 0, 0.05], [0, 0, 9], [0, 9, 0], [9, 0, 0]])
-    # precision 1/2, recall 1/4
-    assert f_score(predicted, true, 0.1) == pytest.approx(2 * 0.5 * 0.25 / 0.75)
-
-
-def test_f_score_counts_a_distance_of_exactly_tau_as_no_hit():
-    two, one = np.array([[0.0, 0, 0], [0, 0, 0.5]]), np.array([[0.0, 0, 0]])
-    assert f_score(two, one, 0.5) == pytest.approx(2 / 3)  # precision 1/2, recall 1
-    assert f_score(one, two, 0.5) == pytest.approx(2 / 3)
-
-
-@given(CLOUDS, CLOUDS)
-@settings(max_examples=60, deadline=None)
-def test_metrics_equal_their_definition_by_brute_force(a, b):
-    distances = distance_matrix(a, b)
-    forward, backward = distances.min(1), distances.min(0)
-    scores = cloud_scores(a, b)
-    assert scores.cd_sq_sum == pytest.approx((forward**2).mean() + (backward**2).mean(), abs=1e-12)
-    assert scores.cd_l2_mean == pytest.approx((forward.mean() + backward.mean()) / 2, abs=1e-12)
-    assert scores.cd_sq_sum == cd_sq_sum(a, b)
-    assert scores.cd_l2_mean == cd_l2_mean(a, b)
-    for tau, value in (
-        (0.1, scores.f_score_0_1),
-        (0.05, scores.f_score_0_05),
-        (0.01, scores.f_score_0_01),
-    ):
-        assert value == f_score(a, b, tau)
+true = SceneGeometry([(box.vertices, box.faces) for box in boxes])
+stage, rows = EvaluateScenes(aligned_points=300), []
+for method, shift in (("model", 0.0), ("constant", 0.1)):
+    predicted = SceneGeometry([(v + [shift, 0, 0], f) for v, f in true.meshes])
+    own = score_scene(predicted, true, points_per_object=300)
+    own = own.rows(layout_id=0, view_index=0, split="val", method=method)
+    more = stage._compared(predicted, true, collisions=False)
+    rows += [row | extra for row, extra in zip(own, more, strict=True)]
+root = Folder.at("workspace")
+output = Output(root / "scores", Identity("scores", 1, {}, {}), SCORES.schema, 1000, "layout_id")
+output.begin()
+output.write_shard(0, rows, [])
+made_by = {"finished": "2026-01-01T00:00:00+00:00", "versions": {"datagen": "0"}}
+output.seal({"summary": mean_scores(rows), "provenance": made_by})
+write_card(root)
+Path("scores.html").write_text(scores(Workspace(root)))
+"""
+"""Scores two methods' files, and a workspace's predictions, with the package in this folder."""
 
 
-@given(CLOUDS, CLOUDS, st.floats(1e-3, 3))
-@settings(max_examples=60, deadline=None)
-def test_metrics_are_symmetric_and_in_range(a, b, tau):
-    assert cd_sq_sum(a, b) == pytest.approx(cd_sq_sum(b, a))
-    assert cd_l2_mean(a, b) == pytest.approx(cd_l2_mean(b, a))
-    assert f_score(a, b, tau) == pytest.approx(f_score(b, a, tau))
-    assert 0 <= f_score(a, b, tau) <= f_score(a, b, 2 * tau) + 1e-12 <= 1 + 1e-12
-    assert 0 <= box_iou(a, b) == pytest.approx(box_iou(b, a))
+def literals(path):
+    """Return the strings of a module that are no docstrings."""
+    tree = ast.parse(path.read_text())
+    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    constants = (node for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    return {c.value for c in constants if isinstance(c.value, str) and id(c) not in docs}
 
 
-@given(CLOUDS)
-@settings(max_examples=30, deadline=None)
-def test_cloud_against_itself_is_perfect(a):
-    assert cd_sq_sum(a, a) == 0.0
-    assert f_score(a, a, 1e-6) == 1.0
-    assert box_iou(a, a) == pytest.approx(1.0)
+def test_columns_of_metrics_are_spelled_in_their_declarations_alone():
+    metrics = metrics_at(TAUS)
+    names = {name for metric in metrics for name in (metric.name, metric.floor)}
+    names |= {ALIGNED + name for name in names}
+    assert {"cd", "f_score_0_1", "aligned_f_score_0_05_floor"} <= names
+    for path in PACKAGE.rglob("*.py"):
+        where = path.relative_to(PACKAGE).as_posix()
+        if where not in SPELLED_IN:
+            assert not names & literals(path), where
 
 
-def test_doubling_the_space_doubles_and_quadruples_the_distances():
-    rng = rng_for(0, "scale")
-    a, b = rng.normal(size=(2, 50, 3))
-    assert cd_sq_sum(2 * a, 2 * b) == pytest.approx(4 * cd_sq_sum(a, b))
-    assert cd_l2_mean(2 * a, 2 * b) == pytest.approx(2 * cd_l2_mean(a, b))
-    assert box_iou(2 * a, 2 * b) == pytest.approx(box_iou(a, b))
+@pytest.mark.parametrize("table", [SCORES, COMPARISON], ids=lambda table: table.folder)
+def test_no_column_is_declared_twice(table):
+    names = [column.name for column in table.columns]
+    assert len(names) == len(set(names)) and all(column.meaning for column in table.columns)
 
 
-def test_nearest_distances_of_large_clouds_equal_brute_force():
-    rng = rng_for(0, "large")
-    a, b = rng.normal(size=(700, 3)), rng.normal(size=(300, 3))
-    distances = distance_matrix(a, b)
-    forward, backward = nearest_distances(a, b)
-    np.testing.assert_allclose(forward, distances.min(1), rtol=1e-12)
-    np.testing.assert_allclose(backward, distances.min(0), rtol=1e-12)
+def test_thresholds_of_protocols_and_of_scores_are_declared():
+    assert {tau for protocol in PROTOCOLS.values() for tau in protocol.taus} <= set(TAUS)
+    assert PROTOCOLS[DEFAULT_PROTOCOL].taus == VIEW_TAUS  # whose scores `aligned_` ones are
 
 
-def test_box_iou_of_boxes_that_share_a_corner_cube_is_known():
-    unit = np.array([[0.0, 0, 0], [1, 1, 1]])
-    assert box_iou(unit, unit + 0.5) == pytest.approx(0.125 / 1.875)
-    assert box_iou(unit, unit + np.array([1.0, 0, 0])) == 0.0
-    assert box_iou(unit, 2 * unit) == pytest.approx(1 / 8)
+def test_missing_prediction_scores_worst():
+    for metric in metrics_at(TAUS):
+        worst = metric.score(None)
+        assert worst == 0.0 if metric.better == "higher" else worst != worst, metric.name
 
 
-def test_box_iou_of_flat_thing_with_itself_is_one_and_with_a_solid_almost_zero():
-    flat = np.array([[0.0, 0, 0], [1, 1, 0]])
-    assert box_iou(flat, flat) == pytest.approx(1.0)
-    assert box_iou(flat, np.array([[0.0, 0, 0], [1, 1, 1]])) < 1e-5
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory):
+    """Return a folder in which the package of docs/extending.md, with one metric more, was used."""
+    pytest.importorskip("open3d")
+    folder = tmp_path_factory.mktemp("extended")
+    leave = shutil.ignore_patterns("*.safetensors")  # compiled kernels of numba come along
+    shutil.copytree(PACKAGE, folder / "datagen", ignore=leave)
+    shutil.copytree(REPOSITORY / "manifests", folder / "manifests")
+    text = (REPOSITORY / "docs" / "extending.md").read_text()
+    [block] = re.findall(r"## A metric\n.*?```python\n(.*?)```", text, re.DOTALL)
+    with (folder / "datagen" / "evaluation" / "metrics.py").open("a") as file:
+        file.write(block)
+    environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", USE], check=True, cwd=folder, env=environment)
+    return folder
 
 
-@given(GRIDS, GRIDS)
-@settings(max_examples=60, deadline=None)
-def test_voxel_iou_equals_sets_of_voxels(a, b):
-    first, second = ({tuple(v) for v in np.argwhere(grid)} for grid in (a, b))
-    if not first | second:
-        with pytest.raises(RowError, match="both empty"):
-            voxel_iou(a, b)
-        return
-    assert voxel_iou(a, b) == len(first & second) / len(first | second) == voxel_iou(b, a)
+def rows(folder):
+    return [row for path in folder.glob("*.parquet") for row in pq.read_table(path).to_pylist()]
 
 
-def test_voxel_iou_of_empty_prediction_is_zero():
-    true = np.zeros((4, 4, 4), bool)
-    true[1, 2, 3] = True
-    assert voxel_iou(np.zeros_like(true), true) == 0.0
+def test_further_metric_is_computed_in_both_frames_and_for_every_object(extended):
+    compared = rows(extended / "dataset" / "comparison")
+    assert len(compared) == 6
+    assert all(0 < row["hausdorff_floor"] < 0.6 for row in compared)  # samples lie apart
+    assert min(row["hausdorff"] for row in compared if row["method"] == "bad") > 0.1  # was moved
+    scores = rows(extended / "workspace" / "scores")
+    assert len(scores) == 6
+    assert all(row["hausdorff"] > row["cd_l2_mean"] for row in scores)
+    assert all(row["aligned_hausdorff"] > row["aligned_cd_l2_mean"] for row in scores)
+    assert all(row["aligned_hausdorff_floor"] > 0 for row in scores)
+    moved = [row for row in scores if row["method"] == "constant"]
+    assert all(row["hausdorff"] > row["hausdorff_floor"] for row in moved)
 
 
-def test_voxel_grids_of_two_resolutions_are_refused():
-    with pytest.raises(RowError, match=r"\(4, 4, 4\) and \(8, 8, 8\)"):
-        voxel_iou(np.ones((4, 4, 4), bool), np.ones((8, 8, 8), bool))
+def test_further_metric_is_in_every_summary_with_its_arrow_and_floor(extended):
+    folder = extended / "dataset" / "comparison"
+    head = next(line for line in (folder / "summary.md").read_text().splitlines() if "CD-S" in line)
+    assert "| CD-S ↓ | HD-S ↓ | F-S ↑ |" in head and "| CD-O ↓ | HD-O ↓ | F-O ↑ |" in head
+    assert r"& HD-S $\downarrow$ &" in (folder / "summary.tex").read_text()
+    with (folder / "summary.csv").open() as file:
+        means = {(r["method"], r["score"]): r["mean"] for r in csv.DictReader(file)}
+    whole = {r["method"]: r for r in rows(folder) if r["instance_index"] == -1}
+    assert float(means["bad", "HD-S"]) == whole["bad"]["hausdorff"]
+    assert float(means["good", "HD-S floor"]) == whole["good"]["hausdorff_floor"]
+    assert not [score for method, score in means if method == "MIDI" and score.startswith("HD")]
 
 
-@pytest.mark.parametrize("bad", [np.zeros((0, 3)), np.zeros((4, 2)), np.full((3, 3), np.inf)])
-@pytest.mark.parametrize("metric", [cd_sq_sum, cd_l2_mean, box_iou])
-def test_cloud_that_is_none_is_refused_in_words(metric, bad):
-    with pytest.raises(RowError, match=r"the (first|second) cloud"):
-        metric(bad, np.zeros((1, 3)))
-    with pytest.raises(RowError, match="the second cloud"):
-        metric(np.zeros((1, 3)), bad)
+def test_further_metric_is_on_both_pages_and_in_means_and_card(extended):
+    assert "HD-S ↓" in (extended / "dataset" / "comparison" / "report.html").read_text()
+    page = (extended / "scores.html").read_text()
+    assert page.count(">Hausdorff</th>") == 4  # objects and scenes, as they stand and aligned
+    assert "floor of Hausdorff" in page
+    assert re.search(r">Hausdorff</th><th[^>]*>its floor</th>", page)
+    manifest = json.loads((extended / "workspace" / "scores" / "manifest.json").read_text())
+    assert all({"hausdorff", "aligned_hausdorff"} <= set(entry) for entry in manifest["summary"])
+    card = (extended / "workspace" / "README.md").read_text()
+    assert "| `hausdorff` | double | Hausdorff distance: the largest" in card
+    assert "`aligned_hausdorff_floor`" in card
 
 
-@given(CLOUDS, CLOUDS, st.integers(0, 1000), st.floats(0.1, 10))
-@settings(max_examples=30, deadline=None)
-def test_moving_both_clouds_changes_nothing_and_growing_both_scales_the_distances(a, b, seed, grow):
-    turn, shift = Rotation.random(random_state=seed).as_matrix(), np.array([3.0, -2.0, 1.0])
-    moved_a, moved_b = grow * a @ turn.T + shift, grow * b @ turn.T + shift
-    assert cd_l2_mean(moved_a, moved_b) == pytest.approx(grow * cd_l2_mean(a, b), abs=1e-9)
-    assert cd_sq_sum(moved_a, moved_b) == pytest.approx(grow**2 * cd_sq_sum(a, b), abs=1e-9)
-
-
-@given(CLOUDS, CLOUDS)
-@settings(max_examples=30, deadline=None)
-def test_box_iou_is_symmetric_and_bears_shift_and_growth(a, b):
-    expected = box_iou(a, b)
-    assert box_iou(b, a) == pytest.approx(expected)
-    sides = np.ptp(a, axis=0).min(), np.ptp(b, axis=0).min()
-    if min(sides) > 1e-3:  # thinner boxes are widened to a fixed side
-        assert box_iou(2 * a + 1, 2 * b + 1) == pytest.approx(expected, abs=1e-6)
+def test_every_metric_of_scores_is_on_the_page_of_a_workspace(extended):
+    page = (extended / "scores.html").read_text()
+    for metric in METRICS:
+        assert not metric.in_scores or metric.title in page, metric.name

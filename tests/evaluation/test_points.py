@@ -1,3 +1,5 @@
+"""Points sampled on a surface lie on it, evenly, and depend on the seed alone."""
+
 import numpy as np
 import pytest
 import trimesh
@@ -12,7 +14,7 @@ SQUARE = (
 )
 
 
-def test_points_of_square_lie_on_it_and_spread_evenly():
+def test_points_of_square_lie_on_it_evenly():
     points = sample_surface(SQUARE, 20_000, rng_for(0, "square"))
     assert np.all(points[:, 2] == 0)
     cells, _, _ = np.histogram2d(points[:, 0], points[:, 1], bins=5, range=[[0, 1], [0, 1]])

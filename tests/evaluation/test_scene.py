@@ -1,3 +1,5 @@
+"""Scores of whole scenes whose instances are moved, missing or damaged in known ways."""
+
 import math
 
 import numpy as np
@@ -6,7 +8,7 @@ import trimesh
 
 from datagen.errors import RowError
 from datagen.evaluation import WHOLE_SCENE, SceneGeometry, score_scene
-from datagen.shards.schemas import SCORES
+from datagen.evaluation.tables import SCORES
 
 POINTS = 2000
 
@@ -121,7 +123,7 @@ def test_rows_have_the_columns_of_scores_and_the_scene_comes_first():
     )
     assert [row["placement_index"] for row in rows] == [WHOLE_SCENE, 0, 1, 2]
     for row in rows:
-        own = {name for name in SCORES.names if not name.startswith(("aligned_", "num_"))}
+        own = {name for name in SCORES.schema.names if not name.startswith(("aligned_", "num_"))}
         assert set(row) == own
         assert (row["layout_id"], row["view_index"], row["method"]) == (7, 3, "model")
 

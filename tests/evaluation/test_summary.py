@@ -3,7 +3,7 @@
 import pytest
 
 from datagen.evaluation.collision import TOLERANCES
-from datagen.evaluation.summary import COLUMNS, collision_curve, read_published
+from datagen.evaluation.summary import collision_curve, printed_scores, read_published
 from datagen.stages.evaluate_files import published_table
 
 
@@ -20,8 +20,8 @@ def test_collision_rates_are_pooled_at_every_tolerance_and_scenes_not_looked_at_
     ]
     curve = collision_curve(rows)
     assert [at.tolerance for at in curve] == list(TOLERANCES)
-    assert [at.col_o for at in curve] == pytest.approx([0.6, 0.4, 0.4, 0.2, 0.2, 0, 0])
-    assert [at.col_s for at in curve] == [1, 1, 1, 0.5, 0.5, 0, 0]
+    assert [at.rates["col_o"] for at in curve] == pytest.approx([0.6, 0.4, 0.4, 0.2, 0.2, 0, 0])
+    assert [at.rates["col_s"] for at in curve] == [1, 1, 1, 0.5, 0.5, 0, 0]
 
 
 def test_collision_curve_of_nothing_is_empty():
@@ -37,7 +37,7 @@ def test_published_tables_hold_numbers_with_their_source(protocol, method, title
     assert next(row[title] for row in rows if row["method"] == method) == score
     for row in rows:
         assert row["source"] and row["test_set"]
-        numbers = [float(row[column.title]) for column in COLUMNS if row[column.title]]
+        numbers = [float(row[column.title]) for column in printed_scores() if row[column.title]]
         assert numbers and all(0 <= number <= 100 for number in numbers)
 
 

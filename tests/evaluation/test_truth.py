@@ -8,12 +8,12 @@ import pytest
 from datagen.errors import DatasetError, RowError
 from datagen.evaluation.truth import WorkspaceTruth
 from datagen.shards import open_dataset
-from tests.shards.tiny import BOX, FACES, make_workspace
+from tests.shards.tiny import BOX, FACES
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return make_workspace(tmp_path_factory.mktemp("truth"))
+@pytest.fixture
+def root(tiny):
+    return tiny
 
 
 def test_meshes_of_a_view_are_the_placed_assets_in_its_canonical_frame(root):

@@ -13,7 +13,7 @@ from datagen.errors import DatagenError
 from datagen.executors.ray import RayExecutor
 from datagen.log import configure_logging
 from datagen.shards import Folder
-from tests.stages.toy import Toy
+from tests.engine.toy import Toy
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,6 @@
-"""Several machines: one is lost in the middle, and GPUs are shared between workers."""
+"""Several machines: GPUs are shared between workers."""
 
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -14,43 +13,11 @@ from datagen.engine.stage import Inputs, RunOptions
 from datagen.engine.units import Process, WorkerContext
 from datagen.errors import StageError
 from datagen.executors.job import WorkerSettings
-from datagen.executors.local import LocalExecutor
 from datagen.executors.ray import RayExecutor
 from datagen.shards import Folder
-from tests.engine.test_stage import shard_hashes
-from tests.executors.test_ray import wait_until
-from tests.stages.toy import Toy
+from tests.engine.toy import Toy
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
-
-
-@pytest.fixture
-def cluster():
-    from ray.cluster_utils import Cluster  # noqa: TID251
-
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    yield made
-    made.shutdown()
-
-
-def test_machine_lost_in_the_middle_costs_no_row(tmp_path, cluster):
-    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
-    calm, stormy = tmp_path / "calm", tmp_path / "stormy"
-    Toy(count=30).run(Folder.at(calm), LocalExecutor(), RunOptions())
-    journal = tmp_path / "journal"
-
-    def lose_one() -> None:
-        wait_until(lambda: journal.exists() and len(journal.read_text().split()) >= 6, 90)
-        cluster.remove_node(nodes[1], allow_graceful=False)
-
-    loser = threading.Thread(target=lose_one)
-    loser.start()
-    with closing(RayExecutor(3, address=cluster.address)) as executor:
-        toy = Toy(count=30, slow_s=0.5, journal=journal)
-        dataset = toy.run(Folder.at(stormy), executor, RunOptions())
-    loser.join()
-    assert dataset.manifest["failed"] == []
-    assert shard_hashes(stormy / "toy") == shard_hashes(calm / "toy")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,4 @@
-import os
-import signal
-from dataclasses import dataclass
-from pathlib import Path
+"""Training processes on Ray: as many as fit, joined by torch, and ended together."""
 
 import pytest
 
@@ -9,6 +6,7 @@ from datagen.errors import ConfigError, StageError
 from datagen.executors.job import WorkerSettings
 from datagen.executors.ray import RayExecutor
 from datagen.executors.ray_train import processes_that_fit
+from tests.executors.summing import Sum, results
 
 
 @pytest.mark.parametrize(
@@ -28,38 +26,6 @@ def test_gpus_and_not_cores_count_where_they_are_used():
         processes_that_fit(8, {"CPU": 64.0}, 64, use_gpu=True)
 
 
-@dataclass(frozen=True)
-class Sum:
-    """Adds up all ranks + 1 and writes the result; may be killed, or raise, the first time."""
-
-    folder: Path
-    how: str = ""
-    divides: int = 4
-
-    @property
-    def log(self) -> Path:
-        return self.folder / "logs" / "train-0.log"
-
-    def __call__(self, device: str, threads: int) -> None:
-        import torch
-        import torch.distributed as dist
-
-        rank = dist.get_rank()
-        first = self.folder / "first"
-        if self.how and rank == 1 and not first.exists():
-            first.touch()
-            if self.how == "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
-            raise ConfigError("one process found a wrong field.")
-        total = torch.tensor(rank + 1)
-        dist.all_reduce(total)
-        (self.folder / str(rank)).write_text(f"{total.item()} {device} {threads >= 1}")
-
-
-def results(folder: Path) -> list[str]:
-    return [path.read_text() for path in sorted(folder.glob("[0-9]"))]
-
-
 @pytest.fixture(scope="module")
 def executor():
     executor = RayExecutor(2, WorkerSettings(device="cpu"))
@@ -70,12 +36,6 @@ def executor():
 @pytest.mark.ray
 def test_processes_see_each_other_through_torch_distributed(tmp_path, executor):
     executor.train(Sum(tmp_path))
-    assert results(tmp_path) == ["3 cpu True", "3 cpu True"]
-
-
-@pytest.mark.ray
-def test_killed_process_makes_all_start_again(tmp_path, executor):
-    executor.train(Sum(tmp_path, "kill"))
     assert results(tmp_path) == ["3 cpu True", "3 cpu True"]
 
 

@@ -5,13 +5,21 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from datagen.exports.card import CARD, CROISSANT, MARK, hub_license, write_card
 from datagen.shards import Folder, open_dataset
-from datagen.shards.columns import COLUMNS, ROWS
-from datagen.shards.schemas import SCHEMAS
-from tests.shards.tiny import NUM_LAYOUTS, NUM_VIEWS, SIZE_PX
+from datagen.shards.declared import ASSETS, LAYOUTS
+from datagen.shards.tables import Column
+from datagen.stages.tables import TABLES
+from tests.shards.tiny import LICENSES, NUM_LAYOUTS, NUM_VIEWS, SIZE_PX, write
+
+
+def is_struct(column: Column) -> bool:
+    """Return whether Croissant leaves a column out."""
+    kind = column.field.type
+    return pa.types.is_struct(kind.value_type if pa.types.is_list(kind) else kind)
 
 
 @pytest.fixture
@@ -21,19 +29,15 @@ def workspace(tiny, tmp_path) -> Path:
     return root
 
 
-def test_every_column_of_every_schema_is_described():
-    assert set(ROWS) == set(SCHEMAS) == set(COLUMNS)
-    for name, schema in SCHEMAS.items():
-        assert set(schema.names) <= set(COLUMNS[name]), name
-
-
-@pytest.mark.parametrize("name", ["assets", "layouts", "renders", "latents", "predictions"])
+@pytest.mark.parametrize(
+    "name",
+    ["assets", "layouts", "renders", "latents", "predictions", "scenes/rooms", "comparison"],
+)
 def test_hugging_face_opens_the_folder_by_its_card(workspace, tmp_path, name):
     import datasets
 
-    rows = datasets.load_dataset(
-        str(workspace), name, split="train", cache_dir=str(tmp_path / "cache")
-    )
+    config, cache = name.replace("/", "-"), str(tmp_path / "cache")
+    rows = datasets.load_dataset(str(workspace), config, split="train", cache_dir=cache)
     assert len(rows) == len(open_dataset(workspace / name))
 
 
@@ -44,6 +48,20 @@ def test_card_says_licenses_sizes_and_shapes(workspace):
     assert f"| `renders` | a view, kept or dropped | {NUM_LAYOUTS * NUM_VIEWS} | 2 |" in text
     assert "| `instance_latents` | float16 (-1, 8, 16, 16, 16) |" in text
     assert "| `placements` | list of struct |" in text
+    assert "| `scenes/rooms` | an image file from which a scene was sampled | 2 | 1 |" in text
+
+
+def test_card_and_croissant_say_every_columns_meaning_and_unit(workspace):
+    card = (workspace / CARD).read_text()
+    croissant = (workspace / CROISSANT).read_text()
+    for table in TABLES.values():
+        for column in table.columns if table.folder != "scores" else ():
+            assert f" | {column.unit} | {column.meaning} |\n" in card, column.name
+            if not is_struct(column):
+                said = json.dumps(column.meaning)[1:-1]
+                assert said in croissant, column.name
+    radius = 'vertex from the vertical axis through the origin. Unit: m."'
+    assert radius in croissant
 
 
 def test_croissant_is_valid_and_gives_the_rows(workspace):
@@ -63,7 +81,7 @@ def test_croissant_is_valid_and_gives_the_rows(workspace):
 def test_croissant_has_the_sha256_and_size_of_every_shard(workspace):
     described = json.loads((workspace / CROISSANT).read_text())
     files = {f["@id"]: f for f in described["distribution"] if f["@type"] == "cr:FileObject"}
-    shards = sorted(workspace.glob("*/*.parquet"))
+    shards = sorted(workspace.glob("**/*.parquet"))
     assert sorted(files) == [path.relative_to(workspace).as_posix() for path in shards]
     for path in shards:
         file = files[path.relative_to(workspace).as_posix()]
@@ -87,6 +105,44 @@ def test_readme_of_the_user_is_left_alone(workspace):
 def test_card_of_an_empty_workspace_is_not_written(tmp_path):
     write_card(Folder.at(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def quarantine_an_asset(root: Path) -> None:
+    """Write assets of which one more was set aside, under a license of its own."""
+    rows = list(open_dataset(root / "assets"))
+    names = ["object_index", "source", "source_uid", "name", "category", "author"]
+    bad = dict.fromkeys(ASSETS.names) | {name: rows[-1][name] for name in names}
+    bad |= {"object_index": len(rows), "asset_id": "0" * 64, "license": "GPL-3.0-only"}
+    rows.append(bad | {"status": "quarantined", "reason": "no surface"})
+    write(root, "assets", "assets", ASSETS, rows, {}, unit="object_index")
+
+
+@pytest.mark.parametrize("layouts", [True, False])
+def test_license_of_an_object_that_was_set_aside_is_not_counted(tiny, tmp_path, layouts):
+    root = tmp_path / "bare"
+    for name in ("assets", "layouts") if layouts else ("assets",):
+        shutil.copytree(tiny / name, root / name)
+    quarantine_an_asset(root)
+    write_card(Folder.at(root))
+    text = (root / CARD).read_text()
+    assert "license: [cc-by-4.0, cc0-1.0]" in text
+    assert "gpl" not in text.lower()
+    licenses = json.loads((root / CROISSANT).read_text())["license"]
+    assert licenses == [f"https://spdx.org/licenses/{name}.html" for name in sorted(LICENSES)]
+
+
+def test_license_counts_objects_that_stand_in_scenes_alone(tiny, tmp_path):
+    root = Path(shutil.copytree(tiny, tmp_path / "placed"))
+    [shown, _] = open_dataset(root / "assets")
+    rows = list(open_dataset(root / "layouts"))
+    for row in rows:
+        row["placements"] = [p for p in row["placements"] if p["asset_id"] == shown["asset_id"]]
+    shutil.rmtree(root / "layouts")
+    write(root, "layouts", "layouts", LAYOUTS, rows, {})
+    write_card(Folder.at(root))
+    text = (root / CARD).read_text()
+    assert f"| {shown['license']} | 1 |" in text
+    assert f"license: [{shown['license'].lower()}]" in text
 
 
 def test_card_of_assets_alone_names_no_attribution(tiny, tmp_path):

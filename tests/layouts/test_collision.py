@@ -6,6 +6,7 @@ import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datagen.core.seeding import rng_for
 from datagen.layouts.collision import Surface, penetrates
 
 
@@ -54,3 +55,58 @@ def test_boxes_penetrate_by_their_smallest_overlap(move, depth):
     overlap = (1 - np.abs(move)).min()
     if abs(overlap - depth) > 1e-6 and overlap < 0.5:
         assert penetrates(surface(BOX), surface(BOX, move), depth) == (overlap > depth)
+
+
+def test_triangles_near_a_box_are_those_whose_own_boxes_meet_it():
+    rng = rng_for(0, "triangles")
+    corners = rng.uniform(-1, 1, (200, 1, 3)) + rng.uniform(-0.3, 0.3, (200, 3, 3))
+    triangles = Surface(corners.reshape(-1, 3), np.arange(600).reshape(-1, 3))
+    box = np.array([[-0.2, 0.1, -0.6], [0.4, 0.5, 0.2]])
+
+    near = triangles.within(box)
+
+    expected = [
+        face
+        for face in triangles.faces
+        if all(
+            min(triangles.vertices[face, axis]) <= box[1, axis]
+            and max(triangles.vertices[face, axis]) >= box[0, axis]
+            for axis in range(3)
+        )
+    ]
+    assert 0 < len(expected) < 100
+    np.testing.assert_array_equal(near.faces, expected)
+
+
+def test_triangle_that_touches_a_box_is_near_it():
+    flat = Surface(np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0.0]]), np.array([[0, 1, 2]]))
+    for box in ([[0, 0, -1], [1, 1, 0]], [[0, 0, 0], [1, 1, 1]], [[1, 0, 0], [2, 1, 0]]):
+        assert len(flat.within(np.array(box, float)).faces) == 1
+    assert len(flat.within(np.array([[0, 0, 1e-9], [1, 1, 1]])).faces) == 0
+
+
+WAY = np.array([2, 2, 3]) / np.sqrt(17)
+
+
+@pytest.mark.parametrize("size", [1.0, 10.0])
+@pytest.mark.parametrize("place", [(0, 0, 0), (3.0, -1.0, 0.5)])
+@pytest.mark.parametrize(
+    ("distance", "depth", "deeper"),
+    [(0.95, 0.055, False), (0.95, 0.04, True), (0.5, 0.2, True), (0.5, 0.51, False)],
+)
+def test_balls_are_parted_along_the_line_of_their_middles_wherever_they_are(
+    size, place, distance, depth, deeper
+):
+    ball = BALL.copy().apply_scale(size)
+    one, other = (
+        surface(ball, size * np.array(place)),
+        surface(ball, size * (np.array(place) + distance * WAY)),
+    )
+    assert penetrates(one, other, size * depth) is deeper
+    assert penetrates(other, one, size * depth) is deeper
+
+
+def test_one_wholly_inside_another_touches_it_nowhere():
+    small = surface(trimesh.creation.box((0.2, 0.2, 0.2)), (0.1, 0, 0))
+    assert penetrates(surface(BOX), small, 1e-3) is False
+    assert penetrates(small, surface(BOX), 1e-3) is False

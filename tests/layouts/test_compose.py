@@ -201,6 +201,28 @@ def test_objects_too_small_for_a_crowded_table_return_to_the_ground_at_their_siz
             assert side >= (0.6 if placement.supported_by < 0 else 0.06) - 1e-12
 
 
+SMALL_TOP = replace(
+    TABLE,
+    asset_id="small top",
+    support=PlaceableSupport(0.7, (0, 0), 0.2, np.inf, rectangle((-0.2, -0.2), (0.2, 0.2))),
+)
+POLE = Placeable("pole", (0.1, 0.1, 1.0), 0.07, None)
+
+
+def test_no_object_of_a_crowded_table_shrinks_below_a_tenth_of_the_table():
+    # A pole may shrink much further than a box before its longest side is too short.
+    assets = {asset.asset_id: asset for asset in (SMALL_TOP, BOX, POLE)}
+    shared = 0
+    for scene in scenes(PARTY, 600, tuple(assets.values())):
+        for below, table in enumerate(scene.placements):
+            items = [p for p in scene.placements if p.supported_by == below]
+            shared += len({item.asset_id for item in items}) > 1
+            least = 0.1 * table.scale * max(assets[table.asset_id].extent_m)
+            for item in items:
+                assert item.scale * max(assets[item.asset_id].extent_m) >= least - 1e-12
+    assert shared > 20
+
+
 def test_category_weighting_draws_rare_categories_as_often_as_common_ones():
     assets = [replace(BOX, asset_id=f"box{i}", category="box") for i in range(9)]
     assets.append(replace(TABLE, category="table"))

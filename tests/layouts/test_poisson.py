@@ -135,3 +135,40 @@ def test_disks_that_fit_keep_their_size_and_disks_that_never_fit_give_none():
     options = {"gap_scale": 0.1, "max_tries": 1000}
     assert pack_in_polygon(edges, np.full(2, 0.1), rng, min_share=0.9, **options).share == 1
     assert pack_in_polygon(edges, np.full(2, 0.5), rng, min_share=0.9, **options) is None
+
+
+def reference_pack(polygon, radii, rng, *, gap_scale, max_tries, min_share):
+    """The rule in plain words: what stands stays, and radii and gap shrink by one factor."""
+    left, bottom, right, top = polygon.bounds
+    order = np.argsort(-radii, kind="stable")
+    gap, share, centers, tries = np.mean(radii) * gap_scale, 1.0, {}, 0
+    while len(centers) < len(radii) and share >= min_share:
+        index = order[len(centers)]
+        x = left + (right - left) * rng.random()
+        point = np.array([x, bottom + (top - bottom) * rng.random()])
+        tries += 1
+        is_inside = polygon.contains(shapely.Point(point))
+        edge_m = polygon.boundary.distance(shapely.Point(point))
+        if (
+            is_inside
+            and edge_m >= radii[index] * share
+            and all(
+                np.linalg.norm(point - other) >= (radii[index] + radii[j] + gap) * share
+                for j, other in centers.items()
+            )
+        ):
+            centers[index], tries = point, 0
+        elif tries == max_tries:
+            share, tries = share / REGION_GROWTH, 0
+    return np.array([centers[i] for i in range(len(radii))]), share
+
+
+@pytest.mark.parametrize("polygon", [L_SHAPE, HOLED])
+@pytest.mark.parametrize("seed", range(10))
+def test_packing_is_the_one_of_the_plain_rule(polygon, seed):
+    radii = rng_for(seed, "radii").uniform(0.05, 0.4, 2 + seed % 4)
+    options = {"gap_scale": 0.3 * seed, "max_tries": 12, "min_share": 0.01}
+    packed = pack_in_polygon(edges_of(polygon), radii, rng_for(seed, "draws"), **options)
+    centers, share = reference_pack(polygon, radii, rng_for(seed, "draws"), **options)
+    np.testing.assert_allclose(packed.centers_m, centers, atol=1e-12)
+    assert packed.share == pytest.approx(share, rel=1e-12)

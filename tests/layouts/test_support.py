@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import shapely
+import shapely.affinity
 import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -77,6 +78,15 @@ def test_low_rim_does_not_lift_what_stands_inside_it():
     support = support_of(*table(), *rims)
     assert support.height_m == pytest.approx(0.75, abs=1e-6)
     assert support.clearance_m == pytest.approx(0.35, abs=0.01)
+
+
+@pytest.mark.parametrize("low_first", [True, False])
+@pytest.mark.parametrize("share, height", [(0.95, 0.6), (0.7, 0.6), (0.5, 0.5)])
+def test_of_two_open_steps_the_higher_carries_unless_it_is_much_smaller(low_first, share, height):
+    low = board((1.0, 1.0, 0.5), (-0.5, 0, 0.25))
+    high = board((share, 1.0, 0.6), (share / 2, 0, 0.3))
+    support = support_of(*((low, high) if low_first else (high, low)))
+    assert support.height_m == pytest.approx(height)
 
 
 def test_slatted_top_is_one_support_whose_anchor_is_on_a_slat():
@@ -193,3 +203,75 @@ def test_clearance_disk_lies_on_the_table_whatever_its_size(width, depth, height
         shapely.box(-width / 2, -depth / 2, width / 2, depth / 2).buffer(tolerance).contains(disk)
     )
     assert support.clearance_m == pytest.approx(min(width, depth) / 2, rel=0.01)
+
+
+def desk_with_shelf():
+    shelf = board((1.4, 0.22, 0.025), (0, 0.24, 1.05))
+    ends = [board((0.02, 0.22, 0.3), (x, 0.24, 0.89)) for x in (-0.69, 0.69)]
+    return [*table(1.4, 0.7, 0.74), shelf, *ends]
+
+
+def table_with_fine_ball():
+    """Return a table with a ball of 20,480 small triangles on it, away from the origin."""
+    return [*table(), icosphere(5, 0.1).apply_translation([-0.4, -0.2, 0.85])]
+
+
+def bench_of_slats():
+    slats = [board((1.2, 0.09, 0.03), (0, y, 0.435)) for y in (-0.15, -0.05, 0.05, 0.15)]
+    return [*slats, board((1.0, 0.3, 0.42), (0, 0, 0.21))]
+
+
+def box_with_overhanging_sheet():
+    """Return a solid box; its top face goes on beyond it as a sheet with nothing below."""
+    corners = np.array([[0.5, -0.5, 0.4], [0.8, -0.5, 0.4], [0.8, 0.5, 0.4], [0.5, 0.5, 0.4]])
+    sheet = trimesh.Trimesh(corners, [[0, 1, 2], [0, 2, 3]])
+    return [board((1.0, 1.0, 0.4), (0, 0, 0.2)), sheet]
+
+
+@pytest.mark.parametrize("scale", [0.15, 8.0])
+@pytest.mark.parametrize(
+    "build", [desk_with_shelf, table_with_fine_ball, bench_of_slats, box_with_overhanging_sheet]
+)
+def test_support_of_a_larger_shape_is_larger_in_proportion(build, scale):
+    mesh = trimesh.util.concatenate(build())
+    one = find_support(mesh.vertices, mesh.faces)
+    other = find_support(mesh.vertices * scale, mesh.faces)
+    assert other.height_m == pytest.approx(one.height_m * scale)
+    assert other.clearance_m == pytest.approx(one.clearance_m * scale, rel=0.02)
+    assert other.headroom_m == pytest.approx(one.headroom_m * scale)
+    assert other.polygon.area == pytest.approx(one.polygon.area * scale**2, rel=0.01)
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (3, -2)])
+def test_finely_cut_thing_takes_its_own_outline_from_the_table_and_no_more(shift):
+    mesh = trimesh.util.concatenate(table_with_fine_ball()).apply_translation([*shift, 0])
+    polygon = find_support(mesh.vertices, mesh.faces).polygon
+    whole = shapely.box(-0.7, -0.4, 0.7, 0.4)
+    ball = shapely.Point(-0.4, -0.2).buffer(0.1)
+    free = shapely.affinity.translate(whole.difference(ball), *shift)
+    assert polygon.symmetric_difference(free).area < 0.01
+    assert not polygon.intersects(shapely.affinity.translate(ball, *shift).buffer(-0.005))
+
+
+def test_top_reaches_no_farther_than_what_is_solid_below_it():
+    support = support_of(*box_with_overhanging_sheet())
+    assert support.polygon.bounds == pytest.approx((-0.5, -0.5, 0.5, 0.5), abs=0.02)
+
+
+def test_rectangle_keeps_its_corners():
+    for size in ((1.0, 0.6), (0.5, 0.5)):
+        support = support_of(board((*size, 0.4), (0, 0, 0.2)))
+        assert support.polygon.area == pytest.approx(size[0] * size[1], rel=1e-6)
+        assert support.polygon.convex_hull.area == pytest.approx(support.polygon.area, rel=1e-6)
+
+
+@pytest.mark.parametrize(("share", "usable"), [(0.3, True), (1.0, False)])
+def test_table_under_a_roof_is_used_only_where_most_of_it_is_open(share, usable):
+    roof = board((1.4 * share, 0.8, 0.02), (0.7 * (1 - share), 0, 1.6))
+    posts = [board((0.03, 0.03, 0.9), (0.66, y, 1.15)) for y in (-0.36, 0.36)]
+    support = support_of(*table(), roof, *posts)
+    if usable:
+        assert support.height_m == pytest.approx(0.75)
+        assert support.headroom_m == pytest.approx(1.59 - 0.75)
+    else:
+        assert support is None or support.height_m == pytest.approx(1.61)

@@ -14,7 +14,8 @@ from datagen.models import MODEL_ARGS, build_model, find_scene_model, load_scene
 from datagen.models.dinov2 import load_dinov2
 from datagen.models.published import ModelFiles
 from datagen.training.config import FlowMatching
-from datagen.training.objectives.structure import draw, flow_losses
+from datagen.training.objectives.flow_matching import draw
+from datagen.training.objectives.structure.losses import flow_losses
 from tests.published import CHANNELS, dinov2_weights, random_flow, write_iscene_package
 from tests.published import write_trellis_flow as write_trellis
 
@@ -75,10 +76,9 @@ def test_trellis_weights_make_a_scene_model(tmp_path, dino):
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
-def test_trained_model_with_a_frozen_encoder_is_loaded_with_it(tmp_path, dino, monkeypatch):
+def test_trained_model_with_a_frozen_encoder_is_loaded_with_it(tmp_path, dino):
     flow = MODEL_ARGS["small"]["flow"] | {"cond_channels": CHANNELS}
-    monkeypatch.setitem(MODEL_ARGS, "small", {"flow": flow, "image_encoder": {}})
-    model = build_model("small", 0, image_encoder=dino)
+    model = build_model({"flow": flow, "image_encoder": {}}, 0, image_encoder=dino)
     assert not any(key.startswith("image_encoder") for key in model.state_dict())
     with pytest.raises(ConfigError, match="is not loaded"):
         model.conditioner  # noqa: B018
@@ -88,10 +88,9 @@ def test_trained_model_with_a_frozen_encoder_is_loaded_with_it(tmp_path, dino, m
     torch.testing.assert_close(loaded.state_dict(), model.state_dict())
 
 
-def test_step_of_training_under_a_frozen_encoder_moves_the_flow_alone(dino, monkeypatch):
+def test_step_of_training_under_a_frozen_encoder_moves_the_flow_alone(dino):
     flow = MODEL_ARGS["small"]["flow"] | {"cond_channels": CHANNELS}
-    monkeypatch.setitem(MODEL_ARGS, "small", {"flow": flow, "image_encoder": {}})
-    model = build_model("small", 0, image_encoder=dino)
+    model = build_model({"flow": flow, "image_encoder": {}}, 0, image_encoder=dino)
     model.image_encoder = load_dinov2(dino, "cpu")
     average = copy.deepcopy(model)
     assert average.image_encoder is model.image_encoder

@@ -1,3 +1,5 @@
+"""Charts show the numbers that they are given, at the places where they belong."""
+
 import re
 from xml.etree import ElementTree
 

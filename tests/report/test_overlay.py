@@ -1,3 +1,5 @@
+"""The overlay of prediction and truth has each where it stands and in its colour."""
+
 import numpy as np
 import pytest
 import trimesh

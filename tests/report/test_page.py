@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from datagen.errors import DatasetError
+from datagen.evaluation.tables import SCORES
 from datagen.report import write_report
-from datagen.shards import schemas
-from tests.report.conftest import score_rows, write_dataset
+from tests.report.workspace import score_rows
+from tests.shards.tiny import write
 
 VOID = {"meta", "img", "br", "line", "rect", "circle", "polygon", "polyline"}
 
@@ -106,8 +107,8 @@ def test_report_scores_means_count_missing_objects_as_zero(whole_workspace):
 def test_report_has_aligned_scores_collisions_and_what_is_hard(whole_report):
     text = " ".join(whole_report.text)
     assert "One alignment a scene" in text
-    assert "Col-S, %, by the depth that is let pass" in text
-    assert "mask, % of the picture" in text and "hidden by others" in text
+    assert "Col-S, %, by tolerance" in text
+    assert "mask, % of the image" in text and "hidden by others" in text
     assert "0.875" in text  # the model's aligned F @ 0.1: 0.6 + 0.55 / 2
 
 
@@ -115,10 +116,10 @@ def test_report_of_scores_of_an_older_datagen_says_so(whole_workspace, tmp_path)
     root = tmp_path / "older"
     shutil.copytree(whole_workspace, root)
     shutil.rmtree(root / "scores")
-    schema = schemas.SCORES
+    schema = SCORES.schema
     for name in [name for name in schema.names if name.startswith("aligned_")]:
         schema = schema.remove(schema.get_field_index(name))
-    write_dataset(root, "scores", schema, score_rows())
+    write(root, "evaluate", "scores", schema, score_rows(), {})
     text = " ".join(outline(write_report(root)).text)
     assert "Run datagen evaluate --overwrite." in text
 

@@ -1,3 +1,5 @@
+"""Charts of scores show every view, and the means of many."""
+
 import re
 from xml.etree import ElementTree
 
@@ -90,7 +92,11 @@ def test_truth_in_files_shows_nothing(tmp_path):
 
 
 def test_collision_rates_fall_over_the_tolerance_in_a_chart_a_rate():
-    curve = [Collisions(0.0, 0.5, 1.0), Collisions(0.01, 0.25, 0.5), Collisions(0.05, 0.0, 0.0)]
+    curve = [
+        Collisions(0.0, {"col_o": 0.5, "col_s": 1.0}),
+        Collisions(0.01, {"col_o": 0.25, "col_s": 0.5}),
+        Collisions(0.05, {"col_o": 0.0, "col_s": 0.0}),
+    ]
     html = collision_chart({"ours": curve, "none": []})
     assert html.count("<svg") == 2 and html.count("<polyline") == 2
     assert collision_chart({"none": []}) == ""

@@ -1,3 +1,5 @@
+"""Shaded meshes appear where the camera projects them, the nearer ones in front."""
+
 import numpy as np
 import pytest
 import trimesh

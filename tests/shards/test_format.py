@@ -13,7 +13,8 @@ import pytest
 from datagen.core.seeding import rng_for
 from datagen.errors import DatasetError
 from datagen.shards import Folder, Identity, Output, open_dataset
-from datagen.shards.schemas import SCHEMA_VERSION, VERSION_KEY, tensor_field
+from datagen.shards.dataset import SCHEMA_VERSION, VERSION_KEY
+from datagen.shards.tensors import tensor_field
 
 SHARD = "renders/shard-00001.parquet"
 

@@ -7,7 +7,7 @@ from datagen.engine.stage import RunOptions
 from datagen.errors import DatasetError
 from datagen.executors.local import LocalExecutor
 from datagen.shards import Folder
-from tests.stages.toy import Toy
+from tests.engine.toy import Toy
 
 
 def run(root, toy: Toy):

@@ -10,7 +10,7 @@ import pytest
 
 from datagen.errors import DatasetError, RowError
 from datagen.shards import open_dataset
-from datagen.shards.schemas import LATENTS
+from datagen.shards.declared import LATENTS
 from datagen.shards.workspace import Workspace
 from tests.shards.tiny import BOX, FACES, NUM_LAYOUTS, NUM_VIEWS, write
 
@@ -89,7 +89,7 @@ def test_kept_and_encoded_views_are_joined_in_order(tiny):
 def test_kept_view_that_was_not_encoded_is_no_encoded_view(damaged):
     latents = [row for row in open_dataset(damaged / "latents") if row["view_index"] == 1]
     shutil.rmtree(damaged / "latents")
-    write(damaged, "encode", "latents", LATENTS, latents, {}, scenes_per_shard=2)
+    write(damaged, "encode", "latents", LATENTS.schema, latents, {}, scenes_per_shard=2)
     workspace = Workspace.at(damaged)
     assert [view["view_index"] for view, _ in workspace.encoded_views(1)] == [1]
     assert [view["view_index"] for view in workspace.kept_views(1)] == [0, 1]

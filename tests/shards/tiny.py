@@ -14,8 +14,9 @@ from PIL import Image
 from datagen.core.cameras import intrinsics_from_fov, look_at
 from datagen.core.frames import transform_points
 from datagen.core.seeding import rng_for
+from datagen.evaluation.tables import COMPARISON
 from datagen.shards import Dataset, Folder, Identity, Output, Row
-from datagen.shards.schemas import ASSETS, LATENTS, LAYOUTS, PREDICTIONS, RENDERS
+from datagen.shards.declared import ASSETS, LATENTS, LAYOUTS, PREDICTIONS, RENDERS, SCENES
 from datagen.voxels import view_centric_transform, voxelize_surface
 
 SIZE_PX = 16
@@ -33,18 +34,25 @@ FACES = np.array(
 
 
 def make_workspace(root: Path) -> Path:
-    """Write assets, layouts, renders, latents, model and predictions; return the root."""
+    """Write a dataset of every table but the scores; return the root."""
     assets = make_assets(root)
-    layouts = write(root, "layouts", "layouts", LAYOUTS, layout_rows(assets), {"assets": assets})
+    layouts = write(
+        root, "layouts", "layouts", LAYOUTS.schema, layout_rows(assets), {"assets": assets}
+    )
     rows = render_rows(list(layouts))
     inputs = {"assets": assets, "layouts": layouts}
-    renders = write(root, "render", "renders", RENDERS, rows, inputs, scenes_per_shard=2)
+    renders = write(root, "render", "renders", RENDERS.schema, rows, inputs, scenes_per_shard=2)
     inputs |= {"renders": renders}
     rows = latent_rows(list(layouts), rows)
-    latents = write(root, "encode", "latents", LATENTS, rows, inputs, scenes_per_shard=2)
-    model = make_model(root, {"renders": renders, "latents": latents})
+    latents = write(root, "encode", "latents", LATENTS.schema, rows, inputs, scenes_per_shard=2)
+    model = make_model(root, "model", {"renders": renders, "latents": latents})
+    make_model(root, "slat_model", {"renders": renders, "latents": latents})
     inputs = {"renders": renders, "latents": latents, "model": model}
-    write(root, "infer", "predictions", PREDICTIONS, prediction_rows(root, rows), inputs)
+    write(root, "infer", "predictions", PREDICTIONS.schema, prediction_rows(root, rows), inputs)
+    rows = image_scene_rows(root / "scenes/rooms")
+    write(root, "infer", "scenes/rooms", SCENES.schema, rows, {"model": model}, unit="image_index")
+    rows = comparison_rows()
+    write(root, "evaluate", "comparison", COMPARISON.schema, rows, {}, unit="pair_index")
     return root
 
 
@@ -52,20 +60,25 @@ def make_assets(root: Path) -> Dataset:
     rows = []
     for index, license_id in enumerate(LICENSES):
         asset_id = hashlib.sha256(bytes([index])).hexdigest()
-        geometry, prepared = f"geometry/{asset_id}.npz", f"prepared/{asset_id}.blend"
-        for name in (geometry, prepared):
-            (root / "assets" / name).parent.mkdir(parents=True, exist_ok=True)
-        np.savez(root / "assets" / geometry, vertices=BOX.astype(np.float32), faces=FACES)
-        (root / "assets" / prepared).write_bytes(b"BLENDER")
-        row: Row = dict.fromkeys(ASSETS.names)
-        row |= {"object_index": index, "asset_id": asset_id, "source": "folder"}
-        row |= {"source_uid": f"box{index}", "name": f"Box {index}", "category": "box"}
-        row |= {"license": license_id, "author": "A. Maker", "status": "ok"}
+        prepared = f"prepared/{asset_id}.blend"
+        Folder.at(root / "assets").write_bytes(prepared, b"BLENDER")
+        row = asset_row(root, asset_id, BOX, FACES)
+        row |= {"object_index": index, "source": "folder", "source_uid": f"box{index}"}
+        row |= {"name": f"Box {index}", "category": "box", "license": license_id}
         row |= {"extent_m": [1.0, 1.0, 1.0], "radius_m": 0.7072, "watertight": True}
-        row |= {"num_vertices": len(BOX), "num_faces": len(FACES)}
-        row |= {"geometry_path": geometry, "prepared_path": prepared}
-        rows.append(row)
-    return write(root, "assets", "assets", ASSETS, rows, {}, unit="object_index")
+        rows.append(row | {"author": "A. Maker", "prepared_path": prepared})
+    return write(root, "assets", "assets", ASSETS.schema, rows, {}, unit="object_index")
+
+
+def asset_row(root: Path, name: str, vertices: np.ndarray, faces: np.ndarray) -> Row:
+    """Write a mesh's geometry file and return the row of a usable asset that is called ``name``."""
+    path = root / "assets" / "geometry" / f"{name}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, vertices=vertices.astype(np.float32), faces=faces.astype(np.int32))
+    row: Row = dict.fromkeys(ASSETS.schema.names)
+    row |= dict.fromkeys(("asset_id", "source", "source_uid", "name", "category", "author"), name)
+    row |= {"license": "CC0-1.0", "status": "ok", "geometry_path": f"geometry/{name}.npz"}
+    return row | {"num_vertices": len(vertices), "num_faces": len(faces)}
 
 
 def layout_rows(assets: Dataset) -> list[Row]:
@@ -83,7 +96,7 @@ def layout_rows(assets: Dataset) -> list[Row]:
             }
             for index, asset_id in enumerate(ids)
         ]
-        row: Row = dict.fromkeys(LAYOUTS.names)
+        row: Row = dict.fromkeys(LAYOUTS.schema.names)
         rows.append(row | {"layout_id": layout_id, "seed": 0, "placements": placements})
     return rows
 
@@ -102,7 +115,7 @@ def render_rows(layouts: list[Row]) -> list[Row]:
             rgba[..., 3] = 255 * (instance_map > 0)
             visible = np.bincount(instance_map.ravel(), minlength=3)[1:].tolist()
             eye = [1.0 + 3 * np.cos(view_index), -6.0, 2.0]
-            row: Row = dict.fromkeys(RENDERS.names)
+            row: Row = dict.fromkeys(RENDERS.schema.names)
             row |= {"layout_id": layout["layout_id"], "view_index": view_index, "kept": kept}
             row |= {"drop_reason": None if kept else "occluded: placement 0"}
             row |= {"world_to_camera": look_at(np.array(eye), np.array([1.0, 0.0, 0.5]))}
@@ -140,8 +153,8 @@ def latent_rows(layouts: list[Row], renders: list[Row]) -> list[Row]:
     return rows
 
 
-def make_model(root: Path, inputs: dict[str, Dataset]) -> Dataset:
-    output = output_of(root, "train", "model", pa.schema([]), inputs)
+def make_model(root: Path, folder: str, inputs: dict[str, Dataset]) -> Dataset:
+    output = output_of(root, "train", folder, pa.schema([]), inputs)
     contents = {"model.json": b"{}", "model.safetensors": b"weights"}
     for name, data in contents.items():
         output.folder.write_bytes(name, data)
@@ -154,12 +167,40 @@ def prediction_rows(root: Path, latents: list[Row]) -> list[Row]:
     for latent in latents[::2]:
         row = {name: latent[name] for name in ("layout_id", "view_index", "num_instances")}
         name = f"{row['layout_id']}_{row['view_index']}"
-        folder = root / "predictions" / name
-        folder.mkdir(parents=True)
-        for file in ("scene.glb", "occupancy.npz", "preview.png"):
-            (folder / file).write_bytes(b"made")
-        (folder / "meta.json").write_text(json.dumps(row))
+        write_scene_files(root / "predictions" / name, row)
         rows.append(row | {"split": "val", "path": name, "seconds": 1.0})
+    return rows
+
+
+def write_scene_files(folder: Path, meta: Row) -> None:
+    folder.mkdir(parents=True)
+    for file in ("scene.glb", "occupancy.npz", "preview.png"):
+        (folder / file).write_bytes(b"made")
+    (folder / "meta.json").write_text(json.dumps(meta))
+
+
+def image_scene_rows(folder: Path) -> list[Row]:
+    """Return rows of two images, two instances each; the last one came out empty."""
+    rows = []
+    for image_index, name in enumerate(("kitchen", "study")):
+        row: Row = {"image_index": image_index, "image": f"{name}.png", "num_instances": 2}
+        row |= {"labels": [7, 9], "empty_instances": [1], "warnings": [], "path": name}
+        write_scene_files(folder / name, row)
+        rows.append(row | {"seconds": 1.0})
+    return rows
+
+
+def comparison_rows() -> list[Row]:
+    """Return rows of two predicted scenes, two true instances each; the second lacks a partner."""
+    rows = []
+    for pair_index in range(2):
+        for instance_index, partner_index in ((-1, None), (0, 0), (1, None)):
+            row: Row = dict.fromkeys(COMPARISON.schema.names)
+            row |= {"pair_index": pair_index, "method": "ours", "scene_id": f"room{pair_index}"}
+            row |= {"instance_index": instance_index, "partner_index": partner_index}
+            if instance_index == -1:
+                row |= {"num_true": 2, "num_predicted": 1, "num_missing": 1, "num_superfluous": 0}
+            rows.append(row)
     return rows
 
 
@@ -174,6 +215,7 @@ def write(
     unit: str = "layout_id",
     scenes_per_shard: int = 1000,
     fields: Row | None = None,
+    counts: dict[str, int] | None = None,
 ) -> Dataset:
     """Write and seal one dataset; ``fields`` are further ones of its stage."""
     output = output_of(root, name, folder, schema, inputs, unit, scenes_per_shard)
@@ -182,7 +224,7 @@ def write(
     for shard in sorted({row[unit] // scenes_per_shard for row in rows}):
         members = [row for row in rows if row[unit] // scenes_per_shard == shard]
         output.write_shard(shard, members, [])
-    return output.seal({"counts": {}, "provenance": PROVENANCE})
+    return output.seal({"counts": counts or {}, "provenance": PROVENANCE})
 
 
 def output_of(
@@ -209,4 +251,7 @@ def png(array: np.ndarray) -> bytes:
 PROVENANCE: dict[str, Any] = {
     "finished": "2026-01-02T03:04:05+00:00",
     "versions": {"datagen": "0.1.0"},
+    "seconds": 1.5,
+    "command": "datagen made by a test",
+    "executor": "local",
 }

@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
 import trimesh
 
 from datagen.assets.measure import measure
-from datagen.engine.provenance import provenance
-from datagen.shards import Folder, Identity, Output
-from datagen.shards.schemas import ASSETS
+from datagen.shards.declared import ASSETS
+from tests.shards.tiny import asset_row, write
 
 
 def box(size, center):
@@ -33,21 +31,9 @@ def write_assets(root: Path, copies: int = 1) -> None:
     """Write an assets dataset of the shapes, measured as the stage measures."""
     rows = []
     for name, mesh in SHAPES.items():
-        path = root / "assets" / "geometry" / f"{name}.npz"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, vertices=mesh.vertices.astype("f4"), faces=mesh.faces.astype("i4"))
-        measures = {key: value for key, value in measure(path).items() if key in ASSETS.names}
-        rows += [
-            dict.fromkeys(ASSETS.names)
-            | dict.fromkeys(("source", "source_uid", "name", "category", "author"), name)
-            | {"asset_id": f"{name}{copy or ''}", "status": "ok", "license": "CC0-1.0"}
-            | measures
-            | {"geometry_path": f"geometry/{name}.npz"}
-            for copy in range(copies)
-        ]
+        row = asset_row(root, name, mesh.vertices, mesh.faces)
+        measured = measure(root / "assets" / row["geometry_path"])
+        row |= {key: value for key, value in measured.items() if key in ASSETS.schema.names}
+        rows += [row | {"asset_id": f"{name}{copy or ''}"} for copy in range(copies)]
     rows = [row | {"object_index": index} for index, row in enumerate(rows)]
-    identity = Identity("assets", 1, {}, {})
-    output = Output(Folder.at(root / "assets"), identity, ASSETS, 256, "object_index")
-    output.begin()
-    output.write_shard(0, rows, [])
-    output.seal({"counts": {}, "provenance": provenance(0.0, "a test")})
+    write(root, "assets", "assets", ASSETS.schema, rows, {}, unit="object_index")

@@ -1,6 +1,5 @@
 """Assets and given layouts as stages: every object accounted for, rooms as they were."""
 
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -8,45 +7,23 @@ import numpy as np
 import pytest
 import trimesh
 
-from datagen.core.frames import Y_UP_TO_Z_UP, Z_UP_TO_Y_UP
+from datagen.core.frames import Y_UP_TO_Z_UP
 from datagen.engine.stage import RunOptions, Stage, open_inputs
 from datagen.errors import ConfigError, DatasetError, StageError
 from datagen.executors.local import LocalExecutor
 from datagen.exports.attribution import write_attribution
 from datagen.shards import Dataset, Folder
+from datagen.shards.declared import ASSETS, LAYOUTS
 from datagen.shards.output import Identity, Output
 from datagen.shards.scenes import SceneReader
-from datagen.shards.schemas import ASSETS, LAYOUTS
 from datagen.stages.assets import PrepareAssets
 from datagen.stages.given_layouts import TakeLayouts
 from tests.assets.reviewed_lists import write_list
-
-ROOM = "house-1/Bedroom-12"
-OBJECTS = {
-    "Bed_aa_0": ((2.0, 1.6, 0.5), (1.0, -2.0, 0.25)),
-    "Lamp_bb_1": ((0.3, 0.3, 0.6), (-0.4, 0.5, 1.3)),
-}
-"""Box sides and centre, z_up, metres."""
+from tests.stages.rooms import ROOM, write_rooms
 
 
 def run(stage: Stage, root: Path, **options: float) -> Dataset:
     return stage.run(Folder.at(root), LocalExecutor(threads=1), RunOptions(**options))  # type: ignore[arg-type]
-
-
-def write_rooms(folder: Path) -> Path:
-    """Write two rooms of boxes; the second also has a sheet without thickness."""
-    rooms = {ROOM: ["Lamp_bb_1", "Bed_aa_0"], "house-2/Hall-3": ["Bed_aa_0", "Rug_cc_0"]}
-    for room, names in rooms.items():
-        path = folder / "3D-FRONT-SCENE" / room
-        path.mkdir(parents=True)
-        for name in names:
-            sides, center = OBJECTS.get(name, ((2.0, 1.0, 0.0), (0.0, 0.0, 0.0)))
-            box = trimesh.creation.box(sides).apply_translation(center)
-            box.vertices = box.vertices @ Z_UP_TO_Y_UP[:3, :3].T
-            box.export(path / f"{name}.glb")
-    (folder / "midi_room_ids.json").write_text(json.dumps(list(rooms)))
-    (folder / "midi_furniture_ids.json").write_text(json.dumps(list(rooms.values())))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -161,10 +138,14 @@ def test_license_that_is_no_spdx_identifier_is_refused():
 
 def write_assets(root: Path, licenses: list[str]) -> None:
     output = Output(
-        Folder.at(root) / "assets", Identity("assets", 1, {}, {}), ASSETS, 256, "object_index"
+        Folder.at(root) / "assets",
+        Identity("assets", 1, {}, {}),
+        ASSETS.schema,
+        256,
+        "object_index",
     )
     rows = [
-        dict.fromkeys(ASSETS.names)
+        dict.fromkeys(ASSETS.schema.names)
         | {
             "object_index": index,
             "asset_id": f"id{index}",
@@ -182,9 +163,11 @@ def write_assets(root: Path, licenses: list[str]) -> None:
 
 
 def write_layouts(root: Path, scenes: list[list[str]]) -> None:
-    output = Output(Folder.at(root) / "layouts", Identity("layouts", 1, {}, {}), LAYOUTS, 1000)
+    output = Output(
+        Folder.at(root) / "layouts", Identity("layouts", 1, {}, {}), LAYOUTS.schema, 1000
+    )
     rows = [
-        dict.fromkeys(LAYOUTS.names)
+        dict.fromkeys(LAYOUTS.schema.names)
         | {"layout_id": index, "placements": [{"asset_id": asset_id} for asset_id in scene]}
         for index, scene in enumerate(scenes)
     ]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,23 +13,25 @@ from safetensors.torch import save_file
 from datagen.core.cameras import intrinsics_from_fov, look_at
 from datagen.engine.plan import plan_stage
 from datagen.engine.stage import RunOptions
-from datagen.errors import ConfigError, DatasetError, StageError
+from datagen.errors import ConfigError, DatasetError, RowError, StageError
 from datagen.executors.job import WorkerSettings
 from datagen.executors.local import LocalExecutor
 from datagen.models import SparseStructureEncoder, save_model
 from datagen.models.dinov2 import load_dinov2
-from datagen.shards import Folder, Identity, Output, open_dataset
+from datagen.shards import Folder, Row, open_dataset
+from datagen.shards.declared import RENDERS
 from datagen.shards.scenes import SceneReader
-from datagen.shards.schemas import RENDERS
-from datagen.stages.encode import EncodeLatents, check_stored
+from datagen.stages.encode import EncodeLatents, check_instances, check_stored
 from datagen.stages.layouts import SampleLayouts
+from datagen.training.data.image_tokens import view_tokens
+from datagen.views.passes import decode_view
 from datagen.voxels import (
     unpack_occupancy,
     view_centric_transform,
     voxelize_views,
 )
 from tests.published import dinov2_weights
-from tests.shards.tiny import png
+from tests.shards.tiny import png, write
 from tests.stages.shapes import write_assets
 
 NUM_VIEWS = 6
@@ -53,29 +56,24 @@ def root(tmp_path) -> Path:
     return tmp_path
 
 
-def write_renders(root: Path, **pictures: bytes) -> None:
-    """Write views, without pictures if none are given: encode asks for their cameras alone."""
+def write_renders(root: Path, pictures: Callable[[int], Row] = lambda index: {}) -> None:
+    """Write views, without pictures unless given by index: encode asks for their cameras alone."""
     rows = []
     for layout_id in (0, 1):
         for index in range(NUM_VIEWS):
             eye = np.array([6 * np.cos(index), 6 * np.sin(index), 1.0 + index])
             rows.append(
-                dict.fromkeys(RENDERS.names)
+                dict.fromkeys(RENDERS.schema.names)
                 | {
                     "layout_id": layout_id,
                     "view_index": index,
                     "kept": index != DROPPED,
                     "world_to_camera": look_at(eye, np.zeros(3)),
                     "intrinsics": intrinsics_from_fov(0.7, 64, 64),
-                    **pictures,
+                    **pictures(index),
                 }
             )
-    output = Output(
-        Folder.at(root / "renders"), Identity("render", 1, {}, {}), RENDERS, 8, "layout_id"
-    )
-    output.begin()
-    output.write_shard(0, rows, [])
-    output.seal({"counts": {}})
+    write(root, "render", "renders", RENDERS.schema, rows, {}, scenes_per_shard=8)
 
 
 def encode(root: Path, **fields):
@@ -89,8 +87,9 @@ def run(root: Path, **fields):
     )
 
 
-def test_every_kept_view_has_its_scenes_voxels_in_its_own_frame(root):
-    rows = encode(root)
+@pytest.mark.parametrize("batch_size", [32, 1])
+def test_every_kept_view_has_its_scenes_voxels_in_its_own_frame(root, batch_size):
+    rows = encode(root, batch_size=batch_size)  # of 1: each view is a chunk of its own
     kept = [index for index in range(NUM_VIEWS) if index != DROPPED]
     assert [(row["layout_id"], row["view_index"]) for row in rows] == [
         (layout, index) for layout in (0, 1) for index in kept
@@ -116,7 +115,18 @@ def test_batches_cut_anywhere_give_the_same_latents(root):
     for row, other in zip(whole, encode(root, batch_size=3), strict=True):
         for name in ("scene_latent", "instance_latents"):
             np.testing.assert_allclose(row[name], other[name], atol=2e-3)  # float16's last bit
-        np.testing.assert_array_equal(row["occupancy"], other["occupancy"])
+        for name in ("layout_id", "view_index", "world_to_canonical", "occupancy"):
+            np.testing.assert_array_equal(row[name], other[name])
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_instance_without_a_voxel_is_named_with_its_own_view(first):
+    views = [{"view_index": index} for index in (3, 5, 6, 9)]
+    occupancy = np.ones((2, 3, 4, 4, 4), bool)
+    occupancy[1, 2] = False
+    expected = f"layout 7, view {views[first + 1]['view_index']}: placement 1 has no voxel"
+    with pytest.raises(RowError, match=expected):
+        check_instances(7, views[first:], occupancy)
 
 
 def test_latents_are_the_published_encoders_means_of_the_stored_voxels(root, tmp_path):
@@ -150,7 +160,10 @@ def test_views_per_scene_draws_views_that_depend_on_seed_and_scene_alone(root):
     assert [layout for layout, _ in first] == [0, 0, 1, 1]
     assert all(index != DROPPED for _, index in first)
     assert first == chosen(batch_size=1)
-    assert any(chosen(seed=seed) != first for seed in range(1, 6))
+    others = [chosen(seed=seed) for seed in range(1, 6)]
+    assert any(other != first for other in others)
+    views = [[index for _, index in drawn] for drawn in (first, *others)]
+    assert any(drawn[:2] != drawn[2:] for drawn in views), "scenes draw the same views"
     assert len(encode(root, store=("occupancy",), views_per_scene=99)) == 2 * (NUM_VIEWS - 1)
 
 
@@ -239,11 +252,13 @@ def test_image_tokens_are_stored_a_file_a_kept_view_and_known_by_the_encoders_we
     instance_map = np.zeros((20, 20), np.uint8)
     instance_map[5:15, 5:15] = 1
     shutil.rmtree(root / "renders")
-    write_renders(
-        root,
-        rgb=png(np.full((20, 20, 4), 200, np.uint8)),
-        instance_map=png(instance_map),
-    )
+
+    def pictures(index: int) -> Row:
+        rgba = np.full((20, 20, 4), 255, np.uint8)
+        rgba[..., index % 3] = 40 * index
+        return {"rgb": png(rgba), "instance_map": png(instance_map)}
+
+    write_renders(root, pictures)
     fields = {"store": ("latents", "image_tokens"), "image_encoder": str(weights)}
     dataset = run(root, **fields)
     encoder = load_dinov2(str(weights), "cpu")
@@ -259,6 +274,9 @@ def test_image_tokens_are_stored_a_file_a_kept_view_and_known_by_the_encoders_we
         assert tokens.dtype == np.float16
         shape = (row["num_instances"] + 1, encoder.num_tokens, encoder.channels)
         assert tokens.shape == shape
+        picture = decode_view(pictures(row["view_index"]))
+        own = view_tokens(encoder, *picture, row["num_instances"])
+        np.testing.assert_allclose(tokens, own, atol=2e-3)
         # Instance 0 is all that is seen: its picture is the scene's.
         np.testing.assert_array_equal(tokens[0], tokens[1])
         assert (tokens[0] != tokens[2]).any()

@@ -7,7 +7,7 @@ import trimesh
 from datagen.core.frames import transform_points
 from datagen.errors import ConfigError, StageError
 from datagen.evaluation.scene import SceneGeometry
-from datagen.shards.schemas import SCORES
+from datagen.evaluation.tables import SCORES
 from datagen.stages import evaluate
 from datagen.stages.evaluate import EvaluateScenes, mean_scores
 
@@ -27,7 +27,7 @@ def compared(predicted, *, collisions=True, **fields):
     return stage._compared(predicted, scene(), collisions=collisions)
 
 
-def test_turned_scene_is_scored_as_if_it_had_not_been_turned():
+def test_rotated_scene_is_scored_as_if_it_had_not_been_rotated():
     pytest.importorskip("open3d")
     turn = trimesh.transformations.rotation_matrix(np.radians(90), [0, 0, 1])
     whole, *objects = compared(scene(turn))
@@ -58,7 +58,7 @@ def test_scene_of_many_faces_and_baseline_have_no_collisions():
 
 
 def test_means_have_the_collision_rates_at_every_tolerance():
-    empty = dict.fromkeys(SCORES.names)
+    empty = dict.fromkeys(SCORES.schema.names)
     row = empty | {"split": "val", "method": "model", "placement_index": -1, "num_predicted": 4}
     [scenes, _] = mean_scores([row | {"num_colliding_at": [4, 2, 2, 1, 0, 0, 0]}])
     assert [at["col_o"] for at in scenes["collisions"]] == [1, 0.5, 0.5, 0.25, 0, 0, 0]

@@ -1,6 +1,6 @@
 """The proof through the command: known damage to real shapes comes out with what it implies.
 
-Four procedural objects, the whole turned by 37° and grown 1.3 times, in a method's own range.
+Four procedural objects, the whole rotated by 37° and grown 1.3 times, in a method's own range.
 """
 
 import numpy as np
@@ -61,7 +61,7 @@ def scores(tmp_path_factory):
     folder = tmp_path_factory.mktemp("damage")
     write(folder / "gt" / "a.glb", *furniture())
     damages = {
-        "turned": furniture(),
+        "rotated": furniture(),
         "moved": moved(furniture()),
         "lost": furniture()[:3],
         "noisy": noisy(furniture()),
@@ -78,8 +78,8 @@ def scores(tmp_path_factory):
     return {name: (found[0], found[1:]) for name, found in rows.items()}
 
 
-def test_turned_and_grown_copy_scores_as_the_truth_does_against_itself(scores):
-    scene, objects = scores["turned"]
+def test_rotated_and_grown_copy_scores_as_the_truth_does_against_itself(scores):
+    scene, objects = scores["rotated"]
     assert f_score(scene) == 1.0 and scene["cd"] < 1.2 * scene["cd_floor"]
     assert [f_score(row) for row in objects] == pytest.approx([1.0] * 4, abs=0.002)
     assert min(row["box_iou"] for row in objects) > 0.97 and scene["box_iou"] > 0.97
@@ -87,11 +87,11 @@ def test_turned_and_grown_copy_scores_as_the_truth_does_against_itself(scores):
 
 def test_alignment_undoes_the_pose_and_the_range_that_was_declared(scores):
     unit = 1 / PREDICTED["scenegen"].declared_range[1]  # ±0.98 becomes ±1, the truth's ±0.5 too
-    # After the turn to Z up a turn about Y is one about Z.
-    turned = np.diag([1.0, 1, 1, 1])
-    turned[:3, :3] = trimesh.transformations.rotation_matrix(np.radians(37), [0, 0, 1])[:3, :3]
-    expected = np.linalg.inv(np.diag([1.3 * unit] * 3 + [1.0]) @ turned) @ np.diag([2.0, 2, 2, 1])
-    found = np.reshape(scores["turned"][0]["transform"], (4, 4))
+    # Once Z is up, a rotation about Y is one about Z.
+    rotated = np.diag([1.0, 1, 1, 1])
+    rotated[:3, :3] = trimesh.transformations.rotation_matrix(np.radians(37), [0, 0, 1])[:3, :3]
+    expected = np.linalg.inv(np.diag([1.3 * unit] * 3 + [1.0]) @ rotated) @ np.diag([2.0, 2, 2, 1])
+    found = np.reshape(scores["rotated"][0]["transform"], (4, 4))
     np.testing.assert_allclose(found[:3, :3], expected[:3, :3], atol=0.01)
 
 
@@ -113,7 +113,7 @@ def test_one_object_of_four_missing_costs_a_quarter_of_recall_alone(scores):
 
 def test_noise_adds_its_variance_to_the_squared_distance(scores):
     scene, _ = scores["noisy"]
-    added = scene["cd_sq_sum"] - scores["turned"][0]["cd_sq_sum"]
+    added = scene["cd_sq_sum"] - scores["rotated"][0]["cd_sq_sum"]
     variance = (2 * NOISE) ** 2  # in [−1, 1]
     # At most all three axes at every point, both ways. At least half of one axis, one way: points
     # between corners have the mean of three noises, and what is along the surface only slides.

@@ -43,7 +43,7 @@ def rows(method, scene_id="a"):
     return [r for r in found if r["scene_id"] == scene_id]
 
 
-def test_turned_and_scaled_copy_is_aligned_to_the_floor(tmp_path, capsys):
+def test_rotated_and_scaled_copy_is_aligned_to_the_floor(tmp_path, capsys):
     pytest.importorskip("open3d")
     write(tmp_path / "gt" / "a.glb", *things())
     scale = np.diag([0.8, 0.8, 0.8, 1.0])
@@ -108,7 +108,7 @@ def test_methods_stand_side_by_side_with_the_scores_that_their_damage_implies(tm
     assert "<td>moved</td>" in page and 'src="http' not in page
 
 
-def test_unordered_parts_are_matched_by_overlap_and_a_superfluous_one_counted(tmp_path):
+def test_unordered_parts_are_matched_by_overlap_and_a_unmatched_one_counted(tmp_path):
     write(tmp_path / "gt" / "a.glb", *things())
     parts = [*reversed(things(IN_MIDI_RANGE)), box(0.1, (0.0, 0.9, 0.0)), degenerate()]
     for index, mesh in enumerate(parts):

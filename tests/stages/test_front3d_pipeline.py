@@ -10,7 +10,7 @@ from datagen.cli import main
 from datagen.shards import open_dataset
 from datagen.stages.pipeline import load_pipeline
 from datagen.voxels import unpack_occupancy
-from tests.stages.test_assets_verbs import write_rooms
+from tests.stages.rooms import write_rooms
 
 NUM_TEST_ROOMS = 1000
 

@@ -1,3 +1,5 @@
+"""``infer``: which scenes it samples, and which settings it refuses."""
+
 import pytest
 
 from datagen.cli import main

@@ -13,21 +13,8 @@ from datagen.models import SceneModel, save_model
 from datagen.sampling.surfaces import read_scene_glb
 from datagen.shards import open_dataset
 from tests.published import dinov2_weights, write_iscene_package
+from tests.stages.tiny_networks import MODEL, write_pair
 
-MODEL = {
-    "flow": {
-        "resolution": 16,
-        "in_channels": 8,
-        "out_channels": 8,
-        "model_channels": 32,
-        "cond_channels": 32,
-        "num_blocks": 2,
-        "num_heads": 2,
-        "patch_size": 4,
-        "scene_context_attn_num": 1,
-    },
-    "image_encoder": {"size_px": 32, "channels": 32, "num_blocks": 1, "num_heads": 2},
-}
 GOLDEN_DECODER = str(Path(__file__).parents[1] / "golden" / "small_ss_dec")
 
 
@@ -45,18 +32,6 @@ def model(tmp_path_factory) -> str:
 @pytest.fixture(autouse=True)
 def in_own_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-def write_pair(folder: Path, name: str, num_instances: int = 3) -> tuple[str, str]:
-    folder.mkdir(exist_ok=True)
-    ids = np.zeros((48, 64), np.uint8)
-    for index in range(num_instances):
-        ids[6 * (index // 8) : 6 * (index // 8) + 5, 8 * (index % 8) : 8 * (index % 8) + 6] = (
-            index + 1
-        ) * 3
-    Image.fromarray(np.dstack([ids * 7 + 1, ids, 255 - ids])).save(folder / f"{name}.jpg")
-    Image.fromarray(ids).save(folder / f"{name}_seg.png")
-    return str(folder / f"{name}.jpg"), str(folder / f"{name}_seg.png")
 
 
 def infer(*words: str) -> int:

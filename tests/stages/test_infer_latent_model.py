@@ -20,49 +20,7 @@ from datagen.models import (
 from datagen.sampling import predictions
 from datagen.sampling.surfaces import read_scene_glb
 from datagen.stages import sampling
-from tests.stages.test_infer_images import MODEL, write_pair
-
-FLOW = {
-    "resolution": 64,
-    "in_channels": 8,
-    "out_channels": 8,
-    "model_channels": 32,
-    "cond_channels": 32,
-    "num_blocks": 1,
-    "num_heads": 2,
-    "io_block_channels": [16],
-}
-MESH = {
-    "resolution": 64,
-    "model_channels": 256,
-    "latent_channels": 8,
-    "num_blocks": 1,
-    "num_heads": 2,
-    "representation_config": {"use_color": True},
-}
-GAUSSIANS = {
-    "resolution": 64,
-    "model_channels": 32,
-    "latent_channels": 8,
-    "num_blocks": 1,
-    "num_heads": 2,
-    "representation_config": {
-        "lr": {
-            "_xyz": 1.0,
-            "_features_dc": 1.0,
-            "_opacity": 1.0,
-            "_scaling": 1.0,
-            "_rotation": 0.1,
-        },
-        "perturb_offset": True,
-        "voxel_size": 1.5,
-        "num_gaussians": 4,
-        "3d_filter_kernel_size": 9e-4,
-        "scaling_bias": 4e-3,
-        "opacity_bias": 0.1,
-    },
-}
-
+from tests.stages.tiny_networks import FLOW, GAUSSIANS, MESH, MODEL, write_pair
 
 BLOCKS = np.full((4, 64, 64, 64), -1.0, np.float32)
 """Logits of a scene and three instances: a block of 27 voxels, nothing, and one voxel."""

@@ -1,9 +1,5 @@
-"""The same shards whoever makes them, and after a kill; what a draw may come from."""
+"""The same shards whoever makes them; what a draw may come from."""
 
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -45,26 +41,6 @@ def test_ray_workers_write_the_bytes_of_one_process(workers, root, tmp_path):
 
     write_assets(tmp_path)
     make(tmp_path, executor=RayExecutor(workers))
-    assert shard_bytes(tmp_path) == shard_bytes(root)
-
-
-@pytest.mark.slow
-def test_killed_run_goes_on_to_the_same_bytes(root, tmp_path):
-    write_assets(tmp_path)
-    flags = ["--max-stacked-per-table", "3", "--stack-levels", "2", "--root", str(tmp_path)]
-    command = [sys.executable, "-m", "datagen.cli", "layouts", "--n", str(COUNT), *flags]
-    process = subprocess.Popen(command)
-    first = tmp_path / "layouts" / "shard-00000.parquet"
-    deadline = time.monotonic() + 120
-    while not first.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert first.exists()
-    assert not (tmp_path / "layouts" / "manifest.json").exists(), "it was to be killed before"
-    early = first.stat().st_mtime_ns
-    make(tmp_path)
-    assert first.stat().st_mtime_ns == early, "a finished shard is not made again"
     assert shard_bytes(tmp_path) == shard_bytes(root)
 
 

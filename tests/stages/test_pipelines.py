@@ -4,9 +4,9 @@ import pytest
 
 from datagen.core.fields import deciding_fields
 from datagen.errors import ConfigError
-from datagen.stages.pipeline import Pipeline, load_pipeline, pipelines_folder
+from datagen.stages.pipeline import Pipeline, load_pipeline, pipeline_names
 
-NAMES = sorted(path.stem for path in pipelines_folder().glob("*.py"))
+NAMES = pipeline_names()
 FOLDERS = ["assets", "layouts", "renders", "latents", "model", "predictions", "scores"]
 
 
@@ -15,7 +15,7 @@ def test_pipeline_gives_every_stage_of_the_pipeline_with_deciding_fields(name):
     pipeline = load_pipeline(name)
     assert isinstance(pipeline, Pipeline)
     stages = [stage for _, stage in pipeline.stages()]
-    assert [stage.folder for stage in stages] == FOLDERS
+    assert [stage.table.folder for stage in stages] == FOLDERS
     assert all(isinstance(deciding_fields(stage), dict) for stage in stages)
 
 

@@ -14,7 +14,7 @@ from datagen.shards import Folder, open_dataset
 from datagen.stages.assets import PrepareAssets
 from datagen.stages.layouts import SampleLayouts
 from datagen.stages.render import RenderViews
-from tests.engine.test_stage import shard_hashes
+from tests.engine.toy import shard_hashes
 
 pytestmark = [pytest.mark.blender, pytest.mark.slow]
 

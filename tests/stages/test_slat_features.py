@@ -13,9 +13,9 @@ from datagen.executors.job import WorkerSettings
 from datagen.executors.local import LocalExecutor
 from datagen.models import SLatEncoder, SLatFlowModel, save_model
 from datagen.models.sparse import Sites
-from datagen.shards import Folder, Identity, Output, open_dataset
+from datagen.shards import Folder, open_dataset
+from datagen.shards.declared import LATENTS, RENDERS
 from datagen.shards.scenes import SceneReader
-from datagen.shards.schemas import LATENTS, RENDERS
 from datagen.stages.encode import EncodeLatents
 from datagen.stages.layouts import SampleLayouts
 from datagen.stages.slat_features import SlatConfig
@@ -23,8 +23,9 @@ from datagen.views.passes import depth_png, png
 from datagen.views.visibility import RaycastingScene
 from datagen.voxels import unpack_occupancy
 from tests.published import CHANNELS, dinov2_weights
+from tests.shards.tiny import write
 from tests.stages.shapes import write_assets
-from tests.stages.test_infer_latent_model import FLOW
+from tests.stages.tiny_networks import FLOW
 
 NUM_VIEWS = 5
 SIZE = 96
@@ -58,7 +59,7 @@ def write_colored_renders(root: Path, *, depth: bool = True) -> None:
             view = RaycastingScene(scene.meshes).cast_view(camera, intrinsics, SIZE, SIZE)
             palette = np.array([(0, 0, 0, 0)] + [color_of(i) for i in range(len(scene.meshes))])
             steps, unit_m = depth_png(view.depth_z)
-            row = dict.fromkeys(RENDERS.names) | {
+            row = dict.fromkeys(RENDERS.schema.names) | {
                 "layout_id": layout["layout_id"],
                 "view_index": index,
                 "kept": index > 0,
@@ -68,11 +69,7 @@ def write_colored_renders(root: Path, *, depth: bool = True) -> None:
                 "instance_map": png(view.instance_map),
             }
             rows.append(row | ({"depth_z": steps, "depth_unit_m": unit_m} if depth else {}))
-    identity = Identity("render", 1, {}, {})
-    output = Output(Folder.at(root / "renders"), identity, RENDERS, 8, "layout_id")
-    output.begin()
-    output.write_shard(0, rows, [])
-    output.seal({"counts": {}})
+    write(root, "render", "renders", RENDERS.schema, rows, {}, scenes_per_shard=8)
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +86,14 @@ def write_workspace(root: Path, *, depth: bool = True, num_layouts: int = 1) -> 
     return root
 
 
-def encode(root: Path, store: tuple[str, ...] = ("occupancy", "slat_features"), **fields):
+def encode(
+    root: Path,
+    store: tuple[str, ...] = ("occupancy", "slat_features"),
+    batch_size: int = 32,
+    **fields,
+):
     slat = SlatConfig(**fields)
-    stage = EncodeLatents(store=store, slat=slat, views_per_scene=2)
+    stage = EncodeLatents(store=store, slat=slat, views_per_scene=2, batch_size=batch_size)
     return stage.run(
         Folder.at(root), LocalExecutor(WorkerSettings(device="cpu")), RunOptions(overwrite=True)
     )
@@ -116,6 +118,15 @@ def test_row_holds_the_voxels_of_scene_and_instances_with_their_colours(root):
             assert close.mean() > 0.8  # beside it, another object lends a cell some colour
 
 
+def test_batches_cut_anywhere_give_each_view_its_own_features(root):
+    whole = list(encode(root))
+    cut = list(encode(root, batch_size=1))  # each view is a chunk of its own
+    assert len(whole) == len(cut) == 2
+    for row, other in zip(whole, cut, strict=True):
+        for name in ("slat_counts", "slat_coords", "slat_features", "slat_seen"):
+            np.testing.assert_array_equal(row[name], other[name])
+
+
 def test_renders_without_depth_are_refused_with_the_command_that_makes_it(tmp_path):
     root = write_workspace(tmp_path, depth=False)
     with pytest.raises(DatasetError, match="datagen render --passes depth --overwrite"):
@@ -124,7 +135,7 @@ def test_renders_without_depth_are_refused_with_the_command_that_makes_it(tmp_pa
 
 def test_dataset_without_features_is_what_it_was(root):
     latents = encode(root, store=("occupancy",), feature_encoder="not there at all")
-    assert latents.schema.names == LATENTS.names
+    assert latents.schema.names == LATENTS.schema.names
     assert "feature_encoder" not in latents.fields
     latents = encode(root, feature_views=1)
     assert latents.fields["feature_views"] == 1

@@ -7,8 +7,8 @@ import numpy as np
 
 from datagen.core.seeding import rng_for
 from datagen.shards import Dataset, Row, open_dataset
-from datagen.shards.schemas import GRID_BYTES, LATENTS, RENDERS
-from datagen.training import SceneSource, open_source
+from datagen.shards.declared import GRID_BYTES, LATENTS, RENDERS
+from datagen.training import SceneSource
 from tests.shards.tiny import png, write
 
 SIZE_PX = 20
@@ -30,18 +30,28 @@ def write_scenes(
     views = [(layout, view) for layout, count in num_views.items() for view in range(count + 1)]
     renders = [_render_row(*view, num_instances, noise) for view in views]
     latents = [_latent_row(*view, num_instances, noise) for view in views if view[1]]
-    made = write(root, "render", "renders", RENDERS, renders, {}, scenes_per_shard=scenes_per_shard)
+    made = write(
+        root, "render", "renders", RENDERS.schema, renders, {}, scenes_per_shard=scenes_per_shard
+    )
     inputs: dict[str, Dataset] = {"renders": made}
-    write(root, "encode", "latents", LATENTS, latents, inputs, scenes_per_shard=scenes_per_shard)
+    write(
+        root,
+        "encode",
+        "latents",
+        LATENTS.schema,
+        latents,
+        inputs,
+        scenes_per_shard=scenes_per_shard,
+    )
     return root
 
 
 def source_of(root: Path) -> SceneSource:
-    return open_source(open_dataset(root / "latents"), open_dataset(root / "renders"))
+    return SceneSource.open(open_dataset(root / "latents"), open_dataset(root / "renders"))
 
 
 def _render_row(layout_id: int, view_index: int, num_instances: int, noise: bool) -> Row:
-    row: Row = dict.fromkeys(RENDERS.names)
+    row: Row = dict.fromkeys(RENDERS.schema.names)
     row |= {"layout_id": layout_id, "view_index": view_index, "kept": view_index > 0}
     row |= {"world_to_camera": np.eye(4), "intrinsics": np.eye(3)}
     if not row["kept"]:

@@ -14,7 +14,7 @@ from datagen.training.embedded.random_voxels import (
     is_held_out,
     read_geometry,
     sample_object,
-    sample_scene,
+    sample_random_scene,
 )
 
 
@@ -56,7 +56,7 @@ def test_object_alone_fills_the_box(assets):
 def test_scene_is_the_union_of_2_to_12_objects_on_one_floor(assets):
     paths = find_geometry([assets])
     for index in range(10):
-        scene, *objects = sample_scene(paths, rng_for(0, "test", index))
+        scene, *objects = sample_random_scene(paths, rng_for(0, "test", index))
         assert 2 <= len(objects) <= 12
         np.testing.assert_array_equal(scene, np.any(objects, axis=0))
         floor = np.nonzero(scene)[2].min()
@@ -66,8 +66,8 @@ def test_scene_is_the_union_of_2_to_12_objects_on_one_floor(assets):
 def test_same_stream_gives_the_same_scene(assets):
     paths = find_geometry([assets])
     read_geometry.cache_clear()
-    first = sample_scene(paths, rng_for(5, "test"))
-    np.testing.assert_array_equal(sample_scene(paths, rng_for(5, "test")), first)
+    first = sample_random_scene(paths, rng_for(5, "test"))
+    np.testing.assert_array_equal(sample_random_scene(paths, rng_for(5, "test")), first)
 
 
 def test_loss_falls_to_near_zero_for_a_network_that_is_right(assets, tmp_path):

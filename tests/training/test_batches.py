@@ -1,11 +1,14 @@
+"""Batches hold the drawn views and instances, padded, and the same ones for the same step."""
+
 import dataclasses
 
 import numpy as np
 import torch
 
 from datagen.training import TrainConfig
-from datagen.training.objectives.batches import Batch, make_batch
-from tests.training.test_samples import sample_of
+from datagen.training.objectives.batches import Batch
+from datagen.training.objectives.structure.batches import make_batch
+from tests.training.samples import sample_of
 
 
 def batch_of(samples, instances_per_view: int, places=None, step: int = 0) -> Batch:

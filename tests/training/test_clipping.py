@@ -1,3 +1,5 @@
+"""Gradients are clipped at the stated norm, and the adaptive limit survives resuming."""
+
 import numpy as np
 import pytest
 import torch

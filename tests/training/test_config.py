@@ -1,3 +1,5 @@
+"""The training's settings: the published numbers, identity, and what is refused."""
+
 import dataclasses
 
 import pytest
@@ -44,11 +46,6 @@ def test_how_a_training_is_run_is_no_part_of_what_it_is():
         ({"keep_last": 0}, "keep_last must be at least 1"),
         ({"micro_batch_size": 0}, "micro_batch_size must be at least 1"),
         ({"sample_every": -1}, "must not be negative"),
-        ({"scene_context_blocks": 5}, "scene_context_blocks is 5. Expected 0 to 4"),
-        ({"scene_context_blocks": -1}, "scene_context_blocks is -1"),
-        ({"scene_context_blocks": 1, "model": "slat-small"}, "Expected none with --model slat"),
-        ({"image_encoder": "dinov2_vitl14_reg"}, "--model small trains its own along"),
-        ({"activation_checkpointing": True, "model": "slat-small"}, "knows none"),
     ],
 )
 def test_numbers_that_cannot_work_are_refused(fields, words):

@@ -10,11 +10,11 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from datagen.errors import ConfigError
-from datagen.models import MODEL_ARGS, load_model
+from datagen.models import load_model
 from datagen.training import TrainConfig
 from datagen.training.distributed import Ranks
 from tests.training.scenes import write_scenes
-from tests.training.test_trainer import TINY, read_log, train
+from tests.training.tiny import read_log, train
 
 CONFIG = TrainConfig(
     max_steps=4,
@@ -29,11 +29,6 @@ CONFIG = TrainConfig(
 )
 
 
-@pytest.fixture(autouse=True)
-def tiny_model(monkeypatch):
-    monkeypatch.setitem(MODEL_ARGS, "small", TINY)
-
-
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory) -> Path:
     return write_scenes(tmp_path_factory.mktemp("scenes"), {0: 3, 1: 2, 2: 2}, noise=True)
@@ -41,7 +36,6 @@ def scenes(tmp_path_factory) -> Path:
 
 def process(rank: int, port: int, folder: Path, scenes: Path, config: TrainConfig) -> None:
     torch.set_num_threads(1)
-    MODEL_ARGS["small"] = TINY
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     dist.init_process_group("gloo", rank=rank, world_size=2)
     train(folder, scenes, config)

@@ -1,3 +1,5 @@
+"""The embedded model is the trained one in half precision."""
+
 import pytest
 import torch
 

@@ -1,10 +1,13 @@
+"""Flow matching: times, noise, dropped conditions and losses against their formulas."""
+
 import numpy as np
 import pytest
 import torch
 
 from datagen.core.seeding import rng_for
 from datagen.training.config import FlowMatching
-from datagen.training.objectives.structure import FlowDraw, draw, flow_losses, noisy_latent
+from datagen.training.objectives.flow_matching import FlowDraw, draw, noisy_latent
+from datagen.training.objectives.structure.losses import flow_losses
 
 SHAPE = torch.Size((2000, 3, 1, 1, 1, 1))
 

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from datagen.errors import DatasetError
-from datagen.models import MODEL_ARGS
 from datagen.models.dinov2 import DinoV2, load_dinov2
 from datagen.shards import Folder
 from datagen.training import SceneLoader, SceneSource, StreamConfig, TrainConfig, train_flow
 from datagen.training.data.image_tokens import TokenFile, view_tokens
+from datagen.training.objectives.structure.objective import StructureObjective
 from datagen.views.passes import decode_view
 from tests.published import dinov2_weights
 from tests.training.scenes import source_of, write_scenes
-from tests.training.test_trainer import CONFIG, TINY
+from tests.training.tiny import CONFIG, TINY
 
 VIEWS = {0: 1, 1: 2, 2: 1}
 INSTANCES = 2
@@ -50,9 +50,11 @@ def source(tmp_path, encoder) -> SceneSource:
 
 def losses(source: SceneSource, encoder: DinoV2, folder: Path, fields: dict) -> list[float]:
     stream = StreamConfig(size_px=encoder.size_px, resize="lanczos4")
-    held_out = list(SceneLoader([source], stream, stop=2))
-    loader = SceneLoader([source], stream)
-    train_flow(loader, held_out, TrainConfig(**fields), folder, image_encoder=encoder)
+    size = {"flow": {**TINY["flow"], "cond_channels": encoder.channels}, "image_encoder": {}}
+    objective = StructureObjective(TrainConfig(**fields), size)
+    held_out = list(SceneLoader([source], stream, objective.decode, stop=2))
+    loader = SceneLoader([source], stream, objective.decode)
+    train_flow(loader, held_out, objective, folder, image_encoder=encoder)
     records = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
     return [r[name] for r in records for name in ("loss", "val_loss") if name in r]
 
@@ -60,8 +62,6 @@ def losses(source: SceneSource, encoder: DinoV2, folder: Path, fields: dict) -> 
 def test_training_on_stored_tokens_has_the_losses_of_encoding_along(
     tmp_path, source, encoder, weights, monkeypatch
 ):
-    tiny = {"flow": {**TINY["flow"], "cond_channels": encoder.channels}, "image_encoder": {}}
-    monkeypatch.setitem(MODEL_ARGS, "iscene-L", tiny)
     fields = {**vars(CONFIG), "model": "iscene-L", "image_encoder": str(weights), "max_steps": 3}
     fields |= {"precision": "float32", "lr": 1e-2}
     along = losses(source, encoder, tmp_path / "along", fields)

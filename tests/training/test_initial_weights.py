@@ -1,3 +1,5 @@
+"""Trainings start from published or own weights, and refuse those that do not fit."""
+
 import json
 
 import pytest
@@ -8,7 +10,7 @@ from datagen.errors import DatasetError
 from datagen.models import SceneModel, SparseStructureFlowModel, build_model, save_model
 from datagen.models.initial_weights import load_initial
 from datagen.models.scene_model import model_args
-from tests.training.test_trainer import TINY
+from tests.training.tiny import TINY
 
 
 def scene_model(seed: int) -> SceneModel:

@@ -1,3 +1,5 @@
+"""The loader's stream: every sample once an epoch, the same for any ranks, workers and resuming."""
+
 import itertools
 
 import numpy as np
@@ -8,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datagen.errors import ConfigError, DatasetError
-from datagen.training import SceneLoader, SceneStream, StreamConfig
+from datagen.training import SceneLoader, SceneStream, StreamConfig, decode_sample
 from datagen.training.data.loader import OPEN_BLOCKS
 from tests.training.scenes import source_of, write_scenes
 
@@ -42,7 +44,7 @@ def take(loader, count: int) -> list[tuple[int, int]]:
 @pytest.fixture(scope="module")
 def order(source, objects):
     """The first places of the mixed stream, taken by one process."""
-    return take(SceneLoader([source, objects], MIXED), 300)
+    return take(SceneLoader([source, objects], MIXED, decode_sample), 300)
 
 
 def interleave(ranks: list[list]) -> list:
@@ -50,7 +52,7 @@ def interleave(ranks: list[list]) -> list:
 
 
 def test_epoch_holds_every_sample_once_and_the_next_another_order(source):
-    stream = take(SceneLoader([source], CONFIG), 2 * NUM)
+    stream = take(SceneLoader([source], CONFIG, decode_sample), 2 * NUM)
     views = sorted((layout, view + 1) for layout, n in VIEWS.items() for view in range(n))
     assert sorted(stream[:NUM]) == sorted(stream[NUM:]) == views
     assert stream[:NUM] != stream[NUM:]
@@ -58,14 +60,14 @@ def test_epoch_holds_every_sample_once_and_the_next_another_order(source):
 
 
 def test_order_depends_on_the_seed_alone(source):
-    again = take(SceneLoader([source], CONFIG), NUM)
-    assert take(SceneLoader([source], CONFIG), NUM) == again
-    assert take(SceneLoader([source], StreamConfig(size_px=8, seed=4)), NUM) != again
+    again = take(SceneLoader([source], CONFIG, decode_sample), NUM)
+    assert take(SceneLoader([source], CONFIG, decode_sample), NUM) == again
+    assert take(SceneLoader([source], StreamConfig(size_px=8, seed=4), decode_sample), NUM) != again
 
 
 @pytest.mark.parametrize("num_workers", [1, 2, 4])
 def test_worker_processes_change_nothing(source, objects, order, num_workers):
-    loader = SceneLoader([source, objects], MIXED, num_workers=num_workers)
+    loader = SceneLoader([source, objects], MIXED, decode_sample, num_workers=num_workers)
     assert take(loader, 100) == order[:100]
 
 
@@ -73,7 +75,14 @@ def test_worker_processes_change_nothing(source, objects, order, num_workers):
 def test_ranks_share_the_one_order(source, objects, order, world, num_workers):
     ranks = [
         take(
-            SceneLoader([source, objects], MIXED, rank=rank, world=world, num_workers=num_workers),
+            SceneLoader(
+                [source, objects],
+                MIXED,
+                decode_sample,
+                rank=rank,
+                world=world,
+                num_workers=num_workers,
+            ),
             24,
         )
         for rank in range(world)
@@ -91,7 +100,7 @@ def test_ranks_share_the_one_order(source, objects, order, world, num_workers):
 def test_state_goes_on_with_the_very_next_sample(
     source, objects, order, stopped_after, old_world, new_world, new_workers
 ):
-    old = SceneLoader([source, objects], MIXED, rank=old_world - 1, world=old_world)
+    old = SceneLoader([source, objects], MIXED, decode_sample, rank=old_world - 1, world=old_world)
     take(old, stopped_after)
     state = old.state_dict()
     assert state["position"] == stopped_after * old_world
@@ -99,7 +108,9 @@ def test_state_goes_on_with_the_very_next_sample(
     streams = []
     for worker, rank in itertools.product(range(new_workers), range(new_world)):
         share = rank + new_world * worker
-        new = SceneLoader([source, objects], MIXED, rank=share, world=new_world * new_workers)
+        new = SceneLoader(
+            [source, objects], MIXED, decode_sample, rank=share, world=new_world * new_workers
+        )
         new.load_state_dict(state)
         streams.append(take(new, 2))
     shares = new_world * new_workers
@@ -111,54 +122,62 @@ def test_state_goes_on_with_the_very_next_sample(
 def test_state_taken_while_workers_are_ahead_is_the_consumers(
     source, objects, order, old_workers, new_workers
 ):
-    old = SceneLoader([source, objects], MIXED, num_workers=old_workers)
+    old = SceneLoader([source, objects], MIXED, decode_sample, num_workers=old_workers)
     take(old, 41)
-    new = SceneLoader([source, objects], MIXED, num_workers=new_workers)
+    new = SceneLoader([source, objects], MIXED, decode_sample, num_workers=new_workers)
     new.load_state_dict(old.state_dict())
     assert take(new, 30) == order[41:71]
     assert new.state_dict()["position"] == 71
 
 
 def test_state_of_another_stream_is_refused(source, objects):
-    state = SceneLoader([source], CONFIG).state_dict()
+    state = SceneLoader([source], CONFIG, decode_sample).state_dict()
     with pytest.raises(DatasetError, match="another weights, views"):
-        SceneLoader([source, objects], MIXED).load_state_dict(state)
+        SceneLoader([source, objects], MIXED, decode_sample).load_state_dict(state)
     with pytest.raises(DatasetError, match="another seed"):
-        SceneLoader([source], StreamConfig(size_px=8, seed=9)).load_state_dict(state)
+        SceneLoader([source], StreamConfig(size_px=8, seed=9), decode_sample).load_state_dict(state)
 
 
 def test_mix_meets_sources_by_weight_and_each_passes_through_its_own_epochs(source, objects):
-    stream = take(SceneLoader([source, objects], MIXED), 96 * 7)
+    stream = take(SceneLoader([source, objects], MIXED, decode_sample), 96 * 7)
     single = [view for view in stream if view[0] >= 100]
     assert len(single) == 32 * 7
     assert all(single.count(view) == 32 for view in set(single)) and len(set(single)) == 7
 
 
 def test_stream_with_an_end_gives_each_rank_its_part_and_some_nothing(source):
-    ranks = [list(SceneLoader([source], CONFIG, rank=r, world=5, stop=3)) for r in range(5)]
+    ranks = [
+        list(SceneLoader([source], CONFIG, decode_sample, rank=r, world=5, stop=3))
+        for r in range(5)
+    ]
     assert [len(samples) for samples in ranks] == [1, 1, 1, 0, 0]
-    assert [key(samples[0]) for samples in ranks[:3]] == take(SceneLoader([source], CONFIG), 3)
+    assert [key(samples[0]) for samples in ranks[:3]] == take(
+        SceneLoader([source], CONFIG, decode_sample), 3
+    )
 
 
 def test_more_ranks_than_samples_pass_through_several_epochs(objects):
-    ranks = [take(SceneLoader([objects], CONFIG, rank=r, world=20), 1) for r in range(20)]
-    assert interleave(ranks) == take(SceneLoader([objects], CONFIG), 20)
+    ranks = [
+        take(SceneLoader([objects], CONFIG, decode_sample, rank=r, world=20), 1) for r in range(20)
+    ]
+    assert interleave(ranks) == take(SceneLoader([objects], CONFIG, decode_sample), 20)
 
 
-def test_cache_changes_no_sample_and_saves_decoding(source, monkeypatch):
-    from datagen.training.data import loader as module
-
+def test_cache_changes_no_sample_and_saves_decoding(source):
     calls = []
-    real = module.decode_sample
-    monkeypatch.setattr(module, "decode_sample", lambda *args: calls.append(1) or real(*args))
-    plain = list(itertools.islice(SceneLoader([source], CONFIG), 2 * NUM))
+
+    def decode(*args):
+        calls.append(1)
+        return decode_sample(*args)
+
+    plain = list(itertools.islice(SceneLoader([source], CONFIG, decode), 2 * NUM))
     assert len(calls) == 2 * NUM
     calls.clear()
     some = plain[0].nbytes * 20
-    half = list(itertools.islice(SceneLoader([source], CONFIG, cache_bytes=some), 2 * NUM))
+    half = list(itertools.islice(SceneLoader([source], CONFIG, decode, cache_bytes=some), 2 * NUM))
     assert len(calls) == 2 * NUM - 20
     calls.clear()
-    full = list(itertools.islice(SceneLoader([source], CONFIG, cache_bytes=2**30), 2 * NUM))
+    full = list(itertools.islice(SceneLoader([source], CONFIG, decode, cache_bytes=2**30), 2 * NUM))
     assert len(calls) == NUM
     for ours, theirs in ((half, plain), (full, plain)):
         assert [key(s) for s in ours] == [key(s) for s in theirs]
@@ -175,7 +194,7 @@ def test_memory_holds_few_blocks_and_each_is_read_once_an_epoch(tmp_path, monkey
     read = []
     real = type(source).read_block
     monkeypatch.setattr(type(source), "read_block", lambda s, b: read.append(b) or real(s, b))
-    stream = SceneStream([source], CONFIG, stop=2 * 260)
+    stream = SceneStream([source], CONFIG, decode_sample, stop=2 * 260)
     most = 0
     for _ in stream:
         most = max(most, len(stream._readers[0]._blocks))
@@ -188,7 +207,7 @@ def test_corrupt_row_stops_the_stream_with_its_shard_and_row(tmp_path, num_worke
     write_scenes(tmp_path, {0: 5, 2: 5}, num_instances=1)
     path = tmp_path / "renders" / "shard-00001.parquet"
     damage(path, "rgb", 4, lambda data: data[: len(data) // 2])
-    loader = SceneLoader([source_of(tmp_path)], CONFIG, num_workers=num_workers)
+    loader = SceneLoader([source_of(tmp_path)], CONFIG, decode_sample, num_workers=num_workers)
     expected = r"renders/shard-00001\.parquet, row 4 \(layout 2, view 4\): its images cannot be"
     with pytest.raises(DatasetError, match=expected) as caught:
         take(loader, 10)
@@ -210,7 +229,7 @@ def test_corrupt_latents_are_named(tmp_path, column, change, words):
     write_scenes(tmp_path, {0: 3}, num_instances=1)
     damage(tmp_path / "latents" / "shard-00000.parquet", column, 1, change)
     with pytest.raises(DatasetError, match=rf"latents/shard-00000\.parquet, row 1 .*{words}"):
-        take(SceneLoader([source_of(tmp_path)], CONFIG), 3)
+        take(SceneLoader([source_of(tmp_path)], CONFIG, decode_sample), 3)
 
 
 @pytest.mark.parametrize("bits", [0, 40, 60])
@@ -223,7 +242,7 @@ def test_damaged_picture_is_never_replaced(tmp_path, bits):
 
     damage(tmp_path / "renders" / "shard-00000.parquet", "rgb", 1, flip)
     with pytest.raises(DatasetError, match=r"row 1 \(layout 0, view 1\): its images"):
-        take(SceneLoader([source_of(tmp_path)], CONFIG), 2)
+        take(SceneLoader([source_of(tmp_path)], CONFIG, decode_sample), 2)
 
 
 def test_map_of_more_instances_than_latents_is_corrupt(tmp_path):
@@ -232,19 +251,19 @@ def test_map_of_more_instances_than_latents_is_corrupt(tmp_path):
     name = "renders/shard-00000.parquet"
     (tmp_path / "one" / name).write_bytes((tmp_path / "two" / name).read_bytes())
     with pytest.raises(DatasetError, match="the map shows instance 2 of 1"):
-        take(SceneLoader([source_of(tmp_path / "one")], CONFIG), 1)
+        take(SceneLoader([source_of(tmp_path / "one")], CONFIG, decode_sample), 1)
 
 
 def test_source_without_views_is_an_error_that_names_it(source):
     with pytest.raises(DatasetError, match=r"latents: 0 views to train on"):
-        SceneLoader([source.select(source.layout_id < 0)], CONFIG)
+        SceneLoader([source.select(source.layout_id < 0)], CONFIG, decode_sample)
 
 
 @pytest.mark.parametrize(("rank", "world", "weights"), [(2, 2, ()), (0, 1, (1.0, 2.0))])
 def test_rank_or_weights_that_do_not_fit_are_refused(source, rank, world, weights):
     config = StreamConfig(size_px=8, weights=weights)
     with pytest.raises(ConfigError, match=r"loader: got 1 sources"):
-        SceneLoader([source], config, rank=rank, world=world)
+        SceneLoader([source], config, decode_sample, rank=rank, world=world)
 
 
 def damage(path, column: str, row: int, change) -> None:

@@ -1,3 +1,5 @@
+"""The order of samples is a permutation that opens few blocks, and mixes are exact."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -36,6 +38,24 @@ def test_order_keeps_few_blocks_open():
     blocks = blocks_of([32] * 500)
     order = epoch_order(blocks, rng_for(0, "order"))
     assert open_blocks(blocks, order) <= LANES * WINDOW
+
+
+@pytest.mark.parametrize("size", [1, 7, 32])
+def test_lane_finishes_a_window_of_blocks_before_it_begins_the_next(size):
+    blocks = blocks_of([size] * (LANES * WINDOW * 5))
+    for epoch in range(5):
+        by_lane = blocks[epoch_order(blocks, rng_for(0, "order", epoch))].reshape(-1, LANES).T
+        for lane in by_lane:
+            windows = lane.reshape(-1, WINDOW * size)
+            assert all(len(set(window)) == WINDOW for window in windows)
+            assert len(set(lane)) == WINDOW * len(windows), "a block comes back"
+
+
+def test_samples_of_a_window_are_shuffled_together():
+    blocks = blocks_of([32] * (LANES * WINDOW))
+    by_lane = blocks[epoch_order(blocks, rng_for(0, "order"))].reshape(-1, LANES).T
+    changes = [np.count_nonzero(np.diff(lane)) for lane in by_lane]
+    assert min(changes) > 10  # one block after the other would be a single change
 
 
 @pytest.mark.parametrize("readers", [2, 4, 8, 16, 32])

@@ -1,3 +1,5 @@
+"""Lines that worker processes log reach the log of the run."""
+
 import logging
 
 from datagen.executors.followed_log import followed

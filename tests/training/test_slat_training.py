@@ -1,52 +1,30 @@
 """The structured-latent model's samples, objective and training, on features that images show."""
 
-import json
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 
 from datagen.core.seeding import rng_for
 from datagen.errors import DatasetError
 from datagen.models import load_model
-from datagen.models.structured_latent_model import SLAT_ARGS, StructuredLatentModel
+from datagen.models.structured_latent_model import StructuredLatentModel
 from datagen.sampling.scenes import SamplerConfig
 from datagen.shards import open_dataset
-from datagen.shards.schemas import LATENTS, RENDERS, SLAT
-from datagen.training import (
-    FlowMatching,
-    SceneLoader,
-    StreamConfig,
-    TrainConfig,
-    open_source,
-    state,
-    train_flow,
-)
-from datagen.training.objectives.structured_latent_samples import SlatSource, make_slat_batch
-from datagen.training.objectives.structured_latents import (
-    SlatLosses,
-    feature_statistics,
-    sampled_error,
-)
-from tests.shards.tiny import png, write
+from datagen.shards.declared import LATENTS
+from datagen.training import FlowMatching, SceneLoader, StreamConfig, TrainConfig, train_flow
+from datagen.training.objectives.structured_latents.batches import make_slat_batch
+from datagen.training.objectives.structured_latents.losses import SlatLosses
+from datagen.training.objectives.structured_latents.objective import StructuredLatentObjective
+from datagen.training.objectives.structured_latents.sampled import sampled_error
+from datagen.training.objectives.structured_latents.samples import decode_slat_sample
+from datagen.training.objectives.structured_latents.source import SlatSource
+from datagen.training.objectives.structured_latents.statistics import feature_statistics
+from tests.shards.tiny import write
+from tests.training.slats import SIZE_PX, TINY, block, write_slats
+from tests.training.tiny import read_log
 
-SIZE_PX = 32
-TINY = {
-    "flow": {
-        "resolution": 64,
-        "in_channels": 8,
-        "out_channels": 8,
-        "model_channels": 32,
-        "cond_channels": 16,
-        "num_blocks": 1,
-        "num_heads": 2,
-        "io_block_channels": [16],
-        "qk_rms_norm": True,
-    },
-    "image_encoder": {"size_px": SIZE_PX, "channels": 16, "num_blocks": 1, "num_heads": 2},
-}
 CONFIG = TrainConfig(
     model="slat-small",
     max_steps=6,
@@ -62,54 +40,11 @@ CONFIG = TrainConfig(
 
 
 @pytest.fixture(autouse=True)
-def tiny_model(monkeypatch):
-    monkeypatch.setitem(SLAT_ARGS, "slat-small", TINY)
+def one_thread():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def write_slats(root: Path, num_views: int, channels: int = 3) -> Path:
-    """Write views of two bars: what is seen of each is one colour, and so are its features."""
-    renders, latents = [], []
-    for layout_id in range(num_views):
-        rng = rng_for(0, "slats", layout_id)
-        colors = rng.integers(0, 256, (2, 3))
-        instance_map = np.zeros((SIZE_PX, SIZE_PX), np.uint8)
-        instance_map[4:28, 4:14], instance_map[4:28, 18:28] = 1, 2
-        palette = np.concatenate([[[0, 0, 0]], colors])
-        rgba = np.dstack([palette[instance_map], 255 * (instance_map > 0)]).astype(np.uint8)
-        keys = {"layout_id": layout_id, "view_index": 0}
-        renders.append(
-            dict.fromkeys(RENDERS.names)
-            | keys
-            | {"kept": True, "rgb": png(rgba), "instance_map": png(instance_map)}
-            | {"world_to_camera": np.eye(4), "intrinsics": np.eye(3)}
-        )
-        bars = [block(layout_id + 3), block(layout_id + 4)]
-        coords = np.concatenate([*bars, *bars]).astype(np.uint8)  # the scene's first
-        own = np.repeat(colors / 255, [len(bar) for bar in bars], axis=0)
-        features = np.concatenate([own, own])[:, np.arange(channels) % 3]
-        counts = [sum(map(len, bars)), *map(len, bars)]
-        latents.append(
-            dict.fromkeys(LATENTS.names)
-            | keys
-            | {"world_to_canonical": np.eye(4), "num_instances": 2, "slat_counts": counts}
-            | {"slat_coords": coords, "slat_features": features.astype(np.float16).ravel()}
-            | {"slat_seen": np.ones(len(coords), np.uint16)}
-        )
-    made = write(root, "render", "renders", RENDERS, renders, {}, scenes_per_shard=4)
-    schema = pa.schema([*LATENTS, *SLAT])
-    inputs = {"renders": made}
-    store = {"store": "latents,slat_features"}
-    write(root, "encode", "latents", schema, latents, inputs, scenes_per_shard=4, fields=store)
-    return root
-
-
-def block(size: int) -> np.ndarray:
-    """Return the voxels of a bar one voxel thick, 2·size of them."""
-    return np.argwhere(np.ones((2, size % 7 + 3, 1)))
 
 
 @pytest.fixture(scope="module")
@@ -118,22 +53,19 @@ def slats(tmp_path_factory) -> Path:
 
 
 def source_of(root: Path) -> SlatSource:
-    latents, renders = open_dataset(root / "latents"), open_dataset(root / "renders")
-    return open_source(latents, renders, SlatSource)
+    return SlatSource.open(open_dataset(root / "latents"), open_dataset(root / "renders"))
 
 
 def samples_of(root: Path, count: int):
-    return list(SceneLoader([source_of(root)], StreamConfig(size_px=SIZE_PX), stop=count))
+    stream = StreamConfig(size_px=SIZE_PX)
+    return list(SceneLoader([source_of(root)], stream, decode_slat_sample, stop=count))
 
 
 def train(folder: Path, root: Path, config: TrainConfig = CONFIG) -> StructuredLatentModel:
-    loader = SceneLoader([source_of(root)], StreamConfig(size_px=SIZE_PX, seed=config.seed))
-    return train_flow(loader, samples_of(root, 2), config, folder)
-
-
-def read_log(folder: Path) -> list[dict[str, float]]:
-    lines = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
-    return [record for record in lines if "data_wait" not in record]
+    objective = StructuredLatentObjective(config, TINY)
+    stream = StreamConfig(size_px=SIZE_PX, seed=config.seed)
+    loader = SceneLoader([source_of(root)], stream, objective.decode)
+    return train_flow(loader, samples_of(root, 2), objective, folder)
 
 
 def test_sample_holds_each_instances_voxels_and_features(slats):
@@ -168,7 +100,7 @@ def test_training_lowers_the_loss_and_samples_come_closer_than_noise(tmp_path, s
 
 def test_run_that_died_and_went_on_equals_one_that_did_not(tmp_path, slats, monkeypatch):
     whole = train(tmp_path / "whole", slats)
-    real, left = state.SlatLosses.forward, [5]
+    real, left = SlatLosses.forward, [5]
 
     def dying(self, *args):
         left[0] -= torch.is_grad_enabled()
@@ -176,10 +108,10 @@ def test_run_that_died_and_went_on_equals_one_that_did_not(tmp_path, slats, monk
             raise KeyboardInterrupt
         return real(self, *args)
 
-    monkeypatch.setattr(state.SlatLosses, "forward", dying)
+    monkeypatch.setattr(SlatLosses, "forward", dying)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "broken", slats)
-    monkeypatch.setattr(state.SlatLosses, "forward", real)
+    monkeypatch.setattr(SlatLosses, "forward", real)
     resumed = train(tmp_path / "broken", slats)
     assert read_log(tmp_path / "broken") == read_log(tmp_path / "whole")
     torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
@@ -194,10 +126,10 @@ def test_padding_and_the_other_views_of_a_batch_change_no_loss(slats):
         torch.nn.init.normal_(parameter, std=0.2)
     samples = samples_of(slats, 3)
     losses = SlatLosses(FlowMatching(), model)
-    whole = make_slat_batch(samples, CONFIG, 8, "train", 4, range(3))
+    whole = make_slat_batch(samples, CONFIG, "train", 4, range(3))
     together = losses(*whole.inputs("cpu"))
     for index, sample in enumerate(samples):
-        alone = make_slat_batch([sample], CONFIG, 8, "train", 4, [index])
+        alone = make_slat_batch([sample], CONFIG, "train", 4, [index])
         loss = losses(*alone.inputs("cpu"))
         torch.testing.assert_close(loss, together[index : index + 1], rtol=1e-4, atol=1e-5)
         part = losses(*whole[index : index + 1].inputs("cpu"))
@@ -208,7 +140,7 @@ def test_loss_of_a_fresh_network_is_that_of_a_velocity_of_zero(slats):
     model = StructuredLatentModel(**TINY, feature_channels=3)
     samples = samples_of(slats, 2)
     model.set_statistics(*feature_statistics(source_of(slats).sample_latents(8), 8))
-    batch = make_slat_batch(samples, CONFIG, 8, "train", 0, range(2))
+    batch = make_slat_batch(samples, CONFIG, "train", 0, range(2))
     loss = SlatLosses(FlowMatching(), model)(*batch.inputs("cpu"))
     for view in range(2):
         for slot in range(2):
@@ -241,12 +173,12 @@ def test_features_of_few_channels_come_back_exactly_and_leave_the_rest_zero():
 
 
 def test_features_that_do_not_fit_their_voxels_name_shard_and_row(tmp_path, slats):
-    schema = pa.schema([*LATENTS, *SLAT])
+    schema = LATENTS.full_schema
     rows = list(open_dataset(slats / "latents"))
     rows[1]["slat_counts"] = [1, 2, 3]
     inputs = {"renders": open_dataset(slats / "renders")}
     write(tmp_path, "encode", "latents", schema, rows, inputs, scenes_per_shard=4)
     latents = open_dataset(tmp_path / "latents")
-    source = open_source(latents, inputs["renders"], SlatSource)
+    source = SlatSource.open(latents, inputs["renders"])
     with pytest.raises(DatasetError, match=r"row 1 \(layout 1, view 0\): it counts \[1, 2, 3\]"):
-        list(SceneLoader([source], StreamConfig(size_px=SIZE_PX), stop=8))
+        list(SceneLoader([source], StreamConfig(size_px=SIZE_PX), decode_slat_sample, stop=8))

@@ -1,3 +1,5 @@
+"""Views are joined with their own renders, and little more is read than they need."""
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -5,7 +7,8 @@ import pytest
 
 from datagen.errors import DatasetError
 from datagen.shards import Dataset, Folder, open_dataset
-from datagen.training.data.sources import open_source, read_layout_ids
+from datagen.training import SceneSource
+from datagen.training.data.sources import read_layout_ids
 from tests.training.scenes import source_of, write_scenes
 
 
@@ -57,7 +60,7 @@ def test_view_is_joined_with_its_own_render(scenes):
 
 def test_renders_cut_into_other_shards_join_all_the_same(tmp_path, scenes):
     write_scenes(tmp_path, {0: 25, 1: 20, 2: 3, 5: 1}, scenes_per_shard=1)
-    source = open_source(open_dataset(scenes / "latents"), open_dataset(tmp_path / "renders"))
+    source = SceneSource.open(open_dataset(scenes / "latents"), open_dataset(tmp_path / "renders"))
     assert keys(source.read_block(0))[-1] == (1, 20)
 
 
@@ -101,7 +104,7 @@ def test_source_is_read_through_a_filesystem_by_url(scenes):
         open_dataset(Folder(f"file://{scenes}") / name) for name in ("latents", "renders")
     )
     assert not latents.folder.is_local
-    assert len(open_source(latents, renders).read_block(0)) == 45
+    assert len(SceneSource.open(latents, renders).read_block(0)) == 45
 
 
 def test_latents_of_other_renders_are_refused(tmp_path, scenes):
@@ -109,7 +112,7 @@ def test_latents_of_other_renders_are_refused(tmp_path, scenes):
     renders = open_dataset(tmp_path / "renders")
     renders.manifest["fingerprint"] = "0" * 64
     with pytest.raises(DatasetError, match=r"was encoded from renders .* is 000000000000…"):
-        open_source(open_dataset(scenes / "latents"), renders)
+        SceneSource.open(open_dataset(scenes / "latents"), renders)
 
 
 def test_view_without_its_render_is_named(tmp_path):

@@ -1,11 +1,13 @@
+"""Training: its log, its states, resuming to the same losses, and what ends it."""
+
 import contextlib
-import dataclasses
 import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,48 +15,23 @@ import pytest
 import torch
 
 from datagen.errors import ConfigError, DatasetError, StageError
-from datagen.models import MODEL_ARGS, load_model, load_scene_model
+from datagen.models import load_model, load_scene_model
 from datagen.models.dinov2 import load_dinov2
 from datagen.models.small_autoencoder import SmallSparseStructureDecoder
-from datagen.training import SceneLoader, StreamConfig, TrainConfig, clipping, state, train_flow
+from datagen.training import SceneLoader, StreamConfig, TrainConfig, clipping, train_flow
 from datagen.training.config import learning_rate
-from datagen.training.distributed import Ranks
-from datagen.training.sampled import SampledView, sampled_iou
+from datagen.training.objectives.structure import losses
+from datagen.training.objectives.structure.objective import StructureObjective
+from datagen.training.objectives.structure.sampled import SampledView, sampled_iou
 from tests.published import dinov2_weights
 from tests.training.scenes import source_of, write_scenes
+from tests.training.tiny import CONFIG, TINY, read_log, train
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-TINY = {
-    "flow": {
-        "resolution": 16,
-        "in_channels": 8,
-        "out_channels": 8,
-        "model_channels": 16,
-        "cond_channels": 8,
-        "num_blocks": 2,
-        "num_heads": 2,
-        "patch_size": 8,
-        "qk_rms_norm": True,
-        "predicts": "x_0",
-        "scene_context_attn_num": 1,
-    },
-    "image_encoder": {"size_px": 32, "channels": 8, "num_blocks": 1, "num_heads": 2},
-}
-CONFIG = TrainConfig(
-    max_steps=9,
-    batch_size=2,
-    instances_per_view=2,
-    warmup_steps=2,
-    checkpoint_every=4,
-    validate_every=4,
-    seed=5,
-)
-
 
 @pytest.fixture(autouse=True)
-def tiny_model(monkeypatch):
-    monkeypatch.setitem(MODEL_ARGS, "small", TINY)
+def one_thread():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -64,25 +41,6 @@ def tiny_model(monkeypatch):
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory) -> Path:
     return write_scenes(tmp_path_factory.mktemp("scenes"), {0: 1, 1: 2, 2: 1}, noise=True)
-
-
-def train(
-    folder: Path, scenes: Path, config: TrainConfig = CONFIG, num_workers: int = 0, **arguments
-):
-    source = source_of(scenes)
-    stream = StreamConfig(size_px=32, seed=config.seed)
-    ranks = Ranks.current()
-    loader = SceneLoader(
-        [source], stream, rank=ranks.rank, world=ranks.world, num_workers=num_workers
-    )
-    held_out = list(SceneLoader([source], stream, stop=3))
-    return train_flow(loader, held_out, config, folder, **arguments)
-
-
-def read_log(folder: Path) -> list[dict]:
-    """Return the log's lines but those that say how fast it was."""
-    records = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
-    return [record for record in records if "data_wait" not in record]
 
 
 def states(folder: Path) -> list[str]:
@@ -125,9 +83,9 @@ def test_speed_is_logged_beside_the_losses(tmp_path, scenes):
 def test_last_states_and_the_best_model_are_kept(tmp_path, scenes):
     model = train(tmp_path, scenes)
     assert states(tmp_path) == ["step-00000008.pt", "step-00000009.pt"]
-    losses = {r["step"]: r["val_loss"] for r in read_log(tmp_path) if "val_loss" in r}
+    found = {r["step"]: r["val_loss"] for r in read_log(tmp_path) if "val_loss" in r}
     best = load_model(tmp_path / "best", device="cpu").state_dict()
-    is_last = min(losses, key=losses.get) == 9
+    is_last = min(found, key=found.get) == 9
     same = all(torch.equal(value, best[name]) for name, value in model.state_dict().items())
     assert same == is_last
 
@@ -159,7 +117,7 @@ def test_run_that_died_and_went_on_equals_one_that_did_not(
 ):
     monkeypatch.setattr(clipping, "BUFFER", 3)
     whole = train(tmp_path / "whole", scenes, config)
-    real = state.flow_losses
+    real = losses.flow_losses
     calls = {"left": died_in_step}
 
     def dying(*args):
@@ -168,11 +126,11 @@ def test_run_that_died_and_went_on_equals_one_that_did_not(
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(state, "flow_losses", dying)
+    monkeypatch.setattr(losses, "flow_losses", dying)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "broken", scenes, config)
     assert not (tmp_path / "broken" / "model.json").exists()
-    monkeypatch.setattr(state, "flow_losses", real)
+    monkeypatch.setattr(losses, "flow_losses", real)
     resumed = train(tmp_path / "broken", scenes, config)
 
     assert read_log(tmp_path / "broken") == read_log(tmp_path / "whole")
@@ -183,12 +141,10 @@ KILLED_RUN = """
 import sys
 from pathlib import Path
 import torch
-import tests.training.test_trainer as case
-from datagen.models import MODEL_ARGS
+from tests.training.test_trainer import LONG, train
 torch.set_num_threads(1)
-MODEL_ARGS["small"] = case.TINY
 print("ready", flush=True)
-case.train(Path(sys.argv[1]), Path(sys.argv[2]), case.LONG)
+train(Path(sys.argv[1]), Path(sys.argv[2]), LONG)
 """
 LONG = TrainConfig(
     max_steps=60,
@@ -242,17 +198,17 @@ def test_folder_of_other_settings_is_refused_with_the_names_that_differ(tmp_path
 
 def broken_in(steps: set[int]):
     """Return a ``flow_losses`` that gives NaN in some training steps, counted from 1."""
-    real, count = state.flow_losses, itertools.count(1)
+    real, count = losses.flow_losses, itertools.count(1)
 
-    def losses(*args):
+    def broken(*args):
         made = real(*args)
         return made * np.nan if torch.is_grad_enabled() and next(count) in steps else made
 
-    return losses
+    return broken
 
 
 def test_step_without_a_finite_loss_is_skipped_and_counted(tmp_path, scenes, monkeypatch):
-    monkeypatch.setattr(state, "flow_losses", broken_in({2, 3, 6}))
+    monkeypatch.setattr(losses, "flow_losses", broken_in({2, 3, 6}))
     model = train(tmp_path, scenes)
     records = read_log(tmp_path)
     assert {r["step"]: r["skipped_steps"] for r in records if "skipped_steps" in r} == {
@@ -265,7 +221,7 @@ def test_step_without_a_finite_loss_is_skipped_and_counted(tmp_path, scenes, mon
 
 
 def test_third_bad_step_in_a_row_ends_the_run_and_leaves_the_batch(tmp_path, scenes, monkeypatch):
-    monkeypatch.setattr(state, "flow_losses", broken_in({2, 4, 5, 6}))
+    monkeypatch.setattr(losses, "flow_losses", broken_in({2, 4, 5, 6}))
     with pytest.raises(StageError, match="steps 4 to 6 have no finite loss"):
         train(tmp_path, scenes)
     assert not (tmp_path / "model.json").exists()
@@ -287,7 +243,7 @@ def test_gpu_out_of_memory_goes_on_with_the_batch_that_fits_and_names_it(
 ):
     exact = TrainConfig(**{**vars(CONFIG), "precision": "float32", "batch_size": 4, "max_steps": 3})
     train(tmp_path / "whole", scenes, exact)
-    monkeypatch.setattr(state, "flow_losses", too_large_above(1))
+    monkeypatch.setattr(losses, "flow_losses", too_large_above(1))
     train(tmp_path / "small", scenes, exact)
     assert "--micro-batch-size 1 spares the attempt" in caplog.text
     for ours, theirs in zip(
@@ -297,20 +253,20 @@ def test_gpu_out_of_memory_goes_on_with_the_batch_that_fits_and_names_it(
 
 
 def test_gpu_out_of_memory_with_one_view_is_an_error(tmp_path, scenes, monkeypatch):
-    monkeypatch.setattr(state, "flow_losses", too_large_above(0))
+    monkeypatch.setattr(losses, "flow_losses", too_large_above(0))
     with pytest.raises(StageError, match="GPU out of memory with one view at once"):
         train(tmp_path, scenes)
 
 
 def too_large_above(num_views: int):
-    real = state.flow_losses
+    real = losses.flow_losses
 
-    def losses(flow, model, x_0, *rest):
+    def limited(flow, model, x_0, *rest):
         if len(x_0) > num_views:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return real(flow, model, x_0, *rest)
 
-    return losses
+    return limited
 
 
 def test_held_out_views_are_sampled_scored_and_drawn(tmp_path, scenes):
@@ -358,8 +314,8 @@ def test_training_lowers_the_loss_on_one_view(tmp_path):
     )
     scenes = write_scenes(tmp_path / "scenes", {0: 1}, noise=True)
     train(tmp_path, scenes, config)
-    losses = [r["loss"] for r in read_log(tmp_path) if "loss" in r]
-    assert np.mean(losses[-20:]) < 0.8 * np.mean(losses[:10])
+    found = [r["loss"] for r in read_log(tmp_path) if "loss" in r]
+    assert np.mean(found[-20:]) < 0.8 * np.mean(found[:10])
 
 
 def test_learning_rate_rises_then_stays_or_falls_to_zero():
@@ -371,36 +327,34 @@ def test_learning_rate_rises_then_stays_or_falls_to_zero():
     assert learning_rate(cosine, 99) < 1e-3
 
 
-def test_frozen_image_encoder_conditions_a_training_and_stays_as_it_is(
-    tmp_path, scenes, monkeypatch
-):
+def test_frozen_image_encoder_conditions_a_training_and_stays_as_it_is(tmp_path, scenes):
     pytest.importorskip("transformers")
     path = tmp_path / "dinov2.pth"
     torch.save(dinov2_weights(), path)
     encoder = load_dinov2(str(path), "cpu")
     tiny = {"flow": {**TINY["flow"], "cond_channels": encoder.channels}, "image_encoder": {}}
-    monkeypatch.setitem(MODEL_ARGS, "iscene-L", tiny)
     fields = {**vars(CONFIG), "model": "iscene-L", "image_encoder": str(path), "max_steps": 3}
     source, stream = source_of(scenes), StreamConfig(size_px=encoder.size_px, resize="lanczos4")
-    loader = SceneLoader([source], stream)
+    objective = StructureObjective(TrainConfig(**fields), tiny)
+    loader = SceneLoader([source], stream, objective.decode)
     folder = tmp_path / "model"
-    model = train_flow(loader, [], TrainConfig(**fields), folder, image_encoder=encoder)
+    model = train_flow(loader, [], objective, folder, image_encoder=encoder)
     assert not any(name.startswith("image_encoder") for name in model.state_dict())
     loaded = load_scene_model(folder / "model", device="cpu")
     images = torch.zeros(1, 2, encoder.size_px, encoder.size_px, 3, dtype=torch.uint8)
     assert torch.equal(loaded.encode_images(images), encoder(images))
 
+    narrow = replace(objective, size={**tiny, "flow": {**tiny["flow"], "cond_channels": 5}})
     with pytest.raises(ConfigError, match="channels, and --model iscene-L takes 5"):
-        monkeypatch.setitem(MODEL_ARGS["iscene-L"]["flow"], "cond_channels", 5)
-        train_flow(loader, [], TrainConfig(**fields), folder, image_encoder=encoder)
+        train_flow(loader, [], narrow, folder, image_encoder=encoder)
 
 
 @pytest.mark.slow
 def test_compiled_blocks_train_as_plain_ones(tmp_path, scenes):
     """Needs a C++ compiler, as torch.compile does on a CPU."""
-    plain = dataclasses.replace(CONFIG, max_steps=3, precision="float32")
+    plain = replace(CONFIG, max_steps=3, precision="float32")
     train(tmp_path / "plain", scenes, plain)
-    train(tmp_path / "compiled", scenes, dataclasses.replace(plain, compile_blocks=True))
+    train(tmp_path / "compiled", scenes, replace(plain, compile_blocks=True))
     first, second = (
         [record["loss"] for record in read_log(tmp_path / name) if "loss" in record]
         for name in ("plain", "compiled")

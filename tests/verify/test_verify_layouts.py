@@ -8,7 +8,7 @@ import pytest
 from datagen.errors import StageError
 from datagen.run import run_stage
 from datagen.shards import Folder, Identity, Output, open_dataset
-from datagen.shards.schemas import LAYOUTS
+from datagen.shards.declared import LAYOUTS
 from datagen.stages.layouts import SampleLayouts
 from datagen.verify.layouts import VERIFICATION, verify_and_record, verify_layouts
 from tests.stages.shapes import write_assets
@@ -25,7 +25,7 @@ def rewrite(root: Path, change) -> None:
     rows = list(open_dataset(root / "layouts"))
     change(rows)
     identity = Identity("moved", 1, {}, {})
-    output = Output(Folder.at(root / "layouts"), identity, LAYOUTS, 1000)
+    output = Output(Folder.at(root / "layouts"), identity, LAYOUTS.schema, 1000)
     output.write_shard(0, rows, [])
     output.seal({"counts": {}})
 

@@ -8,24 +8,26 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from datagen.cli import main
 from datagen.shards import Folder
-from datagen.verify.workspace import ROW_CHECKS, verify_path, verify_workspace
-from tests.shards.tiny import make_workspace
+from datagen.shards.declared import GRID_BYTES, LATENTS
+from datagen.stages.tables import TABLES
+from datagen.verify.rows import ROW_CHECKS
+from datagen.verify.workspace import verify_path, verify_workspace
+from tests.shards.tiny import write
 
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory) -> Path:
-    return make_workspace(tmp_path_factory.mktemp("sound"))
+KEYS = [LATENTS.schema.field(name) for name in ("layout_id", "view_index", "num_instances")]
+OCCUPANCY = LATENTS.schema.field("occupancy")
 
 
 @pytest.fixture
-def workspace(sound, tmp_path) -> Path:
-    return Path(shutil.copytree(sound, tmp_path / "workspace"))
+def workspace(tiny, tmp_path) -> Path:
+    return Path(shutil.copytree(tiny, tmp_path / "workspace"))
 
 
 def findings(root: Path, **options) -> list[str]:
@@ -36,6 +38,32 @@ def edit_manifest(folder: Path, change: Callable[[dict], object]) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     change(manifest)
     (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def identity_json(manifest: dict) -> str:
+    identity = {k: manifest[k] for k in ("name", "revision", "fields", "inputs", "schema_version")}
+    return json.dumps(identity, sort_keys=True, separators=(",", ":"))
+
+
+def edit_identity(folder: Path, change: Callable[[dict], object]) -> None:
+    """Change a manifest, and its fingerprint to fit."""
+
+    def changed(manifest: dict) -> None:
+        change(manifest)
+        fingerprint = hashlib.sha256(identity_json(manifest).encode()).hexdigest()
+        manifest["fingerprint"] = fingerprint
+
+    edit_manifest(folder, changed)
+
+
+def sign_rows_with_identity(folder: Path) -> None:
+    """Write the manifest's identity into every shard, and sign them anew."""
+    identity = identity_json(json.loads((folder / "manifest.json").read_text()))
+    for path in folder.glob("*.parquet"):
+        table = pq.read_table(path)
+        metadata = {**table.schema.metadata, b"datagen.identity": identity.encode()}
+        pq.write_table(table.replace_schema_metadata(metadata), path)
+    edit_manifest(folder, lambda manifest: sign(folder, manifest))
 
 
 def edit_rows(folder: Path, index: int, change: Callable[[list[dict]], object]) -> None:
@@ -63,10 +91,10 @@ def flip_byte(path: Path, offset: int) -> None:
     path.write_bytes(data)
 
 
-def test_sound_workspace_has_no_finding_and_exit_code_0(sound, capsys):
-    assert findings(sound, deep=True) == []
-    assert main(["verify", str(sound), "--deep"]) == 0
-    assert capsys.readouterr().out.endswith("verify: sound in 6 datasets\n")
+def test_sound_workspace_has_no_finding_and_exit_code_0(tiny, capsys):
+    assert findings(tiny, deep=True) == []
+    assert main(["verify", str(tiny), "--deep"]) == 0
+    assert capsys.readouterr().out.endswith("verify: sound in 9 datasets\n")
 
 
 def test_damage_gives_exit_code_1_and_no_dataset_gives_2(workspace, capsys):
@@ -84,10 +112,32 @@ def test_flipped_byte_anywhere_is_found(workspace, offset):
     assert all(line.startswith("latents/shard-00001.parquet: ") for line in found)
 
 
-def test_flipped_byte_in_the_model_is_found(workspace):
-    flip_byte(workspace / "model/model.safetensors", 2)
+@pytest.mark.parametrize("folder", ["model", "slat_model"])
+def test_flipped_byte_in_a_model_is_found(workspace, folder):
+    flip_byte(workspace / folder / "model.safetensors", 2)
     [found] = findings(workspace)
-    assert found.startswith("model/model.safetensors: was changed")
+    assert found.startswith(f"{folder}/model.safetensors: was changed")
+
+
+@pytest.mark.parametrize("folder", ["model", "slat_model"])
+def test_missing_file_of_a_model_is_found(workspace, folder):
+    (workspace / folder / "model.json").unlink()
+    assert findings(workspace) == [f"{folder}/model.json: missing although the manifest lists it"]
+
+
+@pytest.mark.parametrize("folder", ["scenes/rooms", "comparison"])
+def test_flipped_byte_in_scenes_of_images_or_a_comparison_is_found(workspace, folder):
+    flip_byte(workspace / folder / "shard-00000.parquet", 100)
+    assert findings(workspace)[0].startswith(f"{folder}/shard-00000.parquet: was changed")
+
+
+def test_model_that_is_named_by_a_field_is_not_the_workspaces(workspace):
+    """``infer --model`` reads another model than the one beside its predictions."""
+    edit_identity(workspace / "predictions", lambda m: m["inputs"].update(model="0" * 64))
+    assert "made from other model" in "".join(findings(workspace, names=["predictions"]))
+    edit_identity(workspace / "predictions", lambda m: m["fields"].update(model="small"))
+    sign_rows_with_identity(workspace / "predictions")
+    assert findings(workspace, names=["predictions"]) == []
 
 
 def test_missing_shard_is_named_once_and_references_to_it_are_noted(workspace):
@@ -135,14 +185,7 @@ def test_edited_fields_are_found(workspace):
 
 
 def test_dataset_of_other_inputs_is_found(workspace):
-    def other(manifest: dict) -> None:
-        manifest["inputs"]["renders"] = "0" * 64
-        identity = {k: manifest[k] for k in ("name", "revision", "fields", "inputs")}
-        identity["schema_version"] = manifest["schema_version"]
-        text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
-        manifest["fingerprint"] = hashlib.sha256(text.encode()).hexdigest()
-
-    edit_manifest(workspace / "model", other)
+    edit_identity(workspace / "model", lambda manifest: manifest["inputs"].update(renders="0" * 64))
     found = findings(workspace, names=["model"])
     assert len(found) == 1 and "made from other renders (000000000000…)" in found[0]
 
@@ -221,6 +264,16 @@ def drop_layout_3(rows: list[dict]) -> None:
         ),
         (
             "renders",
+            lambda rows: rows.insert(1, rows[0]),
+            "shard-00001.parquet, row 1: layout 2, view 0 is there twice or out of order",
+        ),
+        (
+            "latents",
+            lambda rows: rows.append(rows[-1]),
+            "shard-00001.parquet, row 4: layout 3, view 1 is there twice or out of order",
+        ),
+        (
+            "renders",
             lambda rows: rows[5].update(layout_id=9),
             "shard-00001.parquet, row 5: layout 9, view 2 belongs into shard-00004.parquet",
         ),
@@ -255,6 +308,51 @@ def drop_layout_3(rows: list[dict]) -> None:
             "row 1: layout 1, placement 1 names asset ffffffffffff…, which assets does not hold",
         ),
         (
+            "layouts",
+            lambda rows: rows[2].update(layout_id=1),
+            "shard-00000.parquet, row 2: layout 1 is there twice or out of order",
+        ),
+        (
+            "scenes/rooms",
+            lambda rows: rows[1].update(path="gone"),
+            "row 1: image 1: scenes/rooms/gone/scene.glb is missing",
+        ),
+        (
+            "scenes/rooms",
+            lambda rows: rows[0].update(labels=[7]),
+            "row 0: image 0: 2 instances, 1 labels",
+        ),
+        (
+            "scenes/rooms",
+            lambda rows: rows[0].update(empty_instances=[2]),
+            "row 0: image 0: empty_instances is [2], there are 2 instances",
+        ),
+        (
+            "scenes/rooms",
+            lambda rows: rows[1].update(image_index=0),
+            "row 1: image 0 is there twice or out of order",
+        ),
+        (
+            "comparison",
+            lambda rows: rows.pop(),
+            "shard-00000.parquet: pair 1 has 1 instances, num_true of its scene is 2",
+        ),
+        (
+            "comparison",
+            lambda rows: rows.pop(3),
+            "shard-00000.parquet: pair 1 has no row of its scene before its instances",
+        ),
+        (
+            "comparison",
+            lambda rows: rows[1].update(partner_index=None),
+            "shard-00000.parquet: pair 0 lacks 2 partners, num_missing of its scene is 1",
+        ),
+        (
+            "comparison",
+            lambda rows: rows[2].update(instance_index=0),
+            "shard-00000.parquet, row 2: pair 0, instance 0 is there twice or out of order",
+        ),
+        (
             "assets",
             lambda rows: rows[1].update(geometry_path="geometry/none.npz"),
             "row 1: geometry_path names assets/geometry/none.npz, which is missing",
@@ -264,6 +362,26 @@ def drop_layout_3(rows: list[dict]) -> None:
 def test_row_that_cannot_be_is_named(workspace, folder, change, expected):
     edit_rows(workspace / folder, 1 if folder in ("renders", "latents") else 0, change)
     assert any(line.startswith(f"{folder}/") and expected in line for line in findings(workspace))
+
+
+@pytest.mark.parametrize("row", [0, 63, 64, 130, 149])
+def test_row_is_counted_from_the_start_of_its_file(tmp_path, row):
+    views = [{"layout_id": layout, "view_index": view} for layout in (0, 1) for view in range(75)]
+    grids = np.zeros((3, GRID_BYTES), np.uint8)
+    rows = [view | {"num_instances": 2, "occupancy": grids} for view in views]
+    write(tmp_path, "encode", "latents", pa.schema([*KEYS, OCCUPANCY]), rows, {})
+
+    def damage(rows: list[dict]) -> None:
+        rows[row]["occupancy"] = rows[row]["occupancy"][:GRID_BYTES]
+        rows[row]["layout_id"] = 1000
+
+    edit_rows(tmp_path / "latents", 0, damage)
+    found = [line for line in findings(tmp_path) if "out of order" not in line]
+    assert sorted(found) == [
+        f"latents/shard-00000.parquet, row {row}: layout 1000, view {row % 75} belongs into "
+        "shard-00001.parquet",
+        f"latents/shard-00000.parquet, row {row}: occupancy has 1 entries, expected 3",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -347,6 +465,32 @@ def test_one_dataset_is_checked_beside_what_it_refers_to(workspace):
     assert any("layouts has no such layout" in finding.problem for finding in result.findings)
 
 
+@pytest.mark.parametrize("folder", ["scenes", "scenes/rooms"])
+def test_scenes_of_images_are_checked_beside_what_they_refer_to(workspace, folder):
+    edit_identity(workspace / "model", lambda manifest: manifest["fields"].update(seed=1))
+    result = verify_path(Folder.at(workspace / folder))
+    assert [check.name for check in result.checks] == ["scenes/rooms"]
+    assert any("was made from other model" in finding.problem for finding in result.findings)
+
+
+def test_unfinished_scenes_of_images_are_found_and_logs_are_no_dataset(workspace):
+    (workspace / "scenes/rooms/manifest.json").unlink()
+    (workspace / "scenes/logs").mkdir()
+    (workspace / "scenes/logs/infer.log").write_text("done")
+    (workspace / "scenes/notes.txt").write_text("mine")
+    assert findings(workspace) == [
+        "scenes/rooms/manifest.json: missing: unfinished; run the stage again, it goes on"
+    ]
+
+
+@pytest.mark.parametrize("folder", [*TABLES])
+def test_every_folder_of_a_workspace_is_looked_at(tmp_path, folder):
+    nested = TABLES[folder].nested
+    (tmp_path / folder / ("one" if nested else "") / ".parts").mkdir(parents=True)
+    [found] = findings(tmp_path)
+    assert "manifest.json: missing: unfinished" in found
+
+
 @pytest.mark.parametrize("stores_tokens", [True, False])
 def test_view_without_its_file_of_image_tokens_is_named_where_they_are_stored(stores_tokens):
     references = SimpleNamespace(
@@ -357,6 +501,6 @@ def test_view_without_its_file_of_image_tokens_is_named_where_they_are_stored(st
     )
     rows = [{"layout_id": 3, "view_index": view, "num_instances": 2} for view in (1, 2)]
     _, check = ROW_CHECKS["latents"]
-    found = [problem for row in rows for problem in check(row, references)]
+    found = [problem for row in rows for problem in check(row, references, "latents")]
     missing = ["layout 3, view 2: latents/image_tokens/3_2.npy is missing"]
     assert found == (missing if stores_tokens else [])

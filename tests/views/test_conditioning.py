@@ -6,7 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datagen.errors import RowError
-from datagen.views.conditioning import canonical_images, condition_images, resize_lanczos4
+from datagen.views.conditioning import (
+    canonical_images,
+    condition_images,
+    crop_instance_map,
+    resize_lanczos4,
+)
 
 RED, GREEN = (250, 0, 0), (0, 250, 0)
 
@@ -87,6 +92,37 @@ def test_crop_corner_is_rounded_as_pillow_rounds_it(first, last, expected_left):
     side = 2 * (int(1.2 * (last - first)) // 2)
     scene, _ = condition_images(np.full((40, 40, 4), 255, np.uint8), instance_map, 1, side)
     assert np.flatnonzero(scene.any(axis=(0, 2)))[0] == first - expected_left
+
+
+def test_map_is_cropped_as_the_picture_is():
+    rgba, instance_map = two_squares()
+    scene, _ = condition_images(rgba, instance_map, 2, size_px=72)
+    labels = crop_instance_map(instance_map, 72)
+    np.testing.assert_array_equal(labels == 1, (scene == RED).all(axis=2))
+    np.testing.assert_array_equal(labels == 2, (scene == GREEN).all(axis=2))
+
+
+@pytest.mark.parametrize("factor", [3, 9])
+def test_smaller_map_has_the_label_at_each_pixels_centre(factor):
+    _, instance_map = two_squares()
+    instance_map[40:61, 21:41:2] = 3  # stripes of a pixel: neighbours differ
+    whole = crop_instance_map(instance_map, 72)
+    middle = factor // 2
+    expected = whole[middle::factor, middle::factor]
+    np.testing.assert_array_equal(crop_instance_map(instance_map, 72 // factor), expected)
+
+
+def test_larger_map_repeats_each_label():
+    _, instance_map = two_squares()
+    whole = crop_instance_map(instance_map, 72)
+    np.testing.assert_array_equal(
+        crop_instance_map(instance_map, 144), whole.repeat(2, axis=0).repeat(2, axis=1)
+    )
+
+
+def test_empty_map_has_no_crop():
+    with pytest.raises(RowError, match="no instance is visible"):
+        crop_instance_map(np.zeros((9, 9), np.uint8), 8)
 
 
 def test_canonical_image_is_the_instance_alone_in_its_own_crop():

@@ -8,9 +8,9 @@ from datagen.evaluation.readers.iscene import ISCENE
 from datagen.evaluation.readers.midi import MIDI
 from datagen.evaluation.readers.partcrafter import PARTCRAFTER
 from datagen.evaluation.readers.scenegen import SCENEGEN
-from datagen.evaluation.readers.scenes import Format, ReadScene, extent, found_scenes, reach
+from datagen.evaluation.readers.scenes import ReadScene, SceneFormat, extent, found_scenes, reach
 
-PREDICTED: dict[str, Format] = {
+PREDICTED: dict[str, SceneFormat] = {
     "datagen": DATAGEN,
     "gen3dsr": GEN3DSR,
     "glb": GLB,
@@ -19,9 +19,9 @@ PREDICTED: dict[str, Format] = {
     "partcrafter": PARTCRAFTER,
     "scenegen": SCENEGEN,
 }
-"""Layouts of predictions."""
+"""Formats of predictions, by the name that ``--format`` takes."""
 
-TRUE: dict[str, Format] = {"3dfront": FRONT3D, "glb": ORDERED_GLB}
-"""Layouts of truth that lie in files; a workspace is read by the stage."""
+TRUE: dict[str, SceneFormat] = {"3dfront": FRONT3D, "glb": ORDERED_GLB}
+"""Formats of truth in files, by the name that ``--gt-format`` takes."""
 
-__all__ = ["PREDICTED", "TRUE", "Format", "ReadScene", "extent", "found_scenes", "reach"]
+__all__ = ["PREDICTED", "TRUE", "ReadScene", "SceneFormat", "extent", "found_scenes", "reach"]

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from datagen.evaluation.readers.iscene import labelled_nodes
-from datagen.evaluation.readers.scenes import Format, ReadScene, folders_with
+from datagen.evaluation.readers.scenes import ReadScene, SceneFormat, folders_with
 
 
 def _find(path: Path) -> dict[str, Path]:
@@ -24,4 +24,4 @@ def _read(folder: Path) -> ReadScene:
     return ReadScene(tuple(nodes.get(index) for index in range(num_instances)))
 
 
-DATAGEN = Format(_find, _read, (-0.5, 0.5))
+DATAGEN = SceneFormat(_find, _read, (-0.5, 0.5))

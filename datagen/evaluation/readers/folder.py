@@ -8,8 +8,8 @@ from pathlib import Path
 
 from datagen.evaluation.readers.glb import read_glb
 from datagen.evaluation.readers.scenes import (
-    Format,
     ReadScene,
+    SceneFormat,
     glb_files,
     one_mesh,
     require_surface,
@@ -29,5 +29,5 @@ def _read(path: Path) -> ReadScene:
     return ReadScene(tuple(mesh for _, mesh in read_glb(path)))
 
 
-GLB = Format(_find, _read, (-0.5, 0.5), "overlap")
-ORDERED_GLB = Format(_find, _read, (-0.5, 0.5), "order")
+GLB = SceneFormat(_find, _read, (-0.5, 0.5), "overlap")
+ORDERED_GLB = SceneFormat(_find, _read, (-0.5, 0.5), "order")

@@ -16,7 +16,7 @@ import numpy as np
 from datagen.core.frames import Y_UP_TO_Z_UP, Floats, transform_points
 from datagen.core.meshes import Mesh
 from datagen.errors import DatasetError, RowError
-from datagen.evaluation.readers.scenes import Format, ReadScene, one_mesh
+from datagen.evaluation.readers.scenes import ReadScene, SceneFormat, one_mesh
 
 TEST_ROOMS = 1000
 SURFEL_RADIUS = 1e-5
@@ -123,4 +123,4 @@ def _list(root: Path, name: str) -> list[Any]:
     return entries
 
 
-FRONT3D = Format(_find, _read, (-1.0, 1.0))
+FRONT3D = SceneFormat(_find, _read, (-1.0, 1.0))

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from datagen.evaluation.readers.scenes import (
-    Format,
     ReadScene,
+    SceneFormat,
     folders_with,
     one_mesh,
     require_surface,
@@ -42,4 +42,4 @@ def _read(folder: Path) -> ReadScene:
     return require_surface(ReadScene(meshes, tuple(left_out)), folder)
 
 
-GEN3DSR = Format(_find, _read, None, "overlap")
+GEN3DSR = SceneFormat(_find, _read, None, "overlap")

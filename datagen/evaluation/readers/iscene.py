@@ -10,7 +10,13 @@ from pathlib import Path
 from datagen.core.meshes import Mesh
 from datagen.errors import RowError
 from datagen.evaluation.readers.glb import merged, read_glb
-from datagen.evaluation.readers.scenes import Format, ReadScene, by_label, folders_with, one_mesh
+from datagen.evaluation.readers.scenes import (
+    ReadScene,
+    SceneFormat,
+    by_label,
+    folders_with,
+    one_mesh,
+)
 
 _LABEL = re.compile(r"instance_(\d+)")
 
@@ -44,4 +50,4 @@ def labelled_nodes(path: Path, *, may_be_empty: bool = False) -> dict[int, Mesh 
     return {label: merged(meshes) for label, meshes in parts.items()}
 
 
-ISCENE = Format(_find, _read, (-0.5, 0.5))
+ISCENE = SceneFormat(_find, _read, (-0.5, 0.5))

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from datagen.evaluation.readers.glb import read_glb
-from datagen.evaluation.readers.scenes import Format, ReadScene, folders_with, glb_files
+from datagen.evaluation.readers.scenes import ReadScene, SceneFormat, folders_with, glb_files
 
 _TEST_SCENE = re.compile(r"it\d+-test-\d+_\d+-(.+)_scene")
 _TEST_FILE = re.compile(r"it\d+-test-")
@@ -46,4 +46,4 @@ def _read(path: Path) -> ReadScene:
     return ReadScene(tuple(mesh for _, mesh in nodes))
 
 
-MIDI = Format(_find, _read, (-1.005, 1.005))
+MIDI = SceneFormat(_find, _read, (-1.005, 1.005))

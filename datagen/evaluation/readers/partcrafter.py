@@ -7,8 +7,8 @@ one point. Bounds ±1.005, Y up.
 from pathlib import Path
 
 from datagen.evaluation.readers.scenes import (
-    Format,
     ReadScene,
+    SceneFormat,
     folders_with,
     one_mesh,
     require_surface,
@@ -24,4 +24,4 @@ def _read(folder: Path) -> ReadScene:
     return require_surface(ReadScene(parts), folder)
 
 
-PARTCRAFTER = Format(_find, _read, (-1.005, 1.005), "overlap")
+PARTCRAFTER = SceneFormat(_find, _read, (-1.005, 1.005), "overlap")

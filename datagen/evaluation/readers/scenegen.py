@@ -7,11 +7,11 @@ that the whole has any yaw against the truth: align it.
 from pathlib import Path
 
 from datagen.evaluation.readers.glb import read_glb
-from datagen.evaluation.readers.scenes import Format, ReadScene, glb_files
+from datagen.evaluation.readers.scenes import ReadScene, SceneFormat, glb_files
 
 
 def _read(path: Path) -> ReadScene:
     return ReadScene(tuple(mesh for _, mesh in read_glb(path)))
 
 
-SCENEGEN = Format(glb_files, _read, (-0.98, 0.98))
+SCENEGEN = SceneFormat(glb_files, _read, (-0.98, 0.98))

@@ -1,4 +1,4 @@
-"""What every reader returns, and what a method's layout is."""
+"""What every reader returns, and what a file format is."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,8 +28,8 @@ class ReadScene:
 
 
 @dataclass(frozen=True)
-class Format:
-    """One method's layout on disk."""
+class SceneFormat:
+    """One method's files on disk."""
 
     find: Callable[[Path], dict[str, Path]]
     """From the path that is given: scene ids, sorted, and where each one lies."""
@@ -62,19 +62,19 @@ def glb_files(path: Path) -> dict[str, Path]:
     return {file.stem: file for file in sorted(path.glob("*.glb"))}
 
 
-def found_scenes(path: Path, layout: Format, what: str) -> dict[str, Path]:
-    """Return the scenes that a path holds in a layout.
+def found_scenes(path: Path, file_format: SceneFormat, what: str) -> dict[str, Path]:
+    """Return the scenes that a path holds in a format.
 
     Raises:
         DatasetError: the path is not there, or holds none.
     """
     if not path.exists():
         raise DatasetError(f"{what} {path}: no such file or folder; check the name.")
-    scenes = layout.find(path)
+    scenes = file_format.find(path)
     if not scenes:
         names = [child.name for child in sorted(path.iterdir())[:3]] if path.is_dir() else []
         raise DatasetError(
-            f"{what} {path}: holds no scene of that layout (it begins with {names}). Expected one; "
+            f"{what} {path}: holds no scene of that format (it begins with {names}). Expected one; "
             "see docs/evaluation.md for each method's files, and name another with --format."
         )
     return scenes

@@ -13,7 +13,7 @@ import numpy as np
 
 from datagen.core.frames import Floats, transform_points
 from datagen.errors import ConfigError
-from datagen.evaluation.metrics import cd_sq_sum
+from datagen.evaluation.formulas import cd_sq_sum
 from datagen.evaluation.points import Points
 from datagen.evaluation.registration.multistart import MultistartOptions, multistart_icp
 from datagen.evaluation.registration.robust_icp import IcpOptions, Registration, robust_icp
@@ -26,7 +26,7 @@ CANONICAL_RANGE = (-0.5, 0.5)
 
 @dataclass(frozen=True, kw_only=True)
 class AlignOptions:
-    """How a prediction is brought onto the truth."""
+    """How a prediction is aligned to the truth."""
 
     align: Align = "robust"
     up_axis: UpAxis = "z"
@@ -55,7 +55,7 @@ class AlignOptions:
 
 @dataclass(frozen=True)
 class Alignment:
-    """One transform for all metrics of a scene, and where it came from."""
+    """The one transform that all metrics of a scene are taken after."""
 
     transform: Floats
     """(4, 4), from the prediction's coordinates to the truth's."""
@@ -64,14 +64,14 @@ class Alignment:
     """The space it was found in; "pooled" for multistart, which searches both at once."""
 
     registration: Registration | None
-    """As it was found in that space; None for "none"."""
+    """As found in that space; None if ``space`` is "none"."""
 
     cd_sq_sum: float
     """Of the clouds after it, in the truth's range made [−1, 1]."""
 
 
 def align_clouds(source: Points, target: Points, options: AlignOptions | None = None) -> Alignment:
-    """Return the transform that brings a cloud (N, 3) onto another (M, 3).
+    """Return the transform that aligns a cloud (N, 3) to another (M, 3), and its Chamfer distance.
 
     Raises:
         RowError: a cloud has fewer than 3 points, no extent, or numbers that are not finite.

@@ -1,7 +1,7 @@
 """Many starts of many pairs of clouds refined at once: symmetric, robust ICP with scale, in torch.
 
-S pairs of clouds, N source points, M target points, B starts, each of one pair. Nothing is drawn
-and no start touches another, so the result is the same again on one device, in any company.
+S pairs of clouds, N source points, M target points, B starts, each of one pair. Nothing is random,
+and starts are independent: a device gives the same result whatever else is in the batch.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from datagen.core.frames import Floats
 Indices = NDArray[np.intp]
 
 DISTANCES_AT_ONCE = 1 << 28
-"""Of all starts together: 1 GB of float32 in each direction. Starts beyond wait their turn."""
+"""Distances computed at once: 1 GB of float32 in each direction. More starts are cut into parts."""
 
 
 def farthest_points(points: Floats, num: int) -> Floats:
@@ -52,9 +52,9 @@ def refine(
     Each iteration pairs every source point with its nearest target point and the other way round,
     and fits one similarity to all pairs. One direction alone would shrink or grow the source
     wherever the clouds overlap in part. A pair d apart weighs (c² / (c² + d²))² (Geman and McClure,
-    as in Zhou, Park and Koltun, ECCV 2016), c the iteration's width: what has no partner stops
-    pulling as c shrinks, however much that is. (A kept share of the pairs, as trimmed ICP has it,
-    leaves the true pose again where more than the rest is missing.)
+    as in Zhou, Park and Koltun, ECCV 2016), c the iteration's width: points without a partner
+    lose their influence as c shrinks, however many there are. (Trimmed ICP keeps a fixed share of
+    the pairs, and leaves the true pose again where more than the rest is missing.)
     """
     refined = []
     for moves, source, target in _parts(starts, sources, targets, pair_of, device):
@@ -67,7 +67,7 @@ def refine(
 def score(
     moves: Floats, sources: Floats, targets: Floats, pair_of: Indices, *, limit: float, device: str
 ) -> Floats:
-    """Return what each move (B, 4, 4) leaves apart: (B,).
+    """Return the distance that each move (B, 4, 4) leaves: (B,).
 
     It is the sum of both directions' mean squared distances, none counted as longer than ``limit``.
     """
@@ -82,7 +82,7 @@ def score(
 def _parts(
     moves: Floats, sources: Floats, targets: Floats, pair_of: Indices, device: str
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Give moves (B, 4, 4) with their clouds (B, N, 3) and (B, M, 3), as many as memory bears."""
+    """Iterate over parts that fit into memory: moves (B, 4, 4), clouds (B, N, 3) and (B, M, 3)."""
     moves_B44, sources_SN3, targets_SM3 = (
         torch.as_tensor(array, dtype=torch.float32, device=device)
         for array in (moves, sources, targets)
@@ -143,8 +143,8 @@ def _fit(source: Tensor, target: Tensor, weights: Tensor, with_scale: bool) -> T
     rotation = (left * signs[:, None]) @ right
     scale = torch.ones(len(p), 1, 1, dtype=torch.float64, device=p.device)
     if with_scale:
-        spread_p, spread_q = (weights * p**2).sum((1, 2)), (weights * q**2).sum((1, 2))
-        scale = (spread_q / spread_p.clamp(min=1e-12)).sqrt()[:, None, None]
+        variance_p, variance_q = (weights * p**2).sum((1, 2)), (weights * q**2).sum((1, 2))
+        scale = (variance_q / variance_p.clamp(min=1e-12)).sqrt()[:, None, None]
     moves = torch.zeros(len(p), 4, 4, dtype=torch.float64, device=p.device)
     moves[:, :3, :3] = scale * rotation
     moves[:, :3, 3:] = target_mean.transpose(1, 2) - scale * rotation @ source_mean.transpose(1, 2)

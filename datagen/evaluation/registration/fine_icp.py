@@ -1,7 +1,7 @@
 """The fine phase with scale free: symmetric point-to-plane ICP with Tukey's loss.
 
 The robust ICP's fine phase is rigid, so that it keeps whatever scale the coarse phase ended with.
-Here seven numbers are solved for: a small turn ω, a shift t and log-scale s.
+Here seven numbers are solved for: a small rotation ω, a shift t and log-scale s.
 """
 
 import math
@@ -18,8 +18,7 @@ DAMPING = 1e-4
 """Of the normal equations, relative to their trace: a plane does not fix where it slides to."""
 
 STEP_TOLERANCE = 1e-5
-"""A step that moves no number by more ends the iterations; normalised units."""
-
+"""Iterations end when no number changes by more; normalised units."""
 
 NORMAL_NEIGHBOURS = 12
 """Points a plane is fitted to: of some 5,000 on a surface, as wide as 30 of 20,000 are."""
@@ -39,7 +38,7 @@ class FineSurface:
 
 
 def fine_surface(points: Floats, *, most: int) -> FineSurface:
-    """Take at most so many of points (N, 3), evenly by their order, and fit their normals."""
+    """Return every k-th of points (N, 3), at most ``most`` of them, with fitted normals."""
     points = points[:: -(-len(points) // most)]
     tree = cKDTree(points, leafsize=16, balanced_tree=False, compact_nodes=False)
     distances, nearest = tree.query(points, k=min(NORMAL_NEIGHBOURS, len(points)))
@@ -61,7 +60,7 @@ def fine_icp(
 ) -> Floats:
     """Return a start (4, 4) after Gauss-Newton steps on both directions' plane distances.
 
-    Every ``stride``-th point of each cloud seeks a partner, among all of the other one.
+    Every ``stride``-th point of each cloud is paired with its nearest point of the other cloud.
     """
     transform = start
     for _ in range(iterations):
@@ -69,8 +68,8 @@ def fine_icp(
         if len(points) < 7:
             break
         step = _step(points, partners, normals, tukey, with_scale)
-        turn = Rotation.from_rotvec(step[:3]).as_matrix()
-        transform = similarity(float(np.exp(step[6])), turn, step[3:6]) @ transform
+        rotation = Rotation.from_rotvec(step[:3]).as_matrix()
+        transform = similarity(float(np.exp(step[6])), rotation, step[3:6]) @ transform
         if np.abs(step).max() < STEP_TOLERANCE:
             break
     return transform

@@ -1,4 +1,4 @@
-"""Beyond the robust ICP: every turn refined at once, the best chosen, its scale left free."""
+"""Beyond the robust ICP: all starting rotations are refined at once, and scale stays free."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -30,9 +30,9 @@ from datagen.evaluation.registration.robust_icp import (
 from datagen.evaluation.registration.similarity import (
     UpAxis,
     axis_rotations,
+    evenly_spaced_rotations,
     project_similarity,
     similarity,
-    spread_rotations,
 )
 
 THIN_VOXEL = 0.02
@@ -43,24 +43,24 @@ CloudPair = tuple[Floats, Floats]
 """Source (N, 3) and target (M, 3)."""
 
 GAPS_WIDE = 4.0
-"""Width of the fine phase in median gaps: nearly all that belongs together is nearer."""
+"""Width of the fine phase in median gaps: nearly all true pairs are nearer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MultistartOptions:
     """The numbers of the multi-start registration; lengths in normalised units."""
 
-    turns: Literal["yaw", "all"] = "yaw"
-    """Turns about the up axis, or rotations spread over SO(3)."""
+    rotations: Literal["yaw", "all"] = "yaw"
+    """Starts: rotations about the up axis, or evenly spaced over SO(3)."""
 
     num_starts: int | None = None
-    """How many turns; None is 24 about the up axis, 200 over SO(3)."""
+    """How many rotations; None is 24 about the up axis, 200 over SO(3)."""
 
     rounds: tuple[tuple[int, int, float], ...] = ((256, 8, 0.25), (256, 8, 0.5), (768, 6, 1.0))
-    """Points a cloud, iterations, and the share of starts that goes on, of each refinement."""
+    """Points a cloud, iterations, and share of starts kept, of each refinement."""
 
     num_fine: int = 8
-    """Different results, those that leave least apart, that reach the fine phase."""
+    """Distinct results, best first, that reach the fine phase."""
 
     wide_iterations: int = 8
     fine_iterations: int = 12
@@ -68,16 +68,16 @@ class MultistartOptions:
     """Of the fine phase: on each result; on the best; and again there with all points."""
 
     widths: tuple[float, float] = (0.15, 0.05)
-    """Of the kernel that weighs the pairs: as the first round begins, and as it ends and after."""
+    """Of the kernel that weighs the pairs: at the start of the first round, and from its end on."""
 
     limit: float = 0.1
-    """Distances count as no longer when the rounds' results are put in order."""
+    """Longest distance that counts when results are ranked."""
 
     same: float = 0.02
-    """Results that move no point farther apart than this, on average, are one result."""
+    """Results whose moved points differ by less, on average, are one result."""
 
     fine_points: int = 5000
-    """At most so many points of each cloud are in the fine phase."""
+    """Most points of each cloud in the fine phase."""
 
     with_seed_candidates: bool = True
     """Whether the robust ICP's coarse results, of both spaces, are in the pool (needs Open3D)."""
@@ -89,10 +89,10 @@ class MultistartOptions:
     """The robust ICP's numbers: of its candidates, and of the fine phase."""
 
     def starts(self, up_axis: UpAxis) -> Floats:
-        """Return the rotations (num, 3, 3) that are tried."""
-        if self.turns == "yaw":
+        """Return the starting rotations (num, 3, 3)."""
+        if self.rotations == "yaw":
             return axis_rotations(up_axis, self.num_starts or 24)
-        return spread_rotations(self.num_starts or 200)
+        return evenly_spaced_rotations(self.num_starts or 200)
 
     def __post_init__(self) -> None:
         lengths = (*self.widths, self.limit)
@@ -111,7 +111,7 @@ def multistart_icp(
     with_scale: bool = True,
     options: MultistartOptions | None = None,
 ) -> Registration:
-    """Align a cloud (N, 3) to another (M, 3), from many turns at once.
+    """Align a cloud (N, 3) to another (M, 3), from many rotations at once.
 
     Arguments, result and errors are those of ``robust_icp``.
     """
@@ -128,10 +128,10 @@ def multistart_icp_batch(
     with_scale: bool = True,
     options: MultistartOptions | None = None,
 ) -> list[Registration]:
-    """Align many sources (N, 3) each to its target (M, 3); each result is as if it were alone.
+    """Align many sources (N, 3) each to its target (M, 3); a result does not depend on the others.
 
     The search of all pairs is one batch on ``options.device``; the robust ICP's candidates and the
-    fine phase run on the processor, a pair after the other.
+    fine phase run on the CPU, one pair after another.
 
     Raises:
         RowError: a cloud has fewer than 3 points, no extent, or numbers that are not finite.
@@ -140,17 +140,17 @@ def multistart_icp_batch(
     options = options or MultistartOptions()
     check_up_axis(up_axis)
     normalised = [normalise_together(source, target) for source, target in pairs]
-    spread, starts = [], []
+    sparse, starts = [], []
     for pair in normalised:
         thin = _thinned(pair.source), _thinned(pair.target)
         starts.append(_starts(*thin, options.starts(up_axis), with_scale))
-        spread.append(_spread(*thin, options))
-    searched = _search(starts, spread, with_scale, options)
+        sparse.append(_sparse(*thin, options))
+    searched = _search(starts, sparse, with_scale, options)
     results = []
-    for pair, clouds, found in zip(normalised, spread, searched, strict=True):
+    for pair, clouds, found in zip(normalised, sparse, searched, strict=True):
         if options.with_seed_candidates:
             seeds = coarse_candidates(pair, up_axis, with_scale, options.icp)
-            # Open3D adds up in the order its threads end; float32 does not show it.
+            # Open3D sums in the order in which its threads end; float32 hides the difference.
             found = np.concatenate([found, seeds.astype(np.float32)])
         [best_first] = _in_order([found], [clouds], options)
         chosen = _different(best_first, clouds[0], options.same, options.num_fine)
@@ -168,8 +168,8 @@ def _thinned(points: Floats) -> Floats:
     return np.asarray(np.stack(sums, axis=1) / counts[:, None])
 
 
-def _spread(source: Floats, target: Floats, options: MultistartOptions) -> CloudPair:
-    """Return as many far apart points of each cloud as the rounds need at most."""
+def _sparse(source: Floats, target: Floats, options: MultistartOptions) -> CloudPair:
+    """Return the points of each cloud, far apart, that the largest round needs."""
     most = max(num_points for num_points, _, _ in options.rounds)
     return (
         batched_icp.farthest_points(source, most),
@@ -179,14 +179,14 @@ def _spread(source: Floats, target: Floats, options: MultistartOptions) -> Cloud
 
 def _search(
     starts: Sequence[Floats],
-    spread: Sequence[CloudPair],
+    sparse: Sequence[CloudPair],
     with_scale: bool,
     options: MultistartOptions,
 ) -> list[Floats]:
     """Refine each pair's starts on few points, and its best different results again: (K, 4, 4)."""
     found, (first, last) = list(starts), options.widths
     for num_points, iterations, share in options.rounds:
-        clouds = [(source[:num_points], target[:num_points]) for source, target in spread]
+        clouds = [(source[:num_points], target[:num_points]) for source, target in sparse]
         numbers = {"widths": np.geomspace(first, last, iterations), "with_scale": with_scale}
         refined = _batched(batched_icp.refine, found, clouds, options, **numbers)
         first = last
@@ -200,7 +200,7 @@ def _search(
 def _in_order(
     moves: Sequence[Floats], clouds: Sequence[CloudPair], options: MultistartOptions
 ) -> list[Floats]:
-    """Return each pair's valid moves (K, 4, 4), those that leave least apart first."""
+    """Return each pair's valid moves (K, 4, 4), best first."""
     valid = [
         np.array([move for move in of_pair if is_valid(move, options.icp)] or [np.eye(4)])
         for of_pair in moves
@@ -219,7 +219,7 @@ def _batched(
     options: MultistartOptions,
     **numbers: Any,
 ) -> list[Floats]:
-    """Return what the function makes of each pair's moves (K, 4, 4): (K, …).
+    """Return the function's result for each pair's moves (K, 4, 4): (K, …).
 
     Pairs of equally many points are one batch; only clouds of very few points are in another.
     """
@@ -246,26 +246,26 @@ def _of_one_shape(clouds: Sequence[CloudPair]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _starts(source: Floats, target: Floats, turns: Floats, with_scale: bool) -> Floats:
-    """Return two starts a turn: boxes upon each other, and means (with their spreads)."""
+def _starts(source: Floats, target: Floats, rotations: Floats, with_scale: bool) -> Floats:
+    """Return two starts a rotation: equal boxes; equal means and standard deviations."""
     target_low, target_high = target.min(axis=0), target.max(axis=0)
-    target_mean, target_spread = target.mean(axis=0), target.std()
-    source_mean, source_spread = source.mean(axis=0), source.std()
+    target_mean, target_std = target.mean(axis=0), target.std()
+    source_mean, source_std = source.mean(axis=0), source.std()
     starts = []
-    for turn in turns:
-        turned = source @ turn.T
-        low, high = turned.min(axis=0), turned.max(axis=0)
+    for rotation in rotations:
+        rotated = source @ rotation.T
+        low, high = rotated.min(axis=0), rotated.max(axis=0)
         sides = np.linalg.norm(target_high - target_low) / np.linalg.norm(high - low)
         scale = float(sides) if with_scale else 1.0
         shift = (target_low + target_high) / 2 - scale * (low + high) / 2
-        starts.append(similarity(scale, turn, shift))
-        scale = float(target_spread / source_spread) if with_scale else 1.0
-        starts.append(similarity(scale, turn, target_mean - scale * turn @ source_mean))
+        starts.append(similarity(scale, rotation, shift))
+        scale = float(target_std / source_std) if with_scale else 1.0
+        starts.append(similarity(scale, rotation, target_mean - scale * rotation @ source_mean))
     return np.array(starts)
 
 
 def _different(moves: Floats, points: Floats, same: float, most: int) -> Floats:
-    """Return the first moves (K, 4, 4) that are no other one's double, at least one."""
+    """Return the first moves (K, 4, 4) that differ from one another, at least one."""
     found: list[Floats] = []
     kept: list[Floats] = []
     for move in moves:
@@ -283,9 +283,9 @@ def _finished(
 ) -> Registration:
     """Run the fine phase, wide on each chosen move, then as wide as the best one needs.
 
-    Wide (2 v) it bears objects that are each a little off, but a cut cloud grows over what was cut
-    off. So the width follows the gaps that are left, from v, the robust ICP's own, to 2 v. No
-    phase's result is kept that fits worse than the one before.
+    A width of 2 v tolerates objects that are each a little off, but makes a cut cloud grow over the
+    missing part. So the width follows the remaining gaps, from v, as in the robust ICP, to 2 v. A
+    result that fits worse than the one before is dropped.
     """
     icp = options.icp
     surfaces = (

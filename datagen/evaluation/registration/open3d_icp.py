@@ -1,4 +1,4 @@
-"""The few calls of Open3D that the literal path is made of. Open3D is imported here alone."""
+"""The few calls of Open3D that the robust ICP is made of. Open3D is imported here alone."""
 
 import importlib
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ def downsampled(full: Any, voxel: float) -> Any:
 
 
 def add_normals(points: Any, radius: float, neighbours: int) -> None:
-    """Estimate normals in place, from at most so many neighbours within the radius."""
+    """Estimate normals in place, from at most ``neighbours`` points within the radius."""
     open3d = require_open3d()
     points.estimate_normals(open3d.geometry.KDTreeSearchParamHybrid(radius, neighbours))
 

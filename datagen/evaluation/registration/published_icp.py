@@ -9,7 +9,7 @@ from datagen.evaluation.points import Points
 from datagen.evaluation.registration.similarity import fit_similarity, similarity
 
 FILTERREG_POINTS = 2048
-"""Gaussian sums are exact over at most so many points; published is a lattice that nears them."""
+"""Most points for exact Gaussian sums; the published code approximates them on a lattice."""
 
 
 def midi_icp(
@@ -22,9 +22,9 @@ def midi_icp(
 ) -> Floats:
     """Return MIDI-3D's rigid alignment (4, 4) of points (N, 3) to (M, 3): plain ICP from identity.
 
-    The published code takes the V that ``torch.svd`` returns for Vᵀ and turns by VᵀUᵀ instead of
-    VUᵀ, which leaves even two equal clouds turned against each other. ``as_published=False`` is
-    what it means. It ends when the mean distance changes by less than the tolerance.
+    The published code takes the V that ``torch.svd`` returns for Vᵀ and rotates by VᵀUᵀ instead of
+    VUᵀ, which rotates even two equal clouds against each other. ``as_published=False`` is
+    what was meant. It ends when the mean distance changes by less than the tolerance.
     """
     source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
     tree, total, previous = cKDTree(target), np.eye(4), np.inf

@@ -39,12 +39,13 @@ class IcpOptions:
     """v: side of the voxels of the coarse clouds; the other distances are multiples of it."""
 
     num_yaws: int = 8
-    """Turns tried about the up axis."""
+    """Rotations about the up axis that are tried."""
 
     sweep_centre: Literal["box", "origin", "centroid"] = "box"
-    """What the sweep turns about. Open in the text. "origin" is its literal reading, the middle of
-    the shared normalisation; "box" and "centroid" turn the source about the middle of its own box
-    (or its mean) and move that onto the target's, without which one space aligns half as often."""
+    """Centre of the sweep's rotations. Open in the text. "origin" is its literal reading, the
+    middle of the shared normalisation; "box" and "centroid" rotate the source about the middle of
+    its own box (or its mean) and move that onto the target's. With "origin" one of the two spaces
+    aligns half as often."""
 
     trim: float = 0.2
     """τ of the trimmed symmetric Chamfer distance."""
@@ -54,10 +55,10 @@ class IcpOptions:
     distance 0.2 of the whole extent leaves out nearly nothing."""
 
     prescore_points: int = 2000
-    """At most so many points a cloud in the sweep's scores."""
+    """Most points a cloud in the sweep's scores."""
 
     num_seeds: int = 3
-    """The best turns that a short ICP is run from."""
+    """Best rotations from which a short ICP is run."""
 
     seed_iterations: int = 10
     """Of the short ICP. "Short" in the text; as many as the least that its two phases run."""
@@ -138,7 +139,7 @@ def robust_icp(
     Args:
         source: (N, 3), what is moved.
         target: (M, 3), what stays.
-        up_axis: the axis that the sweep turns about.
+        up_axis: the axis of the sweep's rotations.
         with_scale: whether sizes may differ by one factor.
         options: the numbers; the published ones, and the default for each open choice, if None.
 
@@ -218,14 +219,16 @@ class _Clouds:
 
 
 def sweep_yaws(clouds: _Clouds, up_axis: UpAxis, options: IcpOptions) -> list[Floats]:
-    """Return the starts (4, 4) of the best turns, best first, by trimmed symmetric Chamfer."""
+    """Return the starts (4, 4) of the best rotations, best first, by trimmed symmetric Chamfer."""
     rng = rng_for(options.seed, "robust_icp", "prescore")
     source, target = (
         _at_most(np.asarray(points.points), options.prescore_points, rng)
         for points in (clouds.source_coarse, clouds.target_coarse)
     )
     pivot, moved_to = _sweep_centres(source, target, options)
-    starts = [about(turn, pivot, moved_to) for turn in axis_rotations(up_axis, options.num_yaws)]
+    starts = [
+        about(rotation, pivot, moved_to) for rotation in axis_rotations(up_axis, options.num_yaws)
+    ]
     scores = [
         trimmed_chamfer(
             transform_points(start, source), target, trim=options.trim, trim_as=options.trim_as
@@ -287,7 +290,7 @@ def _fine_icp(clouds: _Clouds, coarse: Match, with_scale: bool, options: IcpOpti
     """Run the remaining iterations, at least 10, on the full clouds: point-to-plane, Tukey, at v.
 
     Point-to-plane ICP has no scale in Open3D. With scale the coarse result is therefore applied to
-    the source first, and the fine ICP starts from the identity; the two are put together.
+    the source first, and the fine ICP starts from the identity; the two are composed.
     """
     iterations = max(10, options.iterations - _coarse_iterations(options))
     source, start, before = clouds.source, coarse.transform, np.eye(4)
@@ -338,7 +341,7 @@ def coarse_candidates(
     """Return the coarse results of both spaces, normalised units: (2, 4, 4).
 
     The second space's clouds each fill [−1, 1]³ by the longest side of their own box; what the
-    first knows of relative size and place is lost in it, and what is wrong of that is mended.
+    first knows of relative size and place is lost in it, right or wrong.
     """
     found = []
     box_to_box = np.linalg.inv(own_box_to_unit(pair.target)) @ own_box_to_unit(pair.source)
@@ -352,7 +355,7 @@ def coarse_candidates(
 
 
 def is_valid(transform: Floats, options: IcpOptions) -> bool:
-    """Say whether a transform (4, 4) of normalised units is finite, proper and near."""
+    """Return whether a transform (4, 4) of normalised units is finite, proper and near."""
     if not np.isfinite(transform).all():
         return False
     determinant = float(np.linalg.det(transform[:3, :3]))

@@ -20,7 +20,7 @@ def similarity(scale: float, rotation: Floats, translation: Floats) -> Floats:
 
 
 def about(rotation: Floats, pivot: Floats, moved_to: Floats) -> Floats:
-    """Return the (4, 4) turn by rotation (3, 3) that takes the pivot (3,) to ``moved_to`` (3,)."""
+    """Return the (4, 4) rotation by (3, 3) that takes the pivot (3,) to ``moved_to`` (3,)."""
     return similarity(1.0, rotation, moved_to - rotation @ pivot)
 
 
@@ -48,16 +48,17 @@ def own_box_to_unit(points: Floats, *, per_axis: bool = False) -> Floats:
 
 
 def axis_rotations(up_axis: UpAxis, num: int) -> Floats:
-    """Return ``num`` evenly spaced turns about an axis, the first being none: (num, 3, 3)."""
+    """Return ``num`` evenly spaced rotations about an axis, the identity first: (num, 3, 3)."""
     angles = np.arange(num) * (2 * np.pi / num)
     return np.asarray(Rotation.from_rotvec(angles[:, None] * np.eye(3)[UP[up_axis]]).as_matrix())
 
 
-def spread_rotations(num: int) -> Floats:
-    """Return ``num`` rotations spread evenly over SO(3), the first near none: (num, 3, 3).
+def evenly_spaced_rotations(num: int) -> Floats:
+    """Return ``num`` rotations evenly spaced over SO(3), the first near the identity: (num, 3, 3).
 
     Super-Fibonacci spirals (Alexa, CVPR 2022): quaternion i has the radii √(s/n), √(1 − s/n) and
-    the angles 2πs/φ, 2πs/ψ, s = i + 1/2, φ = √2, ψ⁴ = ψ + 4. All are turned back by the first.
+    the angles 2πs/φ, 2πs/ψ, s = i + 1/2, φ = √2, ψ⁴ = ψ + 4. All are then
+    multiplied by the inverse of the first.
     """
     s = np.arange(num) + 0.5
     radius, rest = np.sqrt(s / num), np.sqrt(1 - s / num)

@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 
 from datagen.core.frames import Floats
-from datagen.evaluation.metrics import nearest_distances
+from datagen.evaluation.formulas import nearest_distances
 
 TrimAs = Literal["fraction", "distance"]
 

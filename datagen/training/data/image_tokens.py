@@ -19,7 +19,7 @@ from datagen.models.dinov2 import DinoV2
 from datagen.shards import Folder
 from datagen.views.conditioning import condition_images, resize_lanczos4
 
-FOLDER = "image_tokens"
+TOKENS = "image_tokens"
 INPUT = "image_encoder"
 """Under which input the dataset's manifest knows the encoder."""
 PICTURES_AT_ONCE = 8
@@ -36,7 +36,7 @@ class TokenFile:
     @classmethod
     def of(cls, latents: Folder, layout_id: int, view_index: int) -> "TokenFile":
         """Return a view's file, whether it is there or not."""
-        return cls(latents, f"{FOLDER}/{layout_id}_{view_index}.npy")
+        return cls(latents, f"{TOKENS}/{layout_id}_{view_index}.npy")
 
     def write(self, tokens: NDArray[np.floating[Any]]) -> None:
         """Write all tokens of the view, rounded to float16."""

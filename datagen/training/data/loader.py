@@ -4,7 +4,7 @@ import dataclasses
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,19 +12,31 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from datagen.core.seeding import rng_for
 from datagen.errors import ConfigError, DatasetError
+from datagen.training.data.images import Resizing
 from datagen.training.data.order import LANES, WINDOW, Mix, epoch_order
-from datagen.training.data.sources import RawView, SceneSource
-from datagen.training.objectives.structure_samples import Resizing, decode_sample
-from datagen.training.objectives.structured_latent_samples import (
-    AnySample,
-    SlatSource,
-    decode_slat_sample,
-)
+from datagen.training.data.sources import RawView, ViewSource
 
 PREFETCHED = 8
 """Samples that each worker process prepares ahead."""
 OPEN_BLOCKS = LANES * (WINDOW + 1)
 """Blocks a source keeps: those in use, and those of which other workers take the rest."""
+
+
+class Sample(Protocol):
+    """What a view is decoded to, as far as the loader and the log of a batch care."""
+
+    @property
+    def layout_id(self) -> int: ...
+    @property
+    def view_index(self) -> int: ...
+    @property
+    def nbytes(self) -> int:
+        """Memory that the arrays take."""
+
+
+S = TypeVar("S", bound=Sample)
+Decode = Callable[[RawView[Any], int, Resizing], S]
+"""Makes a sample of a view: given the side of its images, and how they get it. Picklable."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +52,7 @@ class StreamConfig:
     """How often each source is met, whatever its size; empty: all alike."""
 
 
-class SceneStream(IterableDataset[AnySample | DatasetError]):
+class SceneStream(IterableDataset[S | DatasetError], Generic[S]):
     """One rank's samples, as a torch dataset; its data-loader workers share them by turns.
 
     Global position p goes to rank p mod ``world``; every source passes through epochs of its own.
@@ -50,8 +62,9 @@ class SceneStream(IterableDataset[AnySample | DatasetError]):
 
     def __init__(
         self,
-        sources: Sequence[SceneSource],
+        sources: Sequence[ViewSource[Any]],
         config: StreamConfig,
+        decode: Decode[S],
         *,
         rank: int = 0,
         world: int = 1,
@@ -76,11 +89,11 @@ class SceneStream(IterableDataset[AnySample | DatasetError]):
         self.rank, self.world, self.start, self.stop = rank, world, start, stop
         self._mix = Mix.of(weights, config.seed)
         self._readers = [
-            _Reader(source, config, index, cache_bytes // len(sources))
+            _Reader(source, config, decode, index, cache_bytes // len(sources))
             for index, source in enumerate(sources)
         ]
 
-    def __iter__(self) -> Iterator[AnySample | DatasetError]:
+    def __iter__(self) -> Iterator[S | DatasetError]:
         worker = get_worker_info()
         index, count = (worker.id, worker.num_workers) if worker else (0, 1)
         position = self.start + self.rank + self.world * index
@@ -95,13 +108,14 @@ class SceneStream(IterableDataset[AnySample | DatasetError]):
             position += self.world * count
 
 
-class SceneLoader:
+class SceneLoader(Generic[S]):
     """An iterator over one rank's samples, with their making in worker processes if wanted."""
 
     def __init__(
         self,
-        sources: Sequence[SceneSource],
+        sources: Sequence[ViewSource[Any]],
         config: StreamConfig,
+        decode: Decode[S],
         *,
         rank: int = 0,
         world: int = 1,
@@ -114,6 +128,7 @@ class SceneLoader:
         Args:
             sources: what is mixed.
             config: what decides the order.
+            decode: makes samples of views, in the process that reads them.
             rank: which share of the samples this process takes.
             world: number of ranks.
             stop: global position at which the stream ends; None never ends.
@@ -126,16 +141,16 @@ class SceneLoader:
         """
         self.sources = tuple(sources)
         self._stream = SceneStream(
-            sources, config, rank=rank, world=world, stop=stop, cache_bytes=cache_bytes
+            sources, config, decode, rank=rank, world=world, stop=stop, cache_bytes=cache_bytes
         )
         self._num_workers = num_workers
         self._handed_out = 0
-        self._items: Iterator[AnySample | DatasetError] | None = None
+        self._items: Iterator[S | DatasetError] | None = None
 
-    def __iter__(self) -> "SceneLoader":
+    def __iter__(self) -> "SceneLoader[S]":
         return self
 
-    def __next__(self) -> AnySample:
+    def __next__(self) -> S:
         """Return the next sample.
 
         Raises:
@@ -154,11 +169,6 @@ class SceneLoader:
     def num_views(self) -> int:
         """Views in all sources."""
         return sum(len(source) for source in self.sources)
-
-    def sample_latents(self, max_views: int) -> Iterator[NDArray[np.float16]]:
-        """Yield latents (N + 1, 8, 16, 16, 16) of about ``max_views`` views of all sources."""
-        for source in self.sources:
-            yield from source.sample_latents(max_views // len(self.sources))
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the stream is: the same on all ranks that took as many samples."""
@@ -193,7 +203,7 @@ class SceneLoader:
             "latents": [source.latents.fingerprint for source in self.sources],
         }
 
-    def _open(self) -> Iterator[AnySample | DatasetError]:
+    def _open(self) -> Iterator[S | DatasetError]:
         if not self._num_workers:
             return iter(self._stream)
         # A forked process starts at once; clients of object stores do not survive a fork.
@@ -210,24 +220,27 @@ class SceneLoader:
         )
 
 
-class _Reader:
+class _Reader(Generic[S]):
     """The endless stream of one source, for one process."""
 
     def __init__(
-        self, source: SceneSource, config: StreamConfig, index: int, cache_bytes: int
+        self,
+        source: ViewSource[Any],
+        config: StreamConfig,
+        decode: Decode[S],
+        index: int,
+        cache_bytes: int,
     ) -> None:
         self._source = source
         self._key = (config.seed, index)
         self._images = (config.size_px, config.resize)
-        self._decode: Callable[..., AnySample] = (
-            decode_slat_sample if isinstance(source, SlatSource) else decode_sample
-        )
+        self._decode = decode
         self._room = cache_bytes
-        self._cache: dict[int, AnySample] = {}
-        self._blocks: OrderedDict[tuple[int, int], dict[int, RawView]] = OrderedDict()
+        self._cache: dict[int, S] = {}
+        self._blocks: OrderedDict[tuple[int, int], dict[int, RawView[Any]]] = OrderedDict()
         self._orders: dict[int, NDArray[np.int64]] = {}
 
-    def sample(self, turn: int) -> AnySample:
+    def sample(self, turn: int) -> S:
         """Return the sample at a place of the source's stream."""
         epoch, place = divmod(turn, len(self._source))
         index = int(self._order(epoch)[place])
@@ -250,7 +263,7 @@ class _Reader:
             )
         return self._orders[epoch]
 
-    def _view(self, epoch: int, index: int) -> RawView:
+    def _view(self, epoch: int, index: int) -> RawView[Any]:
         """Take a view out of its block: each is needed once an epoch, so its memory is free."""
         key = (epoch, int(self._source.block[index]))
         if index not in self._blocks.get(key, {}):

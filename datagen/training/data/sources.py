@@ -1,10 +1,11 @@
 """Where samples come from: the views of one workspace that have latents, read block by block."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 
 from datagen.errors import DatasetError
 from datagen.shards.dataset import Dataset, open_shard, shard_name
-from datagen.shards.schemas import LATENTS, read_tensor
 from datagen.training.data.image_tokens import TokenFile
 
 ROWS_PER_BLOCK = 32
@@ -22,45 +22,47 @@ the order of samples must not depend on how a file was cut."""
 INDEX_THREADS = 16
 KEYS = ("layout_id", "view_index")
 RENDER_COLUMNS = (*KEYS, "kept", "rgb", "instance_map")
-LATENT_COLUMNS = (*KEYS, "num_instances", "scene_latent", "instance_latents")
-
-
-class RawLatents(NamedTuple):
-    """A row of ``latents`` as it lies on disk."""
-
-    where: str
-    """Shard and row, for messages."""
-    layout_id: int
-    view_index: int
-    num_instances: int
-    scene_latent: bytes
-    instance_latents: bytes
-    tokens: TokenFile | None = None
-    """Of its images, where stored ones are wanted."""
 
 
 class RawRow(Protocol):
-    """A row of ``latents``, whatever it holds."""
+    """A row of ``latents`` as it lies on disk, whatever an objective reads of it."""
+
+    @property
+    def where(self) -> str:
+        """Shard and row, for messages."""
 
     @property
     def layout_id(self) -> int: ...
     @property
     def view_index(self) -> int: ...
+    @property
+    def num_instances(self) -> int: ...
 
 
-class RawView(NamedTuple):
+Raw = TypeVar("Raw", bound=RawRow)
+
+
+class RawView(NamedTuple, Generic[Raw]):
     """A view as it lies on disk."""
 
-    latents: RawLatents
+    latents: Raw
     where: str
     """Shard and row of the render."""
     rgb: bytes
     instance_map: bytes
+    tokens: TokenFile | None = None
+    """Of its images, where stored ones are wanted."""
 
 
 @dataclass(frozen=True, eq=False)
-class SceneSource:
-    """The views of one workspace: where each one's latents are."""
+class ViewSource(ABC, Generic[Raw]):
+    """The views of one workspace: where the latents of each one are.
+
+    Subclasses say which columns of ``latents`` they read, and what they make of a row.
+    """
+
+    columns: ClassVar[tuple[str, ...]]
+    """Of ``latents``; the first two are ``KEYS``."""
 
     latents: Dataset
     renders: Dataset
@@ -73,10 +75,48 @@ class SceneSource:
     use_tokens: bool = False
     """Hand out where each view's image tokens are stored."""
 
+    @classmethod
+    def open(cls, latents: Dataset, renders: Dataset) -> Self:
+        """Index a workspace's views; reads the footer of every shard of ``latents``.
+
+        Raises:
+            DatasetError: the latents were made from other renders, or a shard cannot be read.
+        """
+        made_from = latents.manifest["inputs"].get("renders")
+        if made_from != renders.fingerprint:
+            raise DatasetError(
+                f"{latents.folder}: was encoded from renders {str(made_from)[:12]}…, and "
+                f"{renders.folder} is {renders.fingerprint[:12]}…. Expected the same; run "
+                "`datagen encode` again, or give both datasets of one workspace."
+            )
+        names = [shard["path"] for shard in latents.manifest["shards"]]
+        with ThreadPoolExecutor(INDEX_THREADS) as pool:
+            layout_ids = list(pool.map(lambda name: read_layout_ids(latents, name), names))
+        sizes = [len(ids) for ids in layout_ids]
+        return cls(
+            latents=latents,
+            renders=renders,
+            layout_id=np.concatenate([*layout_ids, np.empty(0, np.int64)]),
+            shard=np.repeat(np.arange(len(sizes)), sizes),
+            row=np.concatenate([np.arange(size) for size in [*sizes, 0]]),
+        )
+
+    @abstractmethod
+    def raw_row(self, where: str, *values: Any) -> Raw:
+        """Return a row of ``latents`` from the values of its ``columns``."""
+
+    @abstractmethod
+    def decode_latents(self, raw: Raw) -> NDArray[np.float16]:
+        """Return the numbers of a row that statistics are taken from.
+
+        Raises:
+            DatasetError: they are corrupt; shard and row are named.
+        """
+
     def __len__(self) -> int:
         return len(self.row)
 
-    def select(self, chosen: NDArray[np.bool_]) -> "SceneSource":
+    def select(self, chosen: NDArray[np.bool_]) -> Self:
         """Return the source of the chosen views (N,) alone."""
         return replace(
             self,
@@ -97,7 +137,7 @@ class SceneSource:
         piece = first_row + (self.row - first_row) // ROWS_PER_BLOCK * ROWS_PER_BLOCK
         return _runs(self.shard, piece // ROWS_PER_BLOCK)
 
-    def read_block(self, block: int) -> dict[int, RawView]:
+    def read_block(self, block: int) -> dict[int, RawView[Raw]]:
         """Return the views of a block by index.
 
         Raises:
@@ -108,12 +148,12 @@ class SceneSource:
         asked_by = next(iter(latents.values())).where
         renders = self._read_renders(keys, asked_by.rsplit(",", 1)[0])
         return {
-            index: RawView(raw, *renders[raw.layout_id, raw.view_index])
-            for index, raw in latents.items()
+            index: RawView(raw, *renders[key], self._tokens(*key))
+            for (index, raw), key in zip(latents.items(), keys, strict=True)
         }
 
     def sample_latents(self, max_views: int) -> Iterator[NDArray[np.float16]]:
-        """Yield latents (N + 1, 8, 16, 16, 16) of about ``max_views`` views, evenly spread.
+        """Yield ``decode_latents`` of about ``max_views`` views, evenly spaced.
 
         Raises:
             DatasetError: latents are missing or corrupt; shard and row are named.
@@ -122,17 +162,15 @@ class SceneSource:
         wanted = max(1, round(num_blocks * min(1, max_views / len(self))))
         for block in np.unique(np.linspace(0, num_blocks - 1, wanted).round().astype(int)):
             for raw in self._read_latents(int(block)).values():
-                scene, instances = decode_latents(raw)
-                yield np.concatenate([scene[None], instances])
+                yield self.decode_latents(raw)
 
-    def _read_latents(self, block: int) -> dict[int, RawLatents]:
+    def _read_latents(self, block: int) -> dict[int, Raw]:
         first, last = np.searchsorted(self.block, [block, block + 1])
         name = self.latents.manifest["shards"][self.shard[first]]["path"]
-        columns = read_rows(self.latents, name, LATENT_COLUMNS, self.row[first:last])
-        tokens = map(self._tokens, *(columns[key] for key in KEYS))
-        rows = zip(*(columns[column] for column in LATENT_COLUMNS), tokens, strict=True)
+        columns = read_rows(self.latents, name, self.columns, self.row[first:last])
+        rows = zip(*(columns[column] for column in self.columns), strict=True)
         return {
-            index: RawLatents(f"{self.latents.folder}/{name}, row {self.row[index]}", *row)
+            index: self.raw_row(f"{self.latents.folder}/{name}, row {self.row[index]}", *row)
             for index, row in zip(range(int(first), int(last)), rows, strict=True)
         }
 
@@ -154,56 +192,6 @@ class SceneSource:
                 "that the latents were made from; give both datasets of one workspace."
             )
         return found
-
-
-def open_source(
-    latents: Dataset, renders: Dataset, kind: type[SceneSource] = SceneSource
-) -> SceneSource:
-    """Index a workspace's views; reads the footer of every shard of ``latents``.
-
-    Raises:
-        DatasetError: the latents were made from other renders, or a shard cannot be read.
-    """
-    made_from = latents.manifest["inputs"].get("renders")
-    if made_from != renders.fingerprint:
-        raise DatasetError(
-            f"{latents.folder}: was encoded from renders {str(made_from)[:12]}…, and "
-            f"{renders.folder} is {renders.fingerprint[:12]}…. Expected the same; run "
-            "`datagen encode` again, or give both datasets of one workspace."
-        )
-    names = [shard["path"] for shard in latents.manifest["shards"]]
-    with ThreadPoolExecutor(INDEX_THREADS) as pool:
-        layout_ids = list(pool.map(lambda name: read_layout_ids(latents, name), names))
-    sizes = [len(ids) for ids in layout_ids]
-    row = np.concatenate([np.arange(size) for size in [*sizes, 0]])
-    return kind(
-        latents=latents,
-        renders=renders,
-        layout_id=np.concatenate([*layout_ids, np.empty(0, np.int64)]),
-        shard=np.repeat(np.arange(len(sizes)), sizes),
-        row=row,
-    )
-
-
-def decode_latents(raw: RawLatents) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
-    """Return the latents of a scene (8, 16, 16, 16) and of its instances (N, 8, 16, 16, 16).
-
-    Raises:
-        DatasetError: they have another shape, or are not finite; shard and row are named.
-    """
-    try:
-        scene, instances = (
-            read_tensor(LATENTS.field(name), getattr(raw, name)).astype(np.float16)
-            for name in ("scene_latent", "instance_latents")
-        )
-    except (ValueError, TypeError) as error:  # bytes for another shape; null
-        raise corrupt(raw, raw.where, f"its latents cannot be used: {error}") from error
-    if len(instances) != raw.num_instances:
-        problem = f"it has {len(instances)} latents of {raw.num_instances} instances"
-        raise corrupt(raw, raw.where, problem)
-    if not (np.isfinite(scene).all() and np.isfinite(instances).all()):
-        raise corrupt(raw, raw.where, "a latent is not finite")
-    return scene, instances
 
 
 def corrupt(raw: RawRow, where: str, problem: str) -> DatasetError:

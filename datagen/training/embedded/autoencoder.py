@@ -36,7 +36,7 @@ from datagen.training.embedded.random_voxels import (
     find_geometry,
     is_held_out,
     sample_object,
-    sample_scene,
+    sample_random_scene,
 )
 
 logger = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ class Autoencoder(nn.Module):
 def sample_grids(config: TrainAutoencoder, paths: list[Path], step: int) -> Tensor:
     """Return one step's grids (B, 1, 64, 64, 64), bool, made from the step's own stream."""
     rng = rng_for(config.seed, "autoencoder", step)
-    grids = [sample_scene(paths, rng) for _ in range(config.scenes_per_step)]
+    grids = [sample_random_scene(paths, rng) for _ in range(config.scenes_per_step)]
     chosen = rng.integers(len(paths), size=config.objects_per_step)
     grids += [sample_object(paths[index], rng) for index in chosen]
     return torch.from_numpy(np.concatenate(grids)[:, None])
@@ -148,7 +148,7 @@ def grid_stream(config: TrainAutoencoder, paths: list[Path], first_step: int) ->
             yield ready.result()
 
 
-def learning_rate(config: TrainAutoencoder, step: int, elapsed_s: float) -> float:
+def timed_learning_rate(config: TrainAutoencoder, step: int, elapsed_s: float) -> float:
     """Return the learning rate: 200 steps of warm-up, then a cosine over the time that is left."""
     progress = min(elapsed_s / (60 * config.minutes), 1.0)
     cosine = 0.5 * (1 + math.cos(math.pi * progress))
@@ -212,7 +212,7 @@ class TrainingRun:
     def advance(self, grids: Tensor) -> tuple[float, float]:
         """Make one step on grids (B, 1, 64, 64, 64), bool; return loss and IoU."""
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, self.step, self.elapsed_s)
+            group["lr"] = timed_learning_rate(self.config, self.step, self.elapsed_s)
         with torch.autocast("cpu", torch.bfloat16):
             loss, iou = self.model.loss(grids)
         self.optimizer.zero_grad()

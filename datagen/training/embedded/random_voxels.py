@@ -54,7 +54,7 @@ def sample_object(path: Path, rng: np.random.Generator) -> Grids:
     return voxelize_views([(vertices, faces)], _sample_frame(vertices, rng)[None])[0, :1]
 
 
-def sample_scene(paths: Sequence[Path], rng: np.random.Generator) -> Grids:
+def sample_random_scene(paths: Sequence[Path], rng: np.random.Generator) -> Grids:
     """Return a random scene's grids (N + 1, 64, 64, 64): the union first, then its N objects."""
     num_objects = int(rng.integers(2, 13))
     chosen = [read_geometry(paths[index]) for index in rng.integers(len(paths), size=num_objects)]

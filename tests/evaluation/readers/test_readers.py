@@ -106,7 +106,7 @@ def test_partcrafter_failed_part_is_missing_and_the_merged_object_not_read(tmp_p
     assert PREDICTED["partcrafter"].match == "overlap"
 
 
-def test_gen3dsr_camera_frame_is_turned_and_the_background_left_out(tmp_path):
+def test_gen3dsr_camera_frame_is_rotated_and_the_background_left_out(tmp_path):
     folder = tmp_path / "rec_5" / "reconstruction"
     write(folder / "10_chair.glb", box(0.2))
     write(folder / "2_bed.glb", box(0.5, (1.0, 0.5, 3.0)))

@@ -1,11 +1,13 @@
+"""The clouds are brought into one range before they are registered, as each protocol says."""
+
 import numpy as np
 import pytest
 
 from datagen.core.frames import transform_points
 from datagen.errors import ConfigError
 from datagen.evaluation import AlignOptions, IcpOptions, align_clouds
-from datagen.evaluation.metrics import cd_sq_sum
-from tests.evaluation.registration.test_registration import SOURCE, TARGET, turned
+from datagen.evaluation.formulas import cd_sq_sum
+from tests.evaluation.registration.clouds import SOURCE, TARGET, rotated
 
 
 def test_none_only_brings_one_range_into_the_other():
@@ -17,8 +19,8 @@ def test_none_only_brings_one_range_into_the_other():
 
 
 @pytest.mark.parametrize("align", ["robust", "multistart"])
-def test_turned_prediction_comes_back_whatever_its_range(align):
-    moved, back = turned(SOURCE, 140, 0.9, (0.1, 0.1, 0))
+def test_rotated_prediction_comes_back_whatever_its_range(align):
+    moved, back = rotated(SOURCE, 140, 0.9, (0.1, 0.1, 0))
     scaled = 2.01 * moved  # as of a method whose coordinates lie in ±1.005
     options = AlignOptions(align=align, source_range=(-1.005, 1.005))
     found = align_clouds(scaled, TARGET, options)
@@ -29,7 +31,7 @@ def test_turned_prediction_comes_back_whatever_its_range(align):
 
 
 def test_better_of_the_two_spaces_is_the_box_where_the_range_is_far_off():
-    moved, _ = turned(SOURCE, 0, 0.12, (0.4, 0.4, 0.4))
+    moved, _ = rotated(SOURCE, 0, 0.12, (0.4, 0.4, 0.4))
     found = align_clouds(moved, TARGET)
     assert found.space == "box"
     assert found.cd_sq_sum < 0.001

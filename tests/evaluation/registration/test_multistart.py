@@ -1,3 +1,5 @@
+"""Multi-start registration finds known poses, whatever starts, threads and batches are used."""
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,7 @@ from scipy.spatial.transform import Rotation
 from datagen.core.frames import transform_points
 from datagen.errors import ConfigError
 from datagen.evaluation import MultistartOptions, multistart_icp, multistart_icp_batch
-from datagen.evaluation.metrics import nearest_distances
+from datagen.evaluation.formulas import nearest_distances
 from datagen.evaluation.registration import batched_icp
 from datagen.evaluation.registration.fine_icp import (
     fine_icp,
@@ -16,15 +18,15 @@ from datagen.evaluation.registration.fine_icp import (
 )
 from datagen.evaluation.registration.similarity import scale_of, similarity
 from datagen.evaluation.registration.trimmed import trimmed_chamfer
-from tests.evaluation.registration.test_registration import SOURCE, TARGET, chair, turned
+from tests.evaluation.registration.clouds import SOURCE, TARGET, chair, rotated
 
 ALONE = MultistartOptions(with_seed_candidates=False)
 
 
 @pytest.mark.parametrize("options", [ALONE, MultistartOptions()], ids=["alone", "pooled"])
 @pytest.mark.parametrize("yaw_deg", [10, 133, 250])
-def test_turned_scaled_and_shifted_cloud_comes_back(yaw_deg, options):
-    moved, back = turned(SOURCE, yaw_deg, 1.2, (0.3, -0.2, 0.1))
+def test_rotated_scaled_and_shifted_cloud_comes_back(yaw_deg, options):
+    moved, back = rotated(SOURCE, yaw_deg, 1.2, (0.3, -0.2, 0.1))
     found = multistart_icp(moved, TARGET, options=options)
     assert found.phase == "fine"
     np.testing.assert_allclose(found.transform, back, atol=0.01)
@@ -33,14 +35,14 @@ def test_turned_scaled_and_shifted_cloud_comes_back(yaw_deg, options):
 def test_cut_source_keeps_its_scale():
     # One-directional ICP shrinks or grows here: a fifth of the target has no partner.
     cut = SOURCE[SOURCE[:, 0] < np.quantile(SOURCE[:, 0], 0.8)]
-    moved, back = turned(cut, 75, 0.85, (0.1, 0.2, 0))
+    moved, back = rotated(cut, 75, 0.85, (0.1, 0.2, 0))
     found = multistart_icp(moved, TARGET, options=ALONE)
     assert scale_of(found.transform) == pytest.approx(scale_of(back), rel=0.01)
 
 
 @pytest.mark.parametrize("scale", [0.25, 4.0])
 def test_far_scale_is_found_since_starts_match_size(scale):
-    moved, back = turned(SOURCE, 200, scale)
+    moved, back = rotated(SOURCE, 200, scale)
     found = multistart_icp(moved, TARGET, options=ALONE)
     assert scale_of(found.transform) == pytest.approx(scale_of(back), rel=0.02)
 
@@ -48,20 +50,20 @@ def test_far_scale_is_found_since_starts_match_size(scale):
 def test_any_orientation_is_found_with_turns_over_so3():
     turn = Rotation.from_rotvec([1.2, -2.0, 0.7]).as_matrix()
     pose = similarity(1.1, turn, np.array([0.1, 0, 0.2]))
-    options = MultistartOptions(turns="all", with_seed_candidates=False)
+    options = MultistartOptions(rotations="all", with_seed_candidates=False)
     found = multistart_icp(transform_points(pose, SOURCE), TARGET, options=options)
     np.testing.assert_allclose(found.transform, np.linalg.inv(pose), atol=0.02)
 
 
 def test_without_scale_the_result_is_rigid():
-    moved, _ = turned(SOURCE, 30, 1.1)
+    moved, _ = rotated(SOURCE, 30, 1.1)
     found = multistart_icp(moved, TARGET, with_scale=False, options=ALONE)
     assert scale_of(found.transform) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("options", [ALONE, MultistartOptions()], ids=["alone", "pooled"])
 def test_result_is_the_same_bits_again_whatever_the_number_of_threads(options):
-    moved, _ = turned(SOURCE, 70, 0.9)
+    moved, _ = rotated(SOURCE, 70, 0.9)
     threads, results = torch.get_num_threads(), []
     for num in (1, 2, 2):
         torch.set_num_threads(num)
@@ -76,9 +78,9 @@ def test_pairs_in_one_batch_come_out_as_each_alone(monkeypatch, at_once):
         with_seed_candidates=False, num_starts=6, rounds=((96, 5, 0.4), (200, 4, 1.0))
     )
     pairs = [
-        (turned(SOURCE, 20, 1.1)[0], TARGET),
+        (rotated(SOURCE, 20, 1.1)[0], TARGET),
         (chair(60, 3), chair(150, 4)),  # too few points for the rounds: a batch of its own
-        (turned(TARGET, 200, 0.8, (0.3, 0, 0))[0], SOURCE),
+        (rotated(TARGET, 200, 0.8, (0.3, 0, 0))[0], SOURCE),
         (SOURCE[SOURCE[:, 0] < 0.1], TARGET),
     ]
     alone = [multistart_icp(*pair, options=options) for pair in pairs]
@@ -139,7 +141,7 @@ def test_fine_stage_repairs_scale_that_it_starts_wrong_with():
 
 def test_few_points_and_flat_clouds_are_aligned_all_the_same():
     flat = chair(300, 2) * [1, 1, 0]
-    moved, _ = turned(flat, 90)
+    moved, _ = rotated(flat, 90)
     found = multistart_icp(moved, flat, options=ALONE)
     assert trimmed_chamfer(transform_points(found.transform, moved), flat) < 0.01
 
@@ -152,7 +154,7 @@ def test_options_out_of_range_are_refused():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_gpu_finds_the_same_poses_in_one_batch():
-    made = [turned(SOURCE, yaw, 1.2, (0.3, -0.2, 0.1)) for yaw in (10, 133, 250)]
+    made = [rotated(SOURCE, yaw, 1.2, (0.3, -0.2, 0.1)) for yaw in (10, 133, 250)]
     options = MultistartOptions(with_seed_candidates=False, device="cuda")
     found = multistart_icp_batch([(moved, TARGET) for moved, _ in made], options=options)
     for registration, (_, back) in zip(found, made, strict=True):

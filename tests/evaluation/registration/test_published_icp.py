@@ -1,3 +1,5 @@
+"""The registrations that other papers published, faults included, do what they did there."""
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,7 @@ from scipy.spatial.transform import Rotation
 from datagen.core.frames import transform_points
 from datagen.evaluation.registration.published_icp import filterreg, midi_icp
 from datagen.evaluation.registration.similarity import similarity
-from tests.evaluation.registration.test_registration import SOURCE, TARGET
+from tests.evaluation.registration.clouds import SOURCE, TARGET
 
 SMALL = similarity(1.0, Rotation.from_rotvec([0.05, 0.02, 0.15]).as_matrix(), np.full(3, 0.03))
 
@@ -19,7 +21,7 @@ def meant(source, target):
     return midi_icp(source, target, as_published=False)
 
 
-# FilterReg sees 2,000 of the points, some 0.03 apart; of a turn of 9° a quarter may stay.
+# FilterReg sees 2,000 of the points, some 0.03 apart; of a rotation of 9° a quarter may stay.
 @pytest.mark.parametrize(("aligner", "left_deg"), [(meant, 2.0), (filterreg, 2.5)])
 def test_small_turn_comes_back(aligner, left_deg):
     found = aligner(transform_points(SMALL, SOURCE), TARGET)

@@ -8,45 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import trimesh
-from scipy.spatial.transform import Rotation
 
 from datagen.core.frames import transform_points
 from datagen.errors import ConfigError, RowError, StageError
-from datagen.evaluation import IcpOptions, robust_icp, sample_surface
+from datagen.evaluation import IcpOptions, robust_icp
 from datagen.evaluation.registration import open3d_icp
 from datagen.evaluation.registration import robust_icp as registration
 from datagen.evaluation.registration.open3d_icp import Match
 from datagen.evaluation.registration.similarity import similarity
 from datagen.evaluation.registration.trimmed import trimmed_chamfer
-
-
-def chair(num: int, seed: int):
-    """Return points of a seat, a back, an arm and two legs: no turn or mirror maps it on itself."""
-    parts = [
-        trimesh.creation.box((0.6, 0.5, 0.08)).apply_translation((0, 0, 0.0)),
-        trimesh.creation.box((0.6, 0.08, 0.5)).apply_translation((0, 0.25, 0.25)),
-        trimesh.creation.box((0.08, 0.3, 0.2)).apply_translation((0.3, 0, 0.15)),
-        trimesh.creation.box((0.08, 0.08, 0.4)).apply_translation((-0.25, -0.2, -0.2)),
-        trimesh.creation.box((0.08, 0.08, 0.4)).apply_translation((0.25, 0.2, -0.2)),
-    ]
-    mesh = trimesh.util.concatenate(parts)
-    return sample_surface((mesh.vertices, mesh.faces), num, np.random.default_rng(seed))
-
-
-def turned(points, yaw_deg: float, scale: float = 1.0, shift=(0.0, 0.0, 0.0), axis: int = 2):
-    turn = Rotation.from_rotvec(np.radians(yaw_deg) * np.eye(3)[axis]).as_matrix()
-    pose = similarity(scale, turn, np.asarray(shift, float))
-    return transform_points(pose, points), np.linalg.inv(pose)
-
-
-TARGET = chair(6000, 0)
-SOURCE = chair(6000, 1)
+from tests.evaluation.registration.clouds import SOURCE, TARGET, rotated
 
 
 @pytest.mark.parametrize("yaw_deg", [0, 37, 100, 190, 271])
-def test_turned_scaled_and_shifted_cloud_comes_back(yaw_deg):
-    moved, back = turned(SOURCE, yaw_deg, 1.15, (0.2, -0.1, 0.15))
+def test_rotated_scaled_and_shifted_cloud_comes_back(yaw_deg):
+    moved, back = rotated(SOURCE, yaw_deg, 1.15, (0.2, -0.1, 0.15))
     found = robust_icp(moved, TARGET)
     assert found.phase == "fine"
     np.testing.assert_allclose(found.transform, back, atol=0.02)
@@ -55,20 +31,20 @@ def test_turned_scaled_and_shifted_cloud_comes_back(yaw_deg):
 
 @pytest.mark.parametrize(("up_axis", "axis"), [("x", 0), ("y", 1)])
 def test_sweep_turns_about_the_designated_axis(up_axis, axis):
-    moved, back = turned(SOURCE, 130, axis=axis)
+    moved, back = rotated(SOURCE, 130, axis=axis)
     np.testing.assert_allclose(
         robust_icp(moved, TARGET, up_axis=up_axis).transform, back, atol=0.02
     )
 
 
 def test_without_scale_the_result_is_rigid():
-    moved, _ = turned(SOURCE, 30, 1.1)
+    moved, _ = rotated(SOURCE, 30, 1.1)
     linear = robust_icp(moved, TARGET, with_scale=False).transform[:3, :3]
     np.testing.assert_allclose(linear @ linear.T, np.eye(3), atol=1e-9)
 
 
 def test_fitness_and_rmse_do_not_depend_on_the_unit_of_the_clouds():
-    moved, _ = turned(SOURCE, 50, 1.1)
+    moved, _ = rotated(SOURCE, 50, 1.1)
     metres, millimetres = robust_icp(moved, TARGET), robust_icp(1000 * moved, 1000 * TARGET)
     assert millimetres.rmse == pytest.approx(metres.rmse, rel=1e-6)
     assert millimetres.fitness == pytest.approx(metres.fitness)
@@ -78,20 +54,20 @@ def test_fitness_and_rmse_do_not_depend_on_the_unit_of_the_clouds():
 
 
 def test_result_is_the_same_again_to_a_millionth():
-    moved, _ = turned(SOURCE, 70, 0.9)
+    moved, _ = rotated(SOURCE, 70, 0.9)
     first, again = (robust_icp(moved, TARGET) for _ in range(2))
     np.testing.assert_allclose(first.transform, again.transform, atol=1e-6)
 
 
 @pytest.mark.parametrize("centre", ["box", "origin", "centroid"])
 def test_each_reading_of_the_sweeps_centre_finds_a_turn_about_it(centre):
-    moved, back = turned(SOURCE, 90)
+    moved, back = rotated(SOURCE, 90)
     found = robust_icp(moved, TARGET, options=IcpOptions(sweep_centre=centre))
     np.testing.assert_allclose(found.transform, back, atol=0.02)
 
 
 def test_invalid_fine_result_falls_back_to_coarse_and_then_to_identity(monkeypatch):
-    moved, back = turned(SOURCE, 40)
+    moved, back = rotated(SOURCE, 40)
     broken = Match(np.full((4, 4), np.nan), 1.0, 0.0)
     monkeypatch.setattr(open3d_icp, "point_to_plane", lambda *args, **kwargs: broken)
     found = robust_icp(moved, TARGET)
@@ -169,10 +145,10 @@ def test_result_agrees_to_a_millionth_whatever_the_number_of_threads():
     code = (
         "import json, os, sys\n"
         "os.sched_setaffinity(0, json.loads(sys.argv[1]))\n"
-        "from tests.evaluation.registration.test_registration import SOURCE, TARGET, turned\n"
+        "from tests.evaluation.registration.clouds import SOURCE, TARGET, rotated\n"
         "from datagen.evaluation import robust_icp\n"
         "before = len(os.listdir('/proc/self/task'))\n"
-        "found = robust_icp(turned(SOURCE, 70, 0.9)[0], TARGET).transform.tolist()\n"
+        "found = robust_icp(rotated(SOURCE, 70, 0.9)[0], TARGET).transform.tolist()\n"
         "print(json.dumps([found, len(os.listdir('/proc/self/task')) - before]))\n"
     )
     results, started = [], []

@@ -1,3 +1,5 @@
+"""Similarities: fitted, projected and composed against known rotations and scales."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from datagen.core.frames import transform_points
 from datagen.evaluation.registration.similarity import (
     about,
     axis_rotations,
+    evenly_spaced_rotations,
     fit_similarity,
     own_box_to_unit,
     project_rotation,
@@ -15,7 +18,6 @@ from datagen.evaluation.registration.similarity import (
     range_to_unit,
     scale_of,
     similarity,
-    spread_rotations,
 )
 
 
@@ -71,14 +73,14 @@ def test_axis_rotations_leave_their_axis_alone_and_start_with_none(axis, fixed):
     )
 
 
-def test_spread_rotations_leave_no_rotation_farther_than_their_spacing():
-    spread = Rotation.from_matrix(spread_rotations(200))
+def test_evenly_spaced_rotations_leave_no_rotation_farther_than_their_spacing():
+    placed = Rotation.from_matrix(evenly_spaced_rotations(200))
     anywhere = Rotation.random(500, random_state=0)
-    nearest = [min((turn * spread.inv()).magnitude()) for turn in anywhere]
+    nearest = [min((turn * placed.inv()).magnitude()) for turn in anywhere]
     # 200 balls of this radius would have to overlap 2.4 times to cover SO(3); a random choice
     # leaves gaps above 60°.
     assert np.degrees(max(nearest)) < 50
-    np.testing.assert_allclose(spread_rotations(200)[0], np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(evenly_spaced_rotations(200)[0], np.eye(3), atol=1e-12)
 
 
 def test_declared_range_becomes_minus_one_to_one():

@@ -1,12 +1,10 @@
 """What stops a run ends it clearly, costs nothing that is finished, and leaves nobody behind."""
 
 import errno
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,18 +13,13 @@ import numpy as np
 import pytest
 
 from datagen.engine.stage import RunOptions
-from datagen.errors import ConfigError, StageError
+from datagen.errors import StageError
 from datagen.executors.local import LocalExecutor
 from datagen.shards import Folder, open_dataset, storage
-from tests.engine.test_stage import shard_hashes
-from tests.stages.toy import Toy, ToySum
+from tests.engine.toy import Toy, shard_hashes
+from tests.processes import family, is_alive, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-LENIENT = RunOptions(max_failed_fraction=1.0)
-
-
-def run_only(stage: Toy, root: Path, *units: int) -> list[str]:
-    return stage.run_only(Folder.at(root), LocalExecutor(), RunOptions(only=units))
 
 
 @pytest.fixture(scope="module")
@@ -34,48 +27,6 @@ def reference(tmp_path_factory) -> dict[str, str]:
     root = tmp_path_factory.mktemp("reference")
     Toy().run(Folder.at(root), LocalExecutor(), RunOptions())
     return shard_hashes(root / "toy")
-
-
-def test_only_makes_these_units_and_leaves_the_rest_to_a_later_run(tmp_path, reference):
-    journal = tmp_path / "journal"
-    toy = Toy(journal=journal)
-    assert [word.partition(" in")[0] for word in run_only(toy, tmp_path, 4, 7)] == [
-        "4: made",
-        "7: made",
-    ]
-    assert run_only(toy, tmp_path, 4) == ["4: there already"]
-    assert not (tmp_path / "toy/manifest.json").exists()
-    toy.run(Folder.at(tmp_path), LocalExecutor(), RunOptions())
-    assert sorted(map(int, journal.read_text().split())) == list(range(10))
-    assert shard_hashes(tmp_path / "toy") == reference
-
-
-def test_only_seals_when_it_makes_the_last_ones(tmp_path, reference):
-    run_only(Toy(), tmp_path, *range(9))
-    run_only(Toy(), tmp_path, 9)
-    assert open_dataset(tmp_path / "toy").manifest["rows"] == 15
-    assert shard_hashes(tmp_path / "toy") == reference
-
-
-def test_only_replays_one_failure_of_a_sealed_dataset_and_keeps_the_others(tmp_path):
-    Toy(fail_on=(3, 4)).run(Folder.at(tmp_path), LocalExecutor(), LENIENT)
-    [line] = run_only(Toy(fail_on=(3, 4)), tmp_path, 3)
-    assert line == "3: failed: unit 3 cannot be made"
-    assert [f["unit"] for f in open_dataset(tmp_path / "toy").manifest["failed"]] == [3, 4]
-    run_only(Toy(), tmp_path, 3)
-    sealed = open_dataset(tmp_path / "toy")
-    assert [f["unit"] for f in sealed.manifest["failed"]] == [4]
-    assert len(sealed.rows_of(3)) == 2 and len(sealed.rows_of(5)) == 2
-
-
-def test_only_makes_a_failed_unit_of_an_unfinished_dataset_again(tmp_path):
-    assert run_only(Toy(fail_on=(3,)), tmp_path, 3) == ["3: failed: unit 3 cannot be made"]
-    assert run_only(Toy(), tmp_path, 3)[0].startswith("3: made")
-
-
-def test_only_refuses_a_unit_that_is_none(tmp_path):
-    with pytest.raises(ConfigError, match=r"--only 10: no such layout_id.*10 from 0 to 9"):
-        run_only(Toy(), tmp_path, 10)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES])
@@ -139,7 +90,7 @@ def test_file_that_did_not_fit_leaves_no_remains(tmp_path):
 
 def test_half_written_shard_of_a_killed_run_is_cleared_away(tmp_path, reference):
     toy = tmp_path / "toy"
-    run_only(Toy(), tmp_path, 0)
+    Toy().run_only(Folder.at(tmp_path), LocalExecutor(), RunOptions(only=(0,)))
     (toy / ".shard-00000.parquet.x7f3").write_bytes(b"PAR1 and no more")
     Toy().run(Folder.at(tmp_path), LocalExecutor(), RunOptions())
     assert shard_hashes(toy) == reference
@@ -150,7 +101,7 @@ def test_memory_that_runs_out_is_a_failed_row_and_the_run_goes_on(tmp_path):
     code = (
         "import resource; from datagen.shards import Folder;"
         "from datagen.executors.local import LocalExecutor;"
-        "from datagen.engine.stage import RunOptions; from tests.engine.test_interruptions import"
+        "from datagen.engine.stage import RunOptions; from tests.chaos.test_interruptions import"
         " Greedy; import sys; resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30));"
         "Greedy().run(Folder.at(sys.argv[1]), LocalExecutor(), RunOptions(max_failed_fraction=1))"
     )
@@ -180,7 +131,7 @@ from datagen import cli
 from datagen.arguments import RunFlags
 from datagen.commands import make
 from datagen.shards import Folder
-from tests.stages.toy import Toy
+from tests.engine.toy import Toy
 def dispatch(words):
     flags = RunFlags(root=sys.argv[1], workers=int(sys.argv[3]))
     with closing(flags.executor()) as executor:
@@ -192,10 +143,11 @@ sys.exit(cli.main(["toy"]))
 
 
 def wait_for_lines(journal: Path, count: int, process: "subprocess.Popen[str]") -> None:
-    deadline = time.monotonic() + 90
-    while not (journal.exists() and len(journal.read_text().split()) >= count):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.02)
+    def is_there() -> bool:
+        return journal.exists() and len(journal.read_text().split()) >= count
+
+    assert wait_until(lambda: is_there() or process.poll() is not None, 90)
+    assert process.poll() is None
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=[pytest.mark.ray, pytest.mark.slow])])
@@ -210,6 +162,8 @@ def test_ctrl_c_stops_says_what_is_safe_and_leaves_nobody(tmp_path, workers, num
         start_new_session=True,
     )
     wait_for_lines(journal, 5, process)
+    theirs = [worker.pid for worker in family(process.pid).get("ray::_Worker", [])]
+    assert bool(theirs) == (workers > 1)
     if number == signal.SIGINT:
         os.killpg(process.pid, number)  # a terminal tells everybody
     else:
@@ -218,32 +172,11 @@ def test_ctrl_c_stops_says_what_is_safe_and_leaves_nobody(tmp_path, workers, num
     assert process.returncode == 130, words
     assert "What is finished is safe; the same command goes on" in words
     assert "Traceback" not in words
+    assert wait_until(lambda: not any(map(is_alive, theirs)), 20)
     made = len(journal.read_text().split())
-    time.sleep(1.0)
-    assert len(journal.read_text().split()) == made
     toy = tmp_path / "toy"
     finished = 3 * len([*toy.glob("shard*.parquet")]) + len([*toy.glob(".parts/*/0*.parquet")])
     assert made - workers <= finished <= made
-
-
-def test_workspace_behind_fsspec_holds_the_same_bytes(tmp_path, reference):
-    """local:// is known to fsspec alone: no local paths, no pyarrow of its own."""
-    root = Folder.at(f"local://{tmp_path}")
-    assert not root.is_local
-    Toy().run(root, LocalExecutor(), RunOptions())
-    assert shard_hashes(tmp_path / "toy") == reference
-    assert len(ToySum().run(root, LocalExecutor(), RunOptions())) == 10
-    assert not list(tmp_path.glob("**/.*new"))
-
-
-def test_every_unit_is_a_json_line_in_the_workspace(tmp_path):
-    Toy(fail_on=(3,)).run(Folder.at(tmp_path), LocalExecutor(), LENIENT)
-    lines = (tmp_path / "logs/toy.jsonl").read_text().splitlines()
-    *done, end = [json.loads(line) for line in lines]
-    assert [line["units"] for line in done] == [[unit] for unit in range(10)]
-    assert done[3]["failed"] == {"3": "unit 3 cannot be made"}
-    assert end["event"] == "end" and end["complete"] and end["done"] == 10 and end["failed"] == 1
-    assert all(line["memory_mb"] > 10 for line in done)
 
 
 def test_reader_that_has_seen_enough_ends_a_command_without_a_word():
@@ -255,3 +188,24 @@ def test_reader_that_has_seen_enough_ends_a_command_without_a_word():
     finally:
         os.close(writer)
     assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+def test_rerun_after_interrupt_makes_only_missing_units_and_the_same_bytes(tmp_path, reference):
+    journal = tmp_path / "journal"
+    script = (
+        "from datagen.shards import Folder; from datagen.executors.local import LocalExecutor;"
+        "from datagen.engine.stage import RunOptions; from tests.engine.toy import Toy;"
+        "from pathlib import Path;"
+        f"Toy(slow_s=0.1, journal=Path({str(journal)!r}))"
+        f".run(Folder.at({str(tmp_path)!r}), LocalExecutor(), RunOptions())"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=REPOSITORY, text=True)
+    wait_for_lines(journal, 5, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "toy/manifest.json").exists()
+    Toy(journal=journal).run(Folder.at(tmp_path), LocalExecutor(), RunOptions())
+    assert shard_hashes(tmp_path / "toy") == reference
+    made = journal.read_text().split()
+    assert len(made) <= 11, "only the unit in flight may be made twice"
+    assert not (tmp_path / "toy/.parts").exists()

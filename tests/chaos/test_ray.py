@@ -5,31 +5,25 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
 
 from datagen.engine.stage import RunOptions
+from datagen.executors.job import WorkerSettings
 from datagen.executors.local import LocalExecutor
+from datagen.executors.ray import RayExecutor
 from datagen.shards import Folder, open_dataset
-from tests.engine.test_stage import shard_hashes
-from tests.stages.toy import Toy
+from tests.engine.toy import Toy, shard_hashes
+from tests.executors.summing import Sum, results
+from tests.processes import family, is_alive, kill, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
-    deadline = time.monotonic() + timeout_s
-    pause = threading.Event()
-    while not condition() and time.monotonic() < deadline:
-        pause.wait(0.05)
-    return condition()
 
 
 def start(root: Path, slow_s: float) -> "subprocess.Popen[str]":
@@ -44,32 +38,6 @@ def start(root: Path, slow_s: float) -> "subprocess.Popen[str]":
 
 def blenders(root: Path) -> list[int]:
     return [int(path.name) for path in (root / "pids").glob("*")]
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def kill(process: psutil.Process) -> None:
-    with suppress(psutil.NoSuchProcess):  # one death may bring on another
-        process.kill()
-
-
-def family(driver: int) -> dict[str, list[psutil.Process]]:
-    """Return the processes that descend from the driver, by what they are."""
-    found: dict[str, list[psutil.Process]] = {}
-    for process in psutil.Process(driver).children(recursive=True):
-        try:
-            words = " ".join(process.cmdline())
-        except psutil.NoSuchProcess:  # it ended since it was listed
-            continue
-        for kind in ("gcs_server", "raylet/raylet", "ray::_Worker", "blender_scripts/worker.py"):
-            if kind in words.split(" --")[0]:
-                found.setdefault(kind, []).append(process)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +101,30 @@ def test_killed_actor_takes_its_blender_along_and_the_run_goes_on(tmp_path, runn
     assert open_dataset(tmp_path / "toy").manifest["failed"] == []
     assert shard_hashes(tmp_path / "toy") == reference
     assert not any(map(is_alive, blenders(tmp_path)))
+
+
+def test_machine_lost_in_the_middle_costs_no_row(tmp_path, cluster):
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    calm, stormy = tmp_path / "calm", tmp_path / "stormy"
+    Toy(count=30).run(Folder.at(calm), LocalExecutor(), RunOptions())
+    journal = tmp_path / "journal"
+
+    def lose_one() -> None:
+        wait_until(lambda: journal.exists() and len(journal.read_text().split()) >= 6, 90)
+        cluster.remove_node(nodes[1], allow_graceful=False)
+
+    loser = threading.Thread(target=lose_one)
+    loser.start()
+    with closing(RayExecutor(3, address=cluster.address)) as executor:
+        toy = Toy(count=30, slow_s=0.5, journal=journal)
+        dataset = toy.run(Folder.at(stormy), executor, RunOptions())
+    loser.join()
+    assert dataset.manifest["failed"] == []
+    assert shard_hashes(stormy / "toy") == shard_hashes(calm / "toy")
+
+
+@pytest.mark.ray
+def test_killed_process_makes_all_start_again(tmp_path):
+    with closing(RayExecutor(2, WorkerSettings(device="cpu"))) as executor:
+        executor.train(Sum(tmp_path, "kill"))
+    assert results(tmp_path) == ["3 cpu True", "3 cpu True"]

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from datagen.core.seeding import rng_for
 from datagen.models import SceneModel
 from datagen.sampling.flow_euler import sample_flow
-from datagen.training.objectives.structure_samples import SceneSample
+from datagen.training.objectives.objective import Scores
+from datagen.training.objectives.structure.samples import SceneSample
 from datagen.voxels.drawing import write_preview
 
 PREVIEWS = "previews"
@@ -44,6 +45,14 @@ class SampledView:
         rgba = np.concatenate([image, opaque], axis=2)
         write_preview(path, rgba, self.predicted[1:], self.true[1:])
         return path
+
+
+def score_views(
+    decoder: nn.Module, model: SceneModel, samples: Sequence[SceneSample], folder: Path, step: int
+) -> Scores:
+    """Return the voxel IoU of held-out views (``sampled_iou``), and draw them into ``folder``."""
+    views = [sample_view(model, decoder, sample) for sample in samples]
+    return Scores(sampled_iou(views), tuple(view.draw(folder, step) for view in views))
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """A stage whose rows are numbers, to test the machinery that all stages share."""
 
+import hashlib
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,21 @@ from datagen.core.seeding import rng_for
 from datagen.engine.stage import Inputs
 from datagen.engine.units import Process, UnitStage, WorkerContext
 from datagen.shards import Row
-from datagen.shards.schemas import tensor_field
+from datagen.shards.declared import LAYOUT_ID
+from datagen.shards.tables import Table, column, tensor_column
+
+TOY = Table(
+    folder="toy",
+    verb="play",
+    row="a random vector",
+    columns=(LAYOUT_ID, tensor_column("vector", np.float32, (-1,), "Random numbers.")),
+)
+TOYSUM = Table(
+    folder="toysum",
+    verb="add",
+    row="a toy",
+    columns=(LAYOUT_ID, column("total", pa.float64(), "Sum of the toy's numbers.")),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +39,8 @@ class Toy(UnitStage):
     """Random vectors, with units that can be made to fail, to hang or to kill their worker."""
 
     name: ClassVar[str] = "toy"
-    folder: ClassVar[str] = "toy"
+    table: ClassVar[Table] = TOY
     revision: ClassVar[int] = 1
-    schema = pa.schema([("layout_id", pa.int64()), tensor_field("vector", np.float32, (-1,))])
 
     count: int = 10
     length: int = 4
@@ -62,10 +76,9 @@ class ToySum(UnitStage):
     """Reads the toy's rows."""
 
     name: ClassVar[str] = "toysum"
-    folder: ClassVar[str] = "toysum"
+    table: ClassVar[Table] = TOYSUM
     revision: ClassVar[int] = 1
-    schema = pa.schema([("layout_id", pa.int64()), ("total", pa.float64())])
-    reads: ClassVar[tuple[str, ...]] = ("toy",)
+    reads: ClassVar[tuple[Table, ...]] = (TOY,)
 
     def units(self, inputs: Inputs) -> Sequence[int]:
         return inputs["toy"].units()
@@ -78,3 +91,10 @@ class ToySum(UnitStage):
                 "total": sum(float(row["vector"].sum()) for row in inputs["toy"].rows_of(unit)),
             }
         ]
+
+
+def shard_hashes(folder: Path) -> dict[str, str]:
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.glob("*.parquet"))
+    }

@@ -1,4 +1,4 @@
-"""Rectified flow with shared time: what a training step draws, and its losses.
+"""Rectified flow with shared time: what a training step draws, and what is predicted.
 
 x_t = (1 - t)·x_0 + (σ + (1 - σ)·t)·ε,  v = (1 - σ)·ε - x_0,  loss = ‖v_θ(x_t, 1000·t, cond) - v‖²
 
@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datagen.models import SceneModel
 from datagen.training.config import FlowMatching
 
 
@@ -64,24 +63,13 @@ def noisy_latent(x_0: Tensor, noise: Tensor, t_B: Tensor, sigma_min: float) -> T
     return (1 - t) * x_0 + (sigma_min + (1 - sigma_min) * t) * noise
 
 
-def flow_losses(
-    flow: FlowMatching, model: SceneModel, x_0: Tensor, images: Tensor, drawn: FlowDraw
-) -> Tensor:
-    """Return the loss of every grid (B, G); the loss of the batch is their mean.
+def velocity(x_0: Tensor, noise: Tensor, sigma_min: float) -> Tensor:
+    """Return v, what a network is to predict, in the shape of ``x_0``."""
+    return (1 - sigma_min) * noise - x_0
 
-    Args:
-        flow: σ and the weight of small t.
-        model: predicts the velocity from data to noise.
-        x_0: (B, G, 8, R, R, R), normalised latents, the scene first.
-        images: (B, G, S, S, 3), uint8; or their tokens (B, G, T, C), of any float type.
-        drawn: times, noise and kept conditions.
-    """
-    x_t = noisy_latent(x_0, drawn.noise, drawn.t_B, flow.sigma_min)
-    tokens = images.float() if images.is_floating_point() else model.encode_images(images)
-    cond = tokens * drawn.keep_condition_B.reshape(-1, 1, 1, 1)
-    v = model(x_t, 1000 * drawn.t_B, cond)
-    target = (1 - flow.sigma_min) * drawn.noise - x_0
-    loss_BG: Tensor = (v.float() - target).square().flatten(2).mean(dim=2)
-    if flow.t_floor:
-        loss_BG = loss_BG * (drawn.t_B / flow.t_floor).clamp(max=1).square()[:, None]
-    return loss_BG
+
+def weigh_by_time(flow: FlowMatching, loss_BG: Tensor, t_B: Tensor) -> Tensor:
+    """Return losses (B, G) with those of a t below ``t_floor`` scaled down."""
+    if not flow.t_floor:
+        return loss_BG
+    return loss_BG * (t_B / flow.t_floor).clamp(max=1).square()[:, None]

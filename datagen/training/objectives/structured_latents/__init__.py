@@ -1,0 +1,1 @@
+"""The structured-latent model: features on the occupied voxels of instances."""

@@ -1,0 +1,1 @@
+"""Named pipelines: a file holds one as ``PIPELINE``, ``datagen run NAME`` runs it."""
