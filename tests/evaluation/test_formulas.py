@@ -1,3 +1,5 @@
+"""Metrics against clouds whose distance is known and against plain formulas."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -111,10 +111,10 @@ def quarantine_an_asset(root: Path) -> None:
     """Write assets of which one more was set aside, under a license of its own."""
     rows = list(open_dataset(root / "assets"))
     names = ["object_index", "source", "source_uid", "name", "category", "author"]
-    bad = dict.fromkeys(ASSETS.names) | {name: rows[-1][name] for name in names}
+    bad = dict.fromkeys(ASSETS.schema.names) | {name: rows[-1][name] for name in names}
     bad |= {"object_index": len(rows), "asset_id": "0" * 64, "license": "GPL-3.0-only"}
     rows.append(bad | {"status": "quarantined", "reason": "no surface"})
-    write(root, "assets", "assets", ASSETS, rows, {}, unit="object_index")
+    write(root, "assets", "assets", ASSETS.schema, rows, {}, unit="object_index")
 
 
 @pytest.mark.parametrize("layouts", [True, False])
@@ -138,7 +138,7 @@ def test_license_counts_objects_that_stand_in_scenes_alone(tiny, tmp_path):
     for row in rows:
         row["placements"] = [p for p in row["placements"] if p["asset_id"] == shown["asset_id"]]
     shutil.rmtree(root / "layouts")
-    write(root, "layouts", "layouts", LAYOUTS, rows, {})
+    write(root, "layouts", "layouts", LAYOUTS.schema, rows, {})
     write_card(Folder.at(root))
     text = (root / CARD).read_text()
     assert f"| {shown['license']} | 1 |" in text

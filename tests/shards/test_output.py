@@ -13,7 +13,7 @@ from datagen.shards.output import Failure
 from datagen.shards.tensors import tensor_field
 
 SCHEMA = pa.schema([("layout_id", pa.int64()), ("value", pa.int64())])
-PICTURES = pa.schema([("layout_id", pa.int64()), ("value", pa.int64()), ("rgb", pa.binary())])
+IMAGES = pa.schema([("layout_id", pa.int64()), ("value", pa.int64()), ("rgb", pa.binary())])
 OURS = Identity("stage", 1, {"seed": 0}, {})
 OTHERS = Identity("stage", 1, {"seed": 1}, {})
 BAD = Failure(4, "four is bad", "Traceback")
@@ -139,7 +139,7 @@ def test_rows_with_images_are_cut_at_every_unit_and_light_rows_are_not(tmp_path_
         {"layout_id": unit, "value": index, "rgb": b"image"} for index, unit in enumerate(units)
     ]
     heavy = [min(16, count - start) for count in counts for start in range(0, count, 16)]
-    for schema, expected in ((PICTURES, heavy), (SCHEMA, [len(rows)])):
+    for schema, expected in ((IMAGES, heavy), (SCHEMA, [len(rows)])):
         output_in(folder, schema=schema).write_shard(0, rows, [])
         file = pq.ParquetFile(folder / "shard-00000.parquet")
         assert file.read()["value"].to_pylist() == list(range(len(rows)))

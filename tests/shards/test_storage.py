@@ -1,4 +1,4 @@
-"""Folders far away: names join URLs with options, and what cannot be reached says so."""
+"""Folders, here and in remote storage: whole files, joined URLs, and clear errors."""
 
 import errno
 import hashlib

@@ -56,8 +56,8 @@ def root(tmp_path) -> Path:
     return tmp_path
 
 
-def write_renders(root: Path, pictures: Callable[[int], Row] = lambda index: {}) -> None:
-    """Write views, without pictures unless given by index: encode asks for their cameras alone."""
+def write_renders(root: Path, images: Callable[[int], Row] = lambda index: {}) -> None:
+    """Write views, without images unless given by index: encode asks for their cameras alone."""
     rows = []
     for layout_id in (0, 1):
         for index in range(NUM_VIEWS):
@@ -70,7 +70,7 @@ def write_renders(root: Path, pictures: Callable[[int], Row] = lambda index: {})
                     "kept": index != DROPPED,
                     "world_to_camera": look_at(eye, np.zeros(3)),
                     "intrinsics": intrinsics_from_fov(0.7, 64, 64),
-                    **pictures(index),
+                    **images(index),
                 }
             )
     write(root, "render", "renders", RENDERS.schema, rows, {}, scenes_per_shard=8)
@@ -253,12 +253,12 @@ def test_image_tokens_are_stored_a_file_a_kept_view_and_known_by_the_encoders_we
     instance_map[5:15, 5:15] = 1
     shutil.rmtree(root / "renders")
 
-    def pictures(index: int) -> Row:
+    def images(index: int) -> Row:
         rgba = np.full((20, 20, 4), 255, np.uint8)
         rgba[..., index % 3] = 40 * index
         return {"rgb": png(rgba), "instance_map": png(instance_map)}
 
-    write_renders(root, pictures)
+    write_renders(root, images)
     fields = {"store": ("latents", "image_tokens"), "image_encoder": str(weights)}
     dataset = run(root, **fields)
     encoder = load_dinov2(str(weights), "cpu")
@@ -274,10 +274,10 @@ def test_image_tokens_are_stored_a_file_a_kept_view_and_known_by_the_encoders_we
         assert tokens.dtype == np.float16
         shape = (row["num_instances"] + 1, encoder.num_tokens, encoder.channels)
         assert tokens.shape == shape
-        picture = decode_view(pictures(row["view_index"]))
-        own = view_tokens(encoder, *picture, row["num_instances"])
+        view = decode_view(images(row["view_index"]))
+        own = view_tokens(encoder, *view, row["num_instances"])
         np.testing.assert_allclose(tokens, own, atol=2e-3)
-        # Instance 0 is all that is seen: its picture is the scene's.
+        # Instance 0 is all that is seen: its image is the scene's.
         np.testing.assert_array_equal(tokens[0], tokens[1])
         assert (tokens[0] != tokens[2]).any()
 

@@ -1,4 +1,4 @@
-"""Arguments of networks small enough for a test, and a picture with its masks."""
+"""Arguments of networks small enough for a test, and an image with its masks."""
 
 from pathlib import Path
 

@@ -1,12 +1,7 @@
 """Training: its log, its states, resuming to the same losses, and what ends it."""
 
-import contextlib
 import itertools
 import json
-import os
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +20,7 @@ from datagen.training.objectives.structure.objective import StructureObjective
 from datagen.training.objectives.structure.sampled import SampledView, sampled_iou
 from tests.published import dinov2_weights
 from tests.training.scenes import source_of, write_scenes
-from tests.training.tiny import CONFIG, TINY, read_log, train
+from tests.training.tiny import CONFIG, TINY, read_log, states, train
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -41,10 +36,6 @@ def one_thread():
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory) -> Path:
     return write_scenes(tmp_path_factory.mktemp("scenes"), {0: 1, 1: 2, 2: 1}, noise=True)
-
-
-def states(folder: Path) -> list[str]:
-    return [path.name for path in sorted((folder / "checkpoints").glob("*"))]
 
 
 def test_training_writes_a_model_that_loads_and_a_log_of_every_step(tmp_path, scenes):
@@ -135,48 +126,6 @@ def test_run_that_died_and_went_on_equals_one_that_did_not(
 
     assert read_log(tmp_path / "broken") == read_log(tmp_path / "whole")
     torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
-
-
-KILLED_RUN = """
-import sys
-from pathlib import Path
-import torch
-from tests.training.test_trainer import LONG, train
-torch.set_num_threads(1)
-print("ready", flush=True)
-train(Path(sys.argv[1]), Path(sys.argv[2]), LONG)
-"""
-LONG = TrainConfig(
-    max_steps=60,
-    batch_size=2,
-    instances_per_view=2,
-    adaptive_clip=True,
-    checkpoint_every=5,
-    validate_every=20,
-    seed=1,
-)
-
-
-@pytest.mark.slow
-def test_run_killed_by_the_system_goes_on_to_the_same_losses(tmp_path, scenes):
-    script = tmp_path / "run.py"
-    script.write_text(KILLED_RUN)
-    folder = tmp_path / "killed"
-    process = subprocess.Popen(
-        [sys.executable, str(script), str(folder), str(scenes)],
-        stdout=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
-    )
-    while process.poll() is None and not states(folder):
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-
-    train(folder, scenes, LONG)
-    train(tmp_path / "whole", scenes, LONG)
-    assert read_log(folder) == read_log(tmp_path / "whole")
 
 
 def test_half_written_log_line_of_a_killed_run_is_dropped(tmp_path, scenes):

@@ -51,3 +51,7 @@ def read_log(folder: Path) -> list[dict]:
     """Return the log's lines but those that say how fast it was."""
     records = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
     return [record for record in records if "data_wait" not in record]
+
+
+def states(folder: Path) -> list[str]:
+    return [path.name for path in sorted((folder / "checkpoints").glob("*"))]
