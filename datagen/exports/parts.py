@@ -8,7 +8,7 @@ from datagen.errors import ConfigError
 from datagen.shards import Dataset, Folder, Row
 
 EXPORT = "export.json"
-PARTS = ".parts"
+PARTS_FOLDER = ".parts"
 """Folder in an unfinished export."""
 
 
@@ -32,7 +32,7 @@ def claim(out: Folder, kind: str, datasets: Sequence[Dataset]) -> None:
 
 def part_name(shard: int) -> str:
     """Return where lines wait that a file of all shards is made of."""
-    return f"{PARTS}/shard-{shard:05d}.jsonl"
+    return f"{PARTS_FOLDER}/shard-{shard:05d}.jsonl"
 
 
 def write_part(out: Folder, shard: int, lines: Sequence[dict[str, Any]]) -> None:

@@ -12,7 +12,7 @@ from datagen.stages.tables import TABLES
 _MAX_REASONS = 8
 
 
-def funnel(workspace: Workspace) -> str:
+def stages_table(workspace: Workspace) -> str:
     """Return a table, a row a stage, and each stage's fields to unfold."""
     manifests = {
         folder: dataset.manifest

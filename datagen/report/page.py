@@ -8,7 +8,7 @@ from pathlib import Path
 
 from datagen.errors import DatasetError, RowError
 from datagen.report.asset_sheet import asset_sheet
-from datagen.report.header import funnel
+from datagen.report.header import stages_table
 from datagen.report.layout_plans import layout_plans
 from datagen.report.markup import REPORT, page, paragraph, section
 from datagen.report.results import TRAINING_LOG, predictions, scores, training_curve
@@ -30,7 +30,7 @@ class _Chapter:
 
 
 _CHAPTERS = (
-    _Chapter("stages", "Stages", (), "", funnel),
+    _Chapter("stages", "Stages", (), "", stages_table),
     _Chapter("assets", "Objects", ("assets/manifest.json",), "datagen assets", asset_sheet),
     _Chapter(
         "layouts", "Layouts from above", ("layouts/manifest.json",), "datagen layouts", layout_plans
