@@ -1,4 +1,4 @@
-"""Blender is killed, stopped or loses its parent: one job fails at most, and none stays behind."""
+"""Blender is killed, stopped or orphaned: at most one job fails, and no process is left."""
 
 import os
 import signal
@@ -71,7 +71,7 @@ def test_job_beyond_its_time_is_killed_and_the_next_call_works(tmp_path):
 
 
 def assert_ends(pid: int) -> None:
-    """Give a process a few seconds to end by itself, and leave none behind if it does not."""
+    """Check that a process ends by itself within ten seconds; kill it otherwise."""
     ended = wait_until(lambda: not is_alive(pid), timeout_s=10.0)
     if not ended:
         os.kill(pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Random kills during a run of thirty scenes; what is left after the last rerun is undisturbed."""
+"""Random kills during a run of thirty scenes; reruns complete it with undisturbed content."""
 
 import os
 import signal
@@ -47,7 +47,7 @@ def finished_units(root: Path) -> int:
 
 
 def wait_for_units(root: Path, count: int, driver: "subprocess.Popen[bytes]") -> bool:
-    """Wait until so many units were made (over all runs) or the driver has ended."""
+    """Wait until this number of units was made (in all runs) or the driver has ended."""
     deadline = time.monotonic() + WAIT_S
     pause = threading.Event()
     while finished_units(root) < count and driver.poll() is None:

@@ -1,4 +1,4 @@
-"""What stops a run ends it clearly, costs nothing that is finished, and leaves nobody behind."""
+"""An interrupted run ends with a clear message, keeps finished work, and leaves no process."""
 
 import errno
 import os
@@ -152,7 +152,7 @@ def wait_for_lines(journal: Path, count: int, process: "subprocess.Popen[str]") 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=[pytest.mark.ray, pytest.mark.slow])])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_stops_says_what_is_safe_and_leaves_nobody(tmp_path, workers, number):
+def test_ctrl_c_stops_says_what_is_safe_and_leaves_no_process(tmp_path, workers, number):
     journal = tmp_path / "journal"
     process = subprocess.Popen(
         [sys.executable, "-c", DRIVER, str(tmp_path), str(journal), str(workers)],
@@ -165,7 +165,7 @@ def test_ctrl_c_stops_says_what_is_safe_and_leaves_nobody(tmp_path, workers, num
     theirs = [worker.pid for worker in family(process.pid).get("ray::_Worker", [])]
     assert bool(theirs) == (workers > 1)
     if number == signal.SIGINT:
-        os.killpg(process.pid, number)  # a terminal tells everybody
+        os.killpg(process.pid, number)  # like a terminal, to all processes
     else:
         process.send_signal(number)
     _, words = process.communicate(timeout=60)

@@ -1,4 +1,4 @@
-"""A killed run of ``layouts`` keeps its finished shards; the rerun gives the undisturbed bytes."""
+"""A killed run of ``layouts`` keeps finished shards, and a rerun gives the same bytes."""
 
 import signal
 import subprocess

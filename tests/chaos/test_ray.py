@@ -1,4 +1,4 @@
-"""Ray: whoever is killed, no Blender stays behind, and the rerun gives the undisturbed bytes."""
+"""Any process of Ray may be killed: no Blender is left, and a rerun gives the same bytes."""
 
 import os
 import signal
@@ -49,7 +49,7 @@ def reference(tmp_path_factory) -> dict[str, str]:
 
 @pytest.fixture
 def running(tmp_path) -> Iterator["subprocess.Popen[str]"]:
-    """A driver whose two workers have their Blenders and have made a unit or more."""
+    """A driver with two workers, each with a Blender; at least one unit is made."""
     driver = start(tmp_path, slow_s=1.0)
     journal = tmp_path / "journal"
     assert wait_until(lambda: len(blenders(tmp_path)) == 2 and journal.exists(), 120)

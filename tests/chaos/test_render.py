@@ -1,4 +1,4 @@
-"""A killed ``datagen render`` loses no finished scene and leaves no Blender behind."""
+"""A killed ``datagen render`` loses no finished scene and leaves no Blender."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""A training that the system kills resumes to the losses of one that nobody disturbed."""
+"""A killed training resumes, with the same losses as an undisturbed one."""
 
 import os
 import signal

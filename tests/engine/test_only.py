@@ -1,4 +1,4 @@
-"""``--only``: some units alone, failed ones again, the rest left to a later run."""
+"""``--only`` makes the given units, retries failed ones, and leaves the rest to a later run."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What ``datagen plan`` says of a stage before it is run."""
+"""``datagen plan`` estimates a stage before it is run."""
 
 import pytest
 

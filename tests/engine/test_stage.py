@@ -1,4 +1,4 @@
-"""The tests that protect a data project: same bytes, no loss, no mixing."""
+"""Runs of a stage give the same bytes, lose no rows, and never mix two datasets."""
 
 import json
 from contextlib import closing
@@ -145,7 +145,7 @@ def test_tensors_come_back_as_arrays_and_schema_says_their_shape(tmp_path):
 
 
 def test_workspace_behind_a_url_holds_the_same_bytes(tmp_path, reference):
-    """file:// takes the road that s3:// takes: no local paths, no renames."""
+    """file:// URLs use the same code as s3://: no local paths, no renames."""
     root = Folder.at(f"file://{tmp_path}")
     assert not root.is_local
     Toy().run(root, LocalExecutor(), OPTIONS)
@@ -154,7 +154,7 @@ def test_workspace_behind_a_url_holds_the_same_bytes(tmp_path, reference):
 
 
 def test_workspace_behind_fsspec_holds_the_same_bytes(tmp_path, reference):
-    """local:// is known to fsspec alone: no local paths, no pyarrow of its own."""
+    """local:// URLs are opened by fsspec, not by pyarrow."""
     root = Folder.at(f"local://{tmp_path}")
     assert not root.is_local
     Toy().run(root, LocalExecutor(), RunOptions())

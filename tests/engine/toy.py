@@ -1,4 +1,4 @@
-"""A stage whose rows are numbers, to test the machinery that all stages share."""
+"""A stage whose rows are numbers, to test what all stages share."""
 
 import hashlib
 import os

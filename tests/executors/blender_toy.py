@@ -41,7 +41,7 @@ def main() -> None:
     try:
         with closing(RayExecutor(2)) as executor:
             stage.run(Folder.at(root), executor, RunOptions())
-    except DatagenError as error:  # as the command line does it
+    except DatagenError as error:  # as the command line does
         sys.exit(f"datagen: {error}")
 
 

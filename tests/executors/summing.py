@@ -1,4 +1,4 @@
-"""A job of several processes that add up their ranks, for ``run_together``."""
+"""A training whose processes add up their ranks, for ``run_together``."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Training processes on Ray: as many as fit, joined by torch, and ended together."""
+"""Training processes on Ray: their number, torch.distributed among them, and their errors."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Two rooms of boxes, as the GLB files that MIDI made of 3D-FRONT."""
+"""Two rooms of boxes, in the GLB files of 3D-FRONT as processed by MIDI."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ OBJECTS = {
 
 
 def write_rooms(folder: Path) -> Path:
-    """Write two rooms of boxes; the second also has a sheet without thickness."""
+    """Write two rooms of boxes; the second also has a flat sheet."""
     rooms = {ROOM: ["Lamp_bb_1", "Bed_aa_0"], "house-2/Hall-3": ["Bed_aa_0", "Rug_cc_0"]}
     for room, names in rooms.items():
         path = folder / "3D-FRONT-SCENE" / room

@@ -1,4 +1,4 @@
-"""A workspace with three measured shapes and no Blender: a desk, a block and a ball."""
+"""A workspace with three measured shapes: a desk, a block and a ball. It needs no Blender."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ SHAPES = {
 
 
 def write_assets(root: Path, copies: int = 1) -> None:
-    """Write an assets dataset of the shapes, measured as the stage measures."""
+    """Write an assets dataset of the shapes, with the stage's measurements."""
     rows = []
     for name, mesh in SHAPES.items():
         row = asset_row(root, name, mesh.vertices, mesh.faces)

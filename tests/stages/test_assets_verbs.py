@@ -1,4 +1,4 @@
-"""Assets and given layouts as stages: every object accounted for, rooms as they were."""
+"""Assets and given layouts as stages: every object has a row, rooms keep their positions."""
 
 from collections import Counter
 from pathlib import Path
@@ -81,7 +81,7 @@ def test_rooms_need_a_path(tmp_path):
 
 
 def write_mixed_folder(folder: Path) -> Path:
-    """Write a usable box, its copy, a broken file, a flat one, and one of a closed license."""
+    """Write a box, its copy, a broken file, a flat mesh, and a mesh without a license."""
     folder.mkdir()
     box = trimesh.creation.box((1, 2, 3))
     box.export(folder / "box.glb")

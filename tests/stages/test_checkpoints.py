@@ -1,4 +1,4 @@
-"""Weights that carry a published file's name."""
+"""Weights with the name of a published file are compared with it."""
 
 import logging
 

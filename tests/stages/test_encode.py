@@ -1,4 +1,4 @@
-"""What ``encode`` writes for a workspace whose scenes and cameras are known."""
+"""``encode`` on a workspace of known scenes and cameras."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ PUBLISHED_KIND = {
     "num_res_blocks_middle": 1,
     "channels": [4, 8, 16],
 }
-"""A small encoder of TRELLIS's kind."""
+"""Arguments of a small encoder with TRELLIS's architecture."""
 DROPPED = 2
 
 
@@ -57,7 +57,7 @@ def root(tmp_path) -> Path:
 
 
 def write_renders(root: Path, images: Callable[[int], Row] = lambda index: {}) -> None:
-    """Write views, without images unless given by index: encode asks for their cameras alone."""
+    """Write views. ``encode`` needs only their cameras; ``images`` adds columns by view index."""
     rows = []
     for layout_id in (0, 1):
         for index in range(NUM_VIEWS):
@@ -89,7 +89,7 @@ def run(root: Path, **fields):
 
 @pytest.mark.parametrize("batch_size", [32, 1])
 def test_every_kept_view_has_its_scenes_voxels_in_its_own_frame(root, batch_size):
-    rows = encode(root, batch_size=batch_size)  # of 1: each view is a chunk of its own
+    rows = encode(root, batch_size=batch_size)  # with 1, each view is a chunk
     kept = [index for index in range(NUM_VIEWS) if index != DROPPED]
     assert [(row["layout_id"], row["view_index"]) for row in rows] == [
         (layout, index) for layout in (0, 1) for index in kept
@@ -191,7 +191,7 @@ def test_fields_that_cannot_work_are_refused(fields, message):
 def test_encoder_of_another_latent_shape_is_refused(root, tmp_path):
     arguments = PUBLISHED_KIND | {"latent_channels": 4, "channels": [4, 8]}
     save_model(SparseStructureEncoder(**arguments), tmp_path / "ss_enc", arguments)
-    with pytest.raises(StageError, match=r"latents of \(4, 32, 32, 32\), expected"):
+    with pytest.raises(StageError, match=r"latents have shape \(4, 32, 32, 32\). Expected"):
         run(root, encoder=str(tmp_path / "ss_enc"))
 
 
@@ -277,7 +277,7 @@ def test_image_tokens_are_stored_a_file_a_kept_view_and_known_by_the_encoders_we
         view = decode_view(images(row["view_index"]))
         own = view_tokens(encoder, *view, row["num_instances"])
         np.testing.assert_allclose(tokens, own, atol=2e-3)
-        # Instance 0 is all that is seen: its image is the scene's.
+        # Only instance 0 is visible: its image is the scene's.
         np.testing.assert_array_equal(tokens[0], tokens[1])
         assert (tokens[0] != tokens[2]).any()
 

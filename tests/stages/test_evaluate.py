@@ -1,4 +1,4 @@
-"""Scores of a workspace's own predictions beside those of a comparison of files."""
+"""Scores of a workspace's own predictions agree with a comparison of files."""
 
 import numpy as np
 import pytest
@@ -74,5 +74,5 @@ def test_absent_package_is_named_before_the_first_scene_with_the_way_out():
 
 
 def test_too_few_points_to_align_are_refused():
-    with pytest.raises(ConfigError, match="aligned_points 3"):
+    with pytest.raises(ConfigError, match="aligned_points at least 3"):
         EvaluateScenes(aligned_points=2)

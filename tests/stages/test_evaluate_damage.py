@@ -36,7 +36,7 @@ def furniture() -> list[trimesh.Trimesh]:
 
 
 def moved(things: list[trimesh.Trimesh]) -> list[trimesh.Trimesh]:
-    things[3].apply_translation((0, 0.4, 0))  # above all others: nothing of it is near a truth
+    things[3].apply_translation((0, 0.4, 0))  # above all others, far from every true object
     return things
 
 
@@ -87,7 +87,7 @@ def test_rotated_and_grown_copy_scores_as_the_truth_does_against_itself(scores):
 
 def test_alignment_undoes_the_pose_and_the_range_that_was_declared(scores):
     unit = 1 / PREDICTED["scenegen"].declared_range[1]  # ±0.98 becomes ±1, the truth's ±0.5 too
-    # Once Z is up, a rotation about Y is one about Z.
+    # In the z_up frame, a rotation about Y is a rotation about Z.
     rotated = np.diag([1.0, 1, 1, 1])
     rotated[:3, :3] = trimesh.transformations.rotation_matrix(np.radians(37), [0, 0, 1])[:3, :3]
     expected = np.linalg.inv(np.diag([1.3 * unit] * 3 + [1.0]) @ rotated) @ np.diag([2.0, 2, 2, 1])
@@ -100,7 +100,7 @@ def test_one_object_of_four_moved_costs_a_quarter_of_precision_and_of_recall(sco
     assert f_score(scene) == pytest.approx(3 / 4, abs=0.03)
     assert [row["box_iou"] > 0.9 for row in objects] == [True, True, True, False]
     assert objects[3]["box_iou"] == 0.0
-    # This protocol aligns each object again on its own: its shape is still right.
+    # This protocol also aligns each object separately: its shape is still right.
     assert min(f_score(row) for row in objects) > 0.99
 
 

@@ -15,7 +15,7 @@ SIZES = [0.15, 0.2, 0.3]
 TURN = trimesh.transformations.rotation_matrix(np.radians(90), [0, 1, 0])
 
 IN_MIDI_RANGE = np.diag([2.01, 2.01, 2.01, 1.0])
-"""From the ±0.5 of the truth to the ±1.005 that MIDI and PartCrafter declare."""
+"""Scale from the truth's range ±0.5 to the range ±1.005 of MIDI and PartCrafter."""
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +108,7 @@ def test_methods_stand_side_by_side_with_the_scores_that_their_damage_implies(tm
     assert "<td>moved</td>" in page and 'src="http' not in page
 
 
-def test_unordered_parts_are_matched_by_overlap_and_a_unmatched_one_counted(tmp_path):
+def test_unordered_parts_are_matched_by_overlap_and_an_unmatched_one_counted(tmp_path):
     write(tmp_path / "gt" / "a.glb", *things())
     parts = [*reversed(things(IN_MIDI_RANGE)), box(0.1, (0.0, 0.9, 0.0)), degenerate()]
     for index, mesh in enumerate(parts):

@@ -1,4 +1,4 @@
-"""3D-FRONT from the command line: rooms as they are through every stage that makes data."""
+"""3D-FRONT from the command line: its rooms pass through every stage that makes data."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ NUM_TEST_ROOMS = 1000
 
 @pytest.fixture(scope="module")
 def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two training rooms, and a thousand test rooms that are listed and not unpacked."""
+    """Two training rooms, and 1000 test rooms that are only listed, without files."""
     folder = write_rooms(tmp_path_factory.mktemp("front"))
     more = {
         "midi_room_ids": [f"house-9/Test-{index}" for index in range(NUM_TEST_ROOMS)],

@@ -1,4 +1,4 @@
-"""``infer``: which scenes it samples, and which settings it refuses."""
+"""``infer``: the scenes it samples, and the settings it refuses."""
 
 import pytest
 

@@ -56,7 +56,7 @@ def test_image_and_masks_become_a_scene_with_a_node_an_instance(tmp_path, model)
 
 
 def test_embedded_model_puts_what_is_seen_where_it_is_seen(tmp_path):
-    """It knows left from right, for images unlike those it was trained on."""
+    """It tells left from right, even in images unlike those it was trained on."""
     image = np.zeros((96, 96, 3), np.uint8)
     ids = np.zeros((96, 96), np.uint8)
     for label, columns in ((1, slice(8, 36)), (2, slice(60, 88))):
@@ -172,7 +172,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, model, capsys, spoil
     assert not (tmp_path / "o" / "manifest.json").exists()
 
 
-def test_no_masks_and_small_decoder_for_published_weights_are_said(tmp_path, model, capsys):
+def test_no_masks_and_small_decoder_for_published_weights_are_refused(tmp_path, model, capsys):
     image, masks = write_pair(tmp_path, "room")
     assert infer("--image", image, "--model", model) == 2
     assert "no masks given" in capsys.readouterr().err
@@ -209,4 +209,4 @@ def test_ray_workers_give_the_scenes_of_one_process(tmp_path, model):
     for name in ("a", "b"):
         ours, theirs = (np.load(Path(f) / name / "occupancy.npz") for f in ("local", "ray"))
         agreement = (ours["instances"] == theirs["instances"]).mean()
-        assert agreement > 0.999  # another number of threads adds in another order
+        assert agreement > 0.999  # other thread numbers change the order of sums

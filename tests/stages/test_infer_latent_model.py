@@ -76,7 +76,7 @@ def test_instances_with_voxels_come_out_textured_in_the_scenes_frame(flags, tmp_
         np.testing.assert_array_equal(alone.geometry[name].vertices, mesh.vertices)
         assert mesh.visual.material.baseColorTexture.size == (64, 64)
         z_up = mesh.vertices[:, [0, 2, 1]] * [1, -1, 1]
-        cell = 1 / 256  # a corner moves by half a cell at most, and one beyond is looked at
+        cell = 1 / 256  # a corner moves by at most half a cell; the next one is checked too
         assert z_up.min() >= low / 64 - 0.5 - 1.5 * cell
         assert z_up.max() <= high / 64 - 0.5 + 1.5 * cell
     assert (folder / "instance_00.ply").is_file() and (folder / "instance_02.ply").is_file()
@@ -90,7 +90,7 @@ def test_instances_with_voxels_come_out_textured_in_the_scenes_frame(flags, tmp_
     assert sorted(read_scene_glb(folder / "scene.glb")) == [0, 2]
 
 
-def test_images_are_encoded_once_for_both_stages(flags, monkeypatch):
+def test_images_are_encoded_once_for_both_models(flags, monkeypatch):
     real, counted = SceneModel.encode_images, []
 
     def counting(self, images):

@@ -1,4 +1,4 @@
-"""The same shards whoever makes them; what a draw may come from."""
+"""Shards are the same for every executor, and draws use only the assets of their split."""
 
 from pathlib import Path
 

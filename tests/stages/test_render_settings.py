@@ -1,4 +1,4 @@
-"""What of ``datagen render`` decides its bytes, and which settings are refused."""
+"""The settings of ``datagen render`` that decide its bytes, and those that are refused."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from datagen.stages.render import RenderViews
 
 @dataclass
 class Input:
-    """A dataset, as far as an identity looks at it."""
+    """The part of a dataset that an identity uses."""
 
     fingerprint: str = "0"
 
@@ -23,7 +23,7 @@ def fingerprint(**fields) -> str:
     return RenderViews(**fields).identity(INPUTS).fingerprint
 
 
-def test_quality_is_known_by_its_numbers_however_they_are_said():
+def test_quality_is_identified_by_its_numbers_however_they_are_given():
     assert fingerprint() == fingerprint(quality="standard")
     assert fingerprint(quality="reference") == fingerprint(samples=128, denoise=True)
     assert fingerprint(quality="draft", samples=8) == fingerprint()

@@ -1,4 +1,4 @@
-"""What a stage draws is the scene's own: it differs between scenes and never with the others."""
+"""Random draws of a scene differ from other scenes', and do not depend on other scenes."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ from tests.shards.tiny import (
 from tests.stages.shapes import write_assets
 
 SCENE = SceneMeshes([(BOX, FACES)], [None], [], [])
-"""Only its vertices are looked at, so that scenes differ by their id alone."""
+"""A scene of fixed vertices, so that scenes differ only in their id."""
 SEEDS = range(8)
 
 

@@ -40,12 +40,12 @@ SLAT_ENCODER = {
 
 
 def color_of(index: int) -> tuple[int, int, int, int]:
-    """Return the colour of placement ``index``: levels of red that can be told apart."""
+    """Return the colour of placement ``index``: distinguishable levels of red."""
     return 60 + 30 * index, 255 - 30 * index, 0, 255
 
 
 def write_colored_renders(root: Path, *, depth: bool = True) -> None:
-    """Write views of which every pixel has the colour of the object that it shows."""
+    """Write views in which every pixel has the colour of its object."""
     reader, rows = SceneReader(open_dataset(root / "assets")), []
     intrinsics = intrinsics_from_fov(0.8, SIZE, SIZE)
     for layout in open_dataset(root / "layouts"):
@@ -112,15 +112,15 @@ def test_row_holds_the_voxels_of_scene_and_instances_with_their_colours(root):
             chosen = features[visible & (slots == index + 1)].astype(np.float64)
             true = np.array(color_of(index)[:3]) / 255
             np.testing.assert_allclose(np.median(chosen, axis=0), true, atol=0.05)
-            # What an outline adds is black: the ratio of the channels is the object's own.
+            # Outlines mix in black, which keeps the ratio of the channels.
             ratio = chosen[:, 0] / chosen[:, 1]
             close = np.isclose(ratio, true[0] / true[1], rtol=0.05)
-            assert close.mean() > 0.8  # beside it, another object lends a cell some colour
+            assert close.mean() > 0.8  # near another object, a cell mixes both colours
 
 
 def test_batches_cut_anywhere_give_each_view_its_own_features(root):
     whole = list(encode(root))
-    cut = list(encode(root, batch_size=1))  # each view is a chunk of its own
+    cut = list(encode(root, batch_size=1))  # each view is a chunk
     assert len(whole) == len(cut) == 2
     for row, other in zip(whole, cut, strict=True):
         for name in ("slat_counts", "slat_coords", "slat_features", "slat_seen"):
@@ -151,7 +151,7 @@ def test_dinov2_gives_its_patch_features(root, tmp_path):
         assert np.isfinite(features).all() and features.std(axis=0).min() > 0
 
 
-def test_slat_encoder_turns_features_into_its_latents(root, tmp_path):
+def test_slat_encoder_encodes_features_into_its_latents(root, tmp_path):
     torch.manual_seed(0)
     encoder = SLatEncoder(**SLAT_ENCODER).eval()
     save_model(encoder, tmp_path / "enc", SLAT_ENCODER)

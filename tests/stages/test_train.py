@@ -1,4 +1,4 @@
-"""``train``: which views it uses, what decides its identity, and which inputs it refuses."""
+"""``train``: the views it uses, what decides its identity, and the inputs it refuses."""
 
 import json
 import logging
@@ -42,7 +42,7 @@ def root(tmp_path) -> Path:
 
 @pytest.fixture
 def objects(tmp_path) -> Path:
-    """Scenes of a single object; scene and instance are the same to the model."""
+    """Scenes of one object each; scene and instance look the same to the model."""
     return write_scenes(tmp_path / "objects", {0: 1, 1: 1}, num_instances=1)
 
 
@@ -117,7 +117,9 @@ def test_latents_encoded_without_latents_are_refused_with_the_command(root):
     manifest = json.loads(path.read_text())
     manifest["fields"]["store"] = "occupancy"
     path.write_text(json.dumps(manifest))
-    with pytest.raises(DatasetError, match=r"train: .* made with --store occupancy, and latents"):
+    with pytest.raises(
+        DatasetError, match=r"train: .* made with --store occupancy. Expected latents too"
+    ):
         run(TinyFlow(config=CONFIG), root)
 
 
@@ -147,7 +149,7 @@ def test_finished_training_keeps_the_best_model_and_no_state(root):
 
 @pytest.mark.ray
 def test_two_workers_train_what_one_does(root, tmp_path, caplog):
-    """The processes are started by Ray, and build the tiny model from what they are given."""
+    """Ray starts the processes, which build the tiny model from their arguments."""
     from datagen.executors.ray import RayExecutor
 
     config = replace(CONFIG, precision="float32", max_steps=2)
