@@ -1,9 +1,9 @@
 """Small charts as inline SVG, coloured by the page's own variables."""
 
 from collections.abc import Sequence
-from html import escape
 
 import numpy as np
+from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 from datagen.core.frames import Floats
@@ -25,7 +25,7 @@ def histogram(
     whole: bool = False,
     bins: int = 18,
     bounds: tuple[float, float] | None = None,
-) -> str:
+) -> Markup:
     """Return how often values fall into equal bins, or how often each whole number occurs.
 
     Bins reach from the least value to the greatest, or over ``bounds``, which hold all of them.
@@ -59,7 +59,7 @@ def line_chart(
     *,
     log_y: bool = False,
     bounds: tuple[float, float] | None = None,
-) -> str:
+) -> Markup:
     """Return lines over a common x; values that are not finite are left out.
 
     The axis of y reaches from the least value to the greatest, or over ``bounds``.
@@ -89,7 +89,7 @@ def line_chart(
     return _svg(axes + lines + legend, x_label, _WIDTH * 2, int(_HEIGHT * 1.4))
 
 
-def scatter(series: Sequence[Dots], x_label: str, *, log_x: bool = False) -> str:
+def scatter(series: Sequence[Dots], x_label: str, *, log_x: bool = False) -> Markup:
     """Return dots, y from 0 to 1, and through each series a line of means over its neighbours.
 
     With ``log_x`` the axis of x is logarithmic; what is not above 0, or not finite, is left out.
@@ -98,7 +98,7 @@ def scatter(series: Sequence[Dots], x_label: str, *, log_x: bool = False) -> str
     drawn = [(name, color, *_finite(y, x, log_x)[::-1]) for name, color, x, y in series]
     drawn = [dots for dots in drawn if len(dots[2])]
     if not drawn:
-        return ""
+        return Markup()
     all_x = np.concatenate([dots[2] for dots in drawn])
     x_of = _axis(all_x.min(), all_x.max(), _LEFT, _WIDTH - _RIGHT)
     y_of = _axis(0, 1, _HEIGHT - _BOTTOM, _TOP + 14)
@@ -122,11 +122,16 @@ def scatter(series: Sequence[Dots], x_label: str, *, log_x: bool = False) -> str
     return _svg(axes + shapes, f"{x_label}, n = {len(all_x)}")
 
 
-def direction_map(directions: Floats, labels: Sequence[str], colors: dict[str, str]) -> str:
-    """Return where cameras stand: unit directions (N, 3), z_up, as azimuth and elevation.
+def direction_map(directions: Floats, labels: Sequence[str], colors: dict[str, str]) -> Markup:
+    """Return a map of the directions of cameras, by azimuth and elevation.
 
-    The scale of the elevation is its sine, so that directions spread evenly over the sphere are
-    spread evenly over the picture.
+    The elevation has the scale of its sine: directions that are uniform on the sphere are
+    uniform on the map.
+
+    Args:
+        directions: (N, 3), unit vectors towards the cameras, z_up.
+        labels: N names, shown when the mouse is over a dot.
+        colors: CSS colour of each name.
     """
     azimuth = np.degrees(np.arctan2(directions[:, 1], directions[:, 0]))
     x_of = _axis(-180, 180, _LEFT, _WIDTH - _RIGHT)
@@ -167,7 +172,7 @@ def _x_ticks(
     return "".join(
         f'<line x1="{x_of(v):.1f}" x2="{x_of(v):.1f}" y1="{bottom}" y2="{bottom + 4}" '
         f'stroke="var(--line)"/><text x="{x_of(v):.1f}" y="{bottom + 15}" '
-        f'text-anchor="middle">{name}</text>'
+        f'text-anchor="middle">{escape(name)}</text>'
         for v, name in zip(values, names, strict=True)
     )
 
@@ -205,8 +210,9 @@ def _finite(x: Floats, y: Floats, log_y: bool) -> tuple[Floats, Floats]:
     return x[keep], np.log10(y[keep]) if log_y else y[keep]
 
 
-def _svg(content: str, label: str, width: int = _WIDTH, height: int = _HEIGHT) -> str:
-    return (
+def _svg(content: str, label: str, width: int = _WIDTH, height: int = _HEIGHT) -> Markup:
+    """Return shapes, whose texts are escaped, as a chart with a label."""
+    return Markup(
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">{content}'
         f'<text x="{width / 2}" y="{height - 4}" text-anchor="middle">{escape(label)}</text></svg>'
     )

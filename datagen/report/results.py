@@ -5,7 +5,6 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -29,10 +28,12 @@ from datagen.evaluation.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from datagen.evaluation.scene import WHOLE_SCENE
 from datagen.evaluation.summary import collision_curve
 from datagen.evaluation.tables import SCORES
+from datagen.report.blocks import Block, Cell, Chart, Figure, Grid, Heading, Link, Table, Text
 from datagen.report.charts import line_chart
-from datagen.report.markup import figure, grid, image, paragraph, side_by_side, table
+from datagen.report.images import image
 from datagen.report.scenes import input_image
-from datagen.report.score_charts import collision_chart, workspace_score_charts
+from datagen.report.score_charts import collision_charts, workspace_score_charts
+from datagen.report.template import REPORT
 from datagen.shards import Row
 from datagen.shards.workspace import Workspace
 from datagen.voxels import unpack_instances
@@ -83,12 +84,12 @@ def _aligned_floor(metric: Metric) -> str | None:
     return metric.floor if "protocol" in metric.floor_of and metric.name not in inner else None
 
 
-def training_curve(workspace: Workspace) -> str:
+def training_curve(workspace: Workspace) -> list[Block]:
     """Return the loss over the steps, as logged, its running mean, and the validation loss."""
     records = _read_log(workspace.root.path / TRAINING_LOG)
     steps, losses = _column(records, "loss")
     if not len(steps):
-        return paragraph("The log has no losses yet.", "note")
+        return [Text("The log has no losses yet.", "note")]
     series = [
         (
             "loss",
@@ -111,38 +112,38 @@ def training_curve(workspace: Workspace) -> str:
     chart = line_chart(
         series, "step" + (", loss on a logarithmic axis" if wide else ""), log_y=wide
     )
-    return paragraph(text) + figure(chart, "", "chart")
+    return [Text(text), Chart(chart)]
 
 
-def predictions(workspace: Workspace) -> str:
-    """Return input image, sampled scene and true voxels in one row a prediction."""
+def predictions(workspace: Workspace) -> list[Block]:
+    """Return input image, sampled voxels and true voxels side by side for each prediction."""
     dataset = workspace.require("predictions", "report")
-    text = paragraph(
+    text = Text(
         f"Sampled scenes: {len(dataset)}. From left to right: the input, the sampled voxels, the "
-        "true voxels; an instance has one colour in all of them, and in the plans."
+        "true voxels. An instance has the same colour in all of them and in the plans."
     )
     cards = [_prediction_card(workspace, row) for row in islice(dataset, NUM_PREDICTIONS)]
-    return text + grid(cards, 560)
+    return [text, Grid(cards, 560)]
 
 
-def scores(workspace: Workspace) -> str:
-    """Return mean scores by split and method, aligned ones, and what makes scenes hard."""
+def scores(workspace: Workspace) -> list[Block]:
+    """Return mean scores by split and method, before and after alignment, and charts of them."""
     dataset = workspace.require(SCORES.folder, "report", f"datagen {SCORES.verb}")
     shown = {column.name for column in [*_view_columns(), *_aligned_columns()]}
     if not shown <= set(dataset.schema.names):
         text = "These scores are of an older datagen. Run datagen evaluate --overwrite."
-        return paragraph(text, "note")
+        return [Text(text, "note")]
     objects: dict[tuple[str, str], list[Row]] = defaultdict(list)
     scenes: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in dataset:
         group = scenes if row["placement_index"] == WHOLE_SCENE else objects
         group[row["split"], row["method"]].append(row)
-    return (
-        "<h3>Objects</h3>"
-        + _score_table(objects, "objects", _view_columns())
-        + "<h3>Scenes</h3>"
-        + _score_table(scenes, "scenes", _view_columns())
-        + paragraph(
+    return [
+        Heading("Objects"),
+        _score_table(objects, "objects", _view_columns()),
+        Heading("Scenes"),
+        _score_table(scenes, "scenes", _view_columns()),
+        Text(
             "Means; n as given. Bold: the best of a split. No registration: prediction and truth "
             "stand in the frame of the view. Scene distances are measured in [−1, 1]³, over "
             "equally many points an object; an object's after moving and scaling both sides by the "
@@ -153,50 +154,48 @@ def scores(workspace: Workspace) -> str:
             "0.01 of an object is below 1 even for the truth against itself, since sampled points "
             "lie about that far apart, and a voxel of 64³ is 0.031 wide in [−1, 1]³.",
             "soft",
-        )
-        + _aligned(objects, scenes)
-        + "<h3>What is hard</h3>"
-        + workspace_score_charts(workspace, [*objects.values()], [*scenes.values()])
-        + _link_to_comparison(workspace)
-    )
+        ),
+        *_aligned(objects, scenes),
+        Heading("What is hard"),
+        *workspace_score_charts(workspace, [*objects.values()], [*scenes.values()]),
+        *_link_to_comparison(workspace),
+    ]
 
 
 def _aligned(
     objects: dict[tuple[str, str], list[Row]], scenes: dict[tuple[str, str], list[Row]]
-) -> str:
+) -> list[Block]:
     """Return the tables after alignment, and the collision rates."""
     headline = ALIGNED + HEADLINE.name
     known = any(row[headline] is not None for rows in scenes.values() for row in rows)
-    text = paragraph("Made without alignment (--align none).", "note")
+    tables: list[Block] = [Text("Made without alignment (--align none).", "note")]
     if known:
-        text = (
-            paragraph(
+        tables = [
+            Text(
                 "The whole scene is aligned to the truth first, as papers do: a prediction that is "
                 "rotated, moved or scaled as a whole loses nothing. One alignment a scene, its "
                 "objects' scores are taken after the same one. It fits what lies near, so a poor "
                 "prediction's CD can be worse after it than before."
-            )
-            + _score_table(objects, "objects", _aligned_columns())
-            + _score_table(scenes, "scenes", _aligned_columns())
-        )
+            ),
+            _score_table(objects, "objects", _aligned_columns()),
+            _score_table(scenes, "scenes", _aligned_columns()),
+        ]
     curves = {
         f"{split} {method}": collision_curve(scenes[split, method])
         for split, method in sorted(scenes, key=_table_order)
         if method == METHODS[0]
     }
-    chart = collision_chart(curves) or paragraph("No collisions were computed.", "note")
-    return (
-        "<h3>Aligned to the truth</h3>"
-        + text
-        + "<h3>Collisions of the sampled objects</h3>"
-        + chart
-    )
+    return [
+        Heading("Aligned to the truth"),
+        *tables,
+        Heading("Collisions of the sampled objects"),
+        *collision_charts(curves),
+    ]
 
 
-def _link_to_comparison(workspace: Workspace) -> str:
-    if not workspace.root.exists("comparison/report.html"):
-        return ""
-    return '<p><a href="comparison/report.html">Comparison of methods\' files</a></p>'
+def _link_to_comparison(workspace: Workspace) -> list[Block]:
+    page = f"comparison/{REPORT}"
+    return [Link("Comparison of methods' files", page)] if workspace.root.exists(page) else []
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:
@@ -227,7 +226,7 @@ def _thinned(x: Floats, y: Floats, count: int) -> tuple[Floats, Floats]:
     )
 
 
-def _prediction_card(workspace: Workspace, row: Row) -> str:
+def _prediction_card(workspace: Workspace, row: Row) -> Figure:
     layout_id, view_index = row["layout_id"], row["view_index"]
     path = workspace.root.path / "predictions" / str(row["path"]) / "occupancy.npz"
     if not path.is_file():
@@ -247,18 +246,17 @@ def _prediction_card(workspace: Workspace, row: Row) -> str:
         true = draw_voxels(unpack_instances(latent["occupancy"].tobytes()))
         images.append(image(true, "true voxels", max_px=480, exact=True))
     empty = [str(index) for index, grid in enumerate(sampled) if not grid.any()]
-    caption = f"<b>scene {layout_id}, view {view_index}</b> · {escape(str(row['split']))}"
-    caption += f" · {row['num_instances']} instances · {row['seconds']:.1f} s"
+    details = f"{row['split']} · {row['num_instances']} instances · {row['seconds']:.1f} s"
     if empty:
-        caption += f" · sampled empty: {', '.join(empty)}"
-    return figure(side_by_side(images), caption)
+        details += f" · sampled empty: {', '.join(empty)}"
+    return Figure(images, f"scene {layout_id}, view {view_index}", details)
 
 
 def _score_table(
     groups: dict[tuple[str, str], list[Row]], noun: str, columns: Sequence[_Shown]
-) -> str:
+) -> Block:
     if not groups:
-        return paragraph(f"No {noun} were scored.", "note")
+        return Text(f"No {noun} were scored.", "note")
     means = {
         key: {c.name: _mean([row[c.name] for row in rows]) for c in columns}
         for key, rows in groups.items()
@@ -268,11 +266,11 @@ def _score_table(
     for key in sorted(groups, key=_table_order):
         missing = sum(_is_nan(row[CD_SQ_SUM.name]) for row in groups[key])
         cells = [
-            f"<b>{_number(value)}</b>" if key in best[column] else _number(value)
+            Cell([_number(value)], "best") if key in best[column] else _number(value)
             for column, value in means[key].items()
         ]
-        rows.append([escape(key[0]), escape(key[1]), f"{len(groups[key])}", f"{missing}", *cells])
-    return table(["split", "method", noun, "missing", *(c.title for c in columns)], rows, 2)
+        rows.append([*key, f"{len(groups[key])}", f"{missing}", *cells])
+    return Table(["split", "method", noun, "missing", *(c.title for c in columns)], rows, 2)
 
 
 def _best(

@@ -9,6 +9,7 @@ import pytest
 from datagen.report.charts import direction_map, histogram, line_chart
 from datagen.report.layout_plans import draw_plan, layout_plans
 from datagen.shards.workspace import Workspace
+from tests.report.pages import html_of
 
 
 def bar_heights(svg: str) -> list[float]:
@@ -88,11 +89,11 @@ def test_plan_outlines_stay_inside_their_disks_and_the_table_shows_its_support(w
     assert [len(list(group.iter("polygon"))) for group in groups] == [2, 1, 1, 1]
 
 
-def test_layouts_chapter_shows_how_counts_yaws_gaps_and_places_are_spread(whole_workspace):
-    html = layout_plans(Workspace.at(whole_workspace))
+def test_layouts_chapter_shows_distributions_of_counts_yaws_gaps_and_places(whole_workspace):
+    html = html_of(layout_plans(Workspace.at(whole_workspace)))
     charts = dict(re.findall(r'aria-label="([^"]*), n = (\d+)"', html))
     num_layouts = len(Workspace.at(whole_workspace).require("layouts", "test"))
-    sides = [f"{axis} on the ground, 1 = the region&#x27;s edge" for axis in "xy"]
+    sides = [f"{axis} on the ground, 1 = the region&#39;s edge" for axis in "xy"]
     assert charts == {
         "objects a scene": str(num_layouts),
         "yaw, degrees": str(4 * num_layouts),
