@@ -1,4 +1,4 @@
-"""Small charts as inline SVG, coloured by the page's own variables."""
+"""Small charts as SVG; colours are variables of the page's style."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ _WIDTH, _HEIGHT = 360, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 10, 34
 
 Series = tuple[str, str, Floats, Floats]
-"""Label, style of the line, x, y."""
+"""Label, CSS style of the line, x, y."""
 
 Dots = tuple[str, str, Floats, Floats]
 """Label, CSS colour, x, y."""
@@ -26,9 +26,9 @@ def histogram(
     bins: int = 18,
     bounds: tuple[float, float] | None = None,
 ) -> Markup:
-    """Return how often values fall into equal bins, or how often each whole number occurs.
+    """Return a histogram in equal bins, or with ``whole``, in one bin for each whole number.
 
-    Bins reach from the least value to the greatest, or over ``bounds``, which hold all of them.
+    The bins reach from the least value to the greatest, or over ``bounds``.
     """
     data = np.asarray(values, np.float64)
     if whole:
@@ -60,9 +60,9 @@ def line_chart(
     log_y: bool = False,
     bounds: tuple[float, float] | None = None,
 ) -> Markup:
-    """Return lines over a common x; values that are not finite are left out.
+    """Return a chart of lines over a common x; values that are not finite are left out.
 
-    The axis of y reaches from the least value to the greatest, or over ``bounds``.
+    The y axis reaches from the least value to the greatest, or over ``bounds``.
     """
     drawn = [(name, style, *_finite(x, y, log_y)) for name, style, x, y in series]
     drawn = [line for line in drawn if len(line[2])]
@@ -90,11 +90,12 @@ def line_chart(
 
 
 def scatter(series: Sequence[Dots], x_label: str, *, log_x: bool = False) -> Markup:
-    """Return dots, y from 0 to 1, and through each series a line of means over its neighbours.
+    """Return a chart of dots, y from 0 to 1, with a line of local means for each series.
 
-    With ``log_x`` the axis of x is logarithmic; what is not above 0, or not finite, is left out.
+    With ``log_x`` the x axis is logarithmic. Dots that are not finite, or then not above 0, are
+    left out; without any dot the result is empty.
     """
-    # The two axes change places twice, since _finite knows of a logarithmic y.
+    # _finite has a logarithmic y, so the axes are swapped before it and swapped back after it.
     drawn = [(name, color, *_finite(y, x, log_x)[::-1]) for name, color, x, y in series]
     drawn = [dots for dots in drawn if len(dots[2])]
     if not drawn:
@@ -194,7 +195,7 @@ def _whole_ticks(edges: NDArray[np.float64]) -> list[float]:
 
 
 def _local_means(x: Floats, y: Floats) -> list[tuple[float, float]]:
-    """Return means (x, y) at each of few different x, else of equally many neighbours."""
+    """Return means (x, y): for each x if there are at most 12, else of 8 equal groups by x."""
     order = np.argsort(x, kind="stable")
     x, y = x[order], y[order]
     different = np.unique(x)

@@ -1,4 +1,4 @@
-"""``report.html`` of a comparison: the tables, what is hard, and the worst scenes to look at."""
+"""``report.html`` of a comparison: tables, what makes scenes hard, and the worst scenes."""
 
 import logging
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from datagen.stages.evaluate_files import EvaluateFiles, Pair
 logger = logging.getLogger(__name__)
 
 NUM_WORST_SCENES = 6
-"""Scenes shown of each method."""
+"""Number of scenes shown for each method."""
 
 _SCORE = HEADLINE.name
 _SCORE_WORDS = f"F-score at {HEADLINE_TAU:g}"

@@ -1,4 +1,4 @@
-"""The first chapter: what was run, and how many rows each stage kept, dropped and failed."""
+"""The first chapter: the stages that ran, and the rows that each kept, dropped and failed."""
 
 import json
 from collections import Counter

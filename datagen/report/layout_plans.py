@@ -1,4 +1,4 @@
-"""Layouts seen from above, and how scenes vary."""
+"""Layouts seen from above, and histograms of all scenes."""
 
 from itertools import islice
 
@@ -36,7 +36,7 @@ def layout_plans(workspace: Workspace) -> list[Block]:
 
 
 def draw_plan(workspace: Workspace, layout: Row) -> Markup:
-    """Return one scene from above as SVG; one metre is 100 units."""
+    """Return a plan of one scene from above as SVG, 100 units per metre."""
     placements = layout["placements"]
     reach = max(
         [layout["region_half_m"] or 0.0]
@@ -83,7 +83,7 @@ def _plan_figure(workspace: Workspace, layout: Row) -> Figure:
 def _draw_placement(
     workspace: Workspace, layout: Row, index: int, placement: Row, unit: float
 ) -> str:
-    """Return a placement's shapes; ``unit`` is the width of a thin line in the drawing."""
+    """Return the shapes of a placement as SVG; a thin line has the width ``unit``."""
     color = f"rgb{instance_color(index)}"
     x, y = placement["position_m"][0] * _PX_PER_M, -placement["position_m"][1] * _PX_PER_M
     stacked = placement["supported_by"] >= 0
@@ -105,7 +105,7 @@ def _draw_placement(
 def _draw_number(layout: Row, index: int, placement: Row, unit: float) -> str:
     x, y = placement["position_m"][0] * _PX_PER_M, -placement["position_m"][1] * _PX_PER_M
     if any(other["supported_by"] == index for other in layout["placements"]):
-        y += 0.75 * placement["radius_m"] * _PX_PER_M  # the middle belongs to what it carries
+        y += 0.75 * placement["radius_m"] * _PX_PER_M  # the middle is taken by the objects on it
     return (
         f'<text x="{x:.1f}" y="{y + 4 * unit:.1f}" text-anchor="middle" '
         f'style="font-size: {13 * unit:.1f}px; font-weight: 600">{index}</text>'
@@ -148,8 +148,10 @@ def _histograms(workspace: Workspace) -> list[Block]:
     rows = list(workspace.require("layouts", "report").rows(columns))
     counts = [len(row["placements"]) for row in rows]
     stacked = sum(p["supported_by"] >= 0 for row in rows for p in row["placements"])
-    charts = [histogram(counts, "objects a scene", whole=True)]
-    text = f"{len(rows):,} scenes, {sum(counts):,} objects in them, {stacked:,} on another one."
+    charts = [histogram(counts, "objects of a scene", whole=True)]
+    text = (
+        f"{len(rows):,} scenes with {sum(counts):,} objects, {stacked:,} of them on another object."
+    )
     sampled = [row for row in rows if row["region_half_m"] is not None]
     if sampled:
         shares = _ground_shares(sampled)
@@ -159,7 +161,7 @@ def _histograms(workspace: Workspace) -> list[Block]:
 
 
 def _sampled_charts(rows: list[Row], shares: Floats) -> list[Markup]:
-    """Return what the sampler drew, of layouts that were not given."""
+    """Return histograms of what the sampler chose; given layouts have none."""
     yaws = [float(np.degrees(p["yaw_rad"])) for row in rows for p in row["placements"]]
     gap_scales = [row["gap_scale"] for row in rows]
     expansions = [row["expansions"] for row in rows]
@@ -175,7 +177,7 @@ def _sampled_charts(rows: list[Row], shares: Floats) -> list[Markup]:
 
 
 def _ground_shares(rows: list[Row]) -> Floats:
-    """Return where the objects on the ground stand, (N, 2), in shares of half the region's side."""
+    """Return x, y (N, 2) of the objects on the ground; 1 is the region's edge."""
     return np.array(
         [
             np.array(placement["position_m"][:2]) / row["region_half_m"]
@@ -187,14 +189,14 @@ def _ground_shares(rows: list[Row]) -> Floats:
 
 
 def _describe_sides(shares: Floats) -> str:
-    """Return how evenly objects fall to the sides of the region, in words."""
+    """Return a sentence on how evenly the objects fill the region."""
     mean = shares.mean(axis=0)
     error = shares.std(axis=0) / np.sqrt(len(shares))
     right, upper = (shares >= 0).T
     quadrants = [right & upper, ~right & upper, ~right & ~upper, right & ~upper]
     percent = ", ".join(f"{100 * quadrant.mean():.1f}" for quadrant in quadrants)
     return (
-        f"Mean place of the {len(shares):,} on the ground, 1 being the region's edge: "
+        f"Mean position of the {len(shares):,} on the ground, where 1 is the region's edge: "
         f"x {mean[0]:+.4f} ± {error[0]:.4f}, y {mean[1]:+.4f} ± {error[1]:.4f}; "
-        f"{percent} % of them stand in the quadrants, anticlockwise from the upper right."
+        f"{percent} % of them are in the four quadrants, anticlockwise from the upper right."
     )

@@ -1,4 +1,4 @@
-"""Prediction over truth, in two colours, before and after alignment."""
+"""Images of prediction and truth in two colours, before and after alignment."""
 
 from collections.abc import Sequence
 
@@ -44,7 +44,7 @@ def overlays(
 def overlay(
     predicted: Triangles, true: Triangles, towards: Floats, size_px: int
 ) -> NDArray[np.uint8]:
-    """Return RGBA (size, size, 4): truth blue, prediction orange, mixed where both are seen.
+    """Return RGBA (size, size, 4): truth blue, prediction orange, mixed where both are visible.
 
     Args:
         predicted: (T, 3, 3), may be empty.

@@ -42,11 +42,11 @@ from datagen.voxels.drawing import draw_voxels
 TRAINING_LOG = Path("model", "log.jsonl")
 NUM_PREDICTIONS = 16
 METHODS = ("model", "untrained", "constant")
-"""The order of the rows; others follow by name."""
+"""The order of the rows; other methods follow by name."""
 
 _POINTS = 600
 _ORDER: tuple[Reads, ...] = ("voxels", "boxes", "thresholds", "distances")
-"""Of the columns, by what their metrics read."""
+"""The order of the columns, by what their metrics read."""
 
 
 @dataclass(frozen=True)
@@ -56,18 +56,18 @@ class _Shown:
     name: str
     title: str
     better: Literal["higher", "lower"] | None
-    """None: a floor, of which none is best."""
+    """None for a floor: no floor is the best."""
 
 
 def _view_columns() -> list[_Shown]:
-    """Return what is shown in the frame of the view: scores, then floors."""
+    """Return the columns in the frame of the view: scores, then floors."""
     metrics = metrics_at(VIEW_TAUS, *_ORDER)
     floors = [_Shown(m.floor, f"floor of {m.title}", None) for m in metrics if "view" in m.floor_of]
     return [_Shown(m.name, m.title, m.better) for m in metrics if m.in_scores] + floors
 
 
 def _aligned_columns() -> list[_Shown]:
-    """Return what is shown after alignment: each score, and its floor."""
+    """Return the columns after alignment: each score, and its floor."""
     found = []
     for metric in metrics_at(VIEW_TAUS, *_ORDER):
         if metric.in_scores and "report" in metric.aligned_in:
@@ -80,12 +80,12 @@ def _aligned_columns() -> list[_Shown]:
 def _aligned_floor(metric: Metric) -> str | None:
     if metric.name == PROTOCOLS[DEFAULT_PROTOCOL].chamfer:
         return CD.floor
-    inner = [F_SCORE.at(tau).name for tau in VIEW_TAUS[1:-1]]  # the outer thresholds say enough
+    inner = [F_SCORE.at(tau).name for tau in VIEW_TAUS[1:-1]]  # the outer thresholds are enough
     return metric.floor if "protocol" in metric.floor_of and metric.name not in inner else None
 
 
 def training_curve(workspace: Workspace) -> list[Block]:
-    """Return the loss over the steps, as logged, its running mean, and the validation loss."""
+    """Return a chart of the loss over the steps, its running mean, and the validation loss."""
     records = _read_log(workspace.root.path / TRAINING_LOG)
     steps, losses = _column(records, "loss")
     if not len(steps):
@@ -156,7 +156,7 @@ def scores(workspace: Workspace) -> list[Block]:
             "soft",
         ),
         *_aligned(objects, scenes),
-        Heading("What is hard"),
+        Heading("What makes scenes hard"),
         *workspace_score_charts(workspace, [*objects.values()], [*scenes.values()]),
         *_link_to_comparison(workspace),
     ]
@@ -218,11 +218,11 @@ def _column(records: list[dict[str, Any]], key: str) -> tuple[Floats, Floats]:
 
 
 def _thinned(x: Floats, y: Floats, count: int) -> tuple[Floats, Floats]:
-    """Return means over at most ``count`` equal stretches."""
-    stretches = np.array_split(np.arange(len(x)), min(count, len(x)))
+    """Return means (x, y) over at most ``count`` equal parts of the steps."""
+    parts = np.array_split(np.arange(len(x)), min(count, len(x)))
     return (
-        np.array([x[part].mean() for part in stretches]),
-        np.array([y[part].mean() for part in stretches]),
+        np.array([x[part].mean() for part in parts]),
+        np.array([y[part].mean() for part in parts]),
     )
 
 
@@ -231,7 +231,7 @@ def _prediction_card(workspace: Workspace, row: Row) -> Figure:
     path = workspace.root.path / "predictions" / str(row["path"]) / "occupancy.npz"
     if not path.is_file():
         raise DatasetError(
-            f"{path}: no such file, although scene {layout_id}, view {view_index} names it; "
+            f"{path}: no such file, although the prediction of scene {layout_id}, view {view_index} names it; "
             "expected the sampled voxels. Run infer again with --overwrite."
         )
     with np.load(path) as arrays:
@@ -276,7 +276,7 @@ def _score_table(
 def _best(
     means: dict[tuple[str, str], dict[str, float]], columns: Sequence[_Shown]
 ) -> dict[str, set[tuple[str, str]]]:
-    """Return for each column the (split, method) with the best mean of their split."""
+    """Return for each column the (split, method) with the best mean of its split."""
     best: dict[str, set[tuple[str, str]]] = {column.name: set() for column in columns}
     for split in {key[0] for key in means}:
         for column in columns:
@@ -284,7 +284,7 @@ def _best(
                 continue
             values = {k: v[column.name] for k, v in means.items() if k[0] == split}
             values = {k: v for k, v in values.items() if not math.isnan(v)}
-            if len(set(values.values())) > 1:  # where all are alike none is best
+            if len(set(values.values())) > 1:  # if all are equal, none is the best
                 choose = min if column.better == "lower" else max
                 goal = choose(values.values())
                 best[column.name] |= {k for k, v in values.items() if v == goal}

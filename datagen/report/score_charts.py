@@ -1,4 +1,4 @@
-"""Scores against what makes a scene hard: small masks, hidden objects, many objects."""
+"""Charts of scores against mask area, occlusion and number of objects."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,16 +20,17 @@ from datagen.voxels.drawing import instance_color
 
 @dataclass(frozen=True)
 class ScoredObject:
-    """One true object's score in [0, 1], and what the image shows of it if there is one."""
+    """The score in [0, 1] of one true object, and what the image shows of it."""
 
     method: str
     score: float
     seen: Seen | None
+    """None without rendered views."""
 
 
 @dataclass(frozen=True)
 class ScoredScene:
-    """One scene's score in [0, 1]."""
+    """The score in [0, 1] of one scene."""
 
     method: str
     score: float

@@ -1,4 +1,4 @@
-"""Rendered views with their instance maps, the views that were dropped, and voxels beside them."""
+"""The chapters of views and voxels: rendered views, instance maps, dropped views, voxels."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -104,7 +104,7 @@ def _dropped_card(meshes: Sequence[Mesh], view: Row, names: list[str]) -> Figure
 
 
 def _least_visible(view: Row) -> tuple[float, int]:
-    """Return the smallest visible share of a placement, and which."""
+    """Return the smallest visible share of all placements, and the index of that placement."""
     shares = np.array(view["visible_px"]) / np.maximum(view["amodal_px"], 1)
     index = int(np.argmin(shares))
     return float(shares[index]), index

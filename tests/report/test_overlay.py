@@ -38,13 +38,13 @@ def test_truth_alone_is_blue_and_what_both_cover_is_between_the_colours():
 
 
 def test_prediction_beside_the_truth_is_seen_on_its_side():
-    picture = overlay(triangles(1.5), triangles(), ABOVE, 64)
-    assert hue(picture[32, 16]) == pytest.approx(unit(TRUE_COLOR), abs=0.02)
-    assert hue(picture[32, 48]) == pytest.approx(unit(PREDICTED_COLOR), abs=0.02)
-    assert picture[2, 2, 3] == 0
+    drawn = overlay(triangles(1.5), triangles(), ABOVE, 64)
+    assert hue(drawn[32, 16]) == pytest.approx(unit(TRUE_COLOR), abs=0.02)
+    assert hue(drawn[32, 48]) == pytest.approx(unit(PREDICTED_COLOR), abs=0.02)
+    assert drawn[2, 2, 3] == 0
 
 
-def test_alignment_changes_the_last_two_of_four_pictures():
+def test_alignment_changes_the_last_two_of_four_images():
     back = np.eye(4)
     back[0, 3] = -1.5
     moved = overlays([mesh_of(1.5), None], [mesh_of()], back, 48)
