@@ -231,8 +231,9 @@ def _prediction_card(workspace: Workspace, row: Row) -> Figure:
     path = workspace.root.path / "predictions" / str(row["path"]) / "occupancy.npz"
     if not path.is_file():
         raise DatasetError(
-            f"{path}: no such file, although the prediction of scene {layout_id}, view {view_index} names it; "
-            "expected the sampled voxels. Run infer again with --overwrite."
+            f"{path}: no such file, although the dataset names it for scene "
+            f"{layout_id}, view {view_index}; expected the sampled voxels. "
+            "Run infer again with --overwrite."
         )
     with np.load(path) as arrays:
         sampled = arrays["instances"].astype(bool)

@@ -6,6 +6,7 @@ import json
 import tarfile
 from contextlib import closing
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import polars
@@ -36,6 +37,11 @@ def exports(tiny, tmp_path_factory) -> Path:
 
 def export(name: FormatName, root: Folder, out: Path | str, *, instances: bool = False) -> str:
     return export_with(name, root, Folder.at(out), LocalExecutor(), instances=instances)
+
+
+def test_names_of_formats_are_those_of_the_command_line():
+    assert get_args(FormatName) == tuple(FORMATS)
+    assert all(kind.name == name for name, kind in FORMATS.items())
 
 
 def files(folder: Path) -> dict[str, bytes]:
