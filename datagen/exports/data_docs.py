@@ -13,7 +13,7 @@ from datagen.shards.tables import Table
 from datagen.stages.tables import TABLES
 
 BEGIN = "<!-- Made by `python -m datagen.exports.data_docs docs/data.md`: do not edit. -->"
-END = "<!-- End of what is made. -->"
+END = "<!-- End of the generated part. -->"
 
 
 def data_docs(text: str, tables: Iterable[Table]) -> str:

@@ -1,4 +1,4 @@
-"""What a chapter of a page is made of, as data. ``blocks.html`` has a macro for each class."""
+"""The blocks of a chapter, as data. ``blocks.html`` has a macro for each class."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 @dataclass(frozen=True)
 class Key:
-    """A colour and what it stands for."""
+    """A colour of a legend and its meaning."""
 
     color: str
     """CSS."""
@@ -31,7 +31,7 @@ class Text:
     macro: ClassVar[str] = "text"
     text: str
     kind: Literal["", "note", "soft"] = ""
-    """A note says what is missing; soft text is grey."""
+    """A note names what is missing; soft text is grey."""
     legend: Sequence[Key] = ()
     """Before the text."""
 
@@ -63,7 +63,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Table:
+class TextTable:
     """A table; the columns from ``numbers_from`` on are numbers."""
 
     macro: ClassVar[str] = "table"
@@ -105,4 +105,4 @@ class Chart:
     chart: Markup
 
 
-Block = Heading | Text | Link | Details | Table | Grid | Chart
+Block = Heading | Text | Link | Details | TextTable | Grid | Chart

@@ -12,7 +12,7 @@ from datagen.evaluation.readers import PREDICTED
 from datagen.evaluation.scene import WHOLE_SCENE
 from datagen.evaluation.summary import collision_curve
 from datagen.evaluation.truth import Truth
-from datagen.report.blocks import Block, Figure, Grid, Heading, Key, Table, Text
+from datagen.report.blocks import Block, Figure, Grid, Heading, Key, Text, TextTable
 from datagen.report.overlay import PREDICTED_COLOR, TRUE_COLOR, overlays
 from datagen.report.score_charts import ScoredObject, ScoredScene, collision_charts, score_charts
 from datagen.report.template import REPORT, Chapter, render_page
@@ -66,7 +66,7 @@ def _tables(summary: str) -> list[Block]:
             rows.append([cell.strip() for cell in line.strip("|").split("|")])
             continue
         if rows:
-            blocks.append(Table(rows[0], rows[1:], 1))
+            blocks.append(TextTable(rows[0], rows[1:], 1))
             rows = []
         if line:
             blocks.append(Text(line))

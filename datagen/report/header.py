@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from typing import Any
 
-from datagen.report.blocks import Block, Cell, Details, Table, Text
+from datagen.report.blocks import Block, Cell, Details, Text, TextTable
 from datagen.shards.workspace import Workspace
 from datagen.stages.tables import TABLES
 
@@ -24,7 +24,7 @@ def funnel(workspace: Workspace) -> list[Block]:
     header = ["stage", "command", "kept and dropped", "failed", "rows", "seconds"]
     rows = [_funnel_row(folder, manifest) for folder, manifest in manifests.items()]
     details = [_details(folder, manifest) for folder, manifest in manifests.items()]
-    return [Table(header, rows, 4), *details]
+    return [TextTable(header, rows, 4), *details]
 
 
 def _funnel_row(folder: str, manifest: dict[str, Any]) -> list[str | Cell]:

@@ -28,7 +28,7 @@ from datagen.evaluation.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from datagen.evaluation.scene import WHOLE_SCENE
 from datagen.evaluation.summary import collision_curve
 from datagen.evaluation.tables import SCORES
-from datagen.report.blocks import Block, Cell, Chart, Figure, Grid, Heading, Link, Table, Text
+from datagen.report.blocks import Block, Cell, Chart, Figure, Grid, Heading, Link, Text, TextTable
 from datagen.report.charts import line_chart
 from datagen.report.images import image
 from datagen.report.scenes import input_image
@@ -51,7 +51,7 @@ _ORDER: tuple[Reads, ...] = ("voxels", "boxes", "thresholds", "distances")
 
 @dataclass(frozen=True)
 class _Shown:
-    """One column of a table of scores."""
+    """A column of a table of scores."""
 
     name: str
     title: str
@@ -131,7 +131,7 @@ def scores(workspace: Workspace) -> list[Block]:
     dataset = workspace.require(SCORES.folder, "report", f"datagen {SCORES.verb}")
     shown = {column.name for column in [*_view_columns(), *_aligned_columns()]}
     if not shown <= set(dataset.schema.names):
-        text = "These scores are of an older datagen. Run datagen evaluate --overwrite."
+        text = "An older datagen wrote these scores. Run datagen evaluate --overwrite."
         return [Text(text, "note")]
     objects: dict[tuple[str, str], list[Row]] = defaultdict(list)
     scenes: dict[tuple[str, str], list[Row]] = defaultdict(list)
@@ -144,15 +144,16 @@ def scores(workspace: Workspace) -> list[Block]:
         Heading("Scenes"),
         _score_table(scenes, "scenes", _view_columns()),
         Text(
-            "Means; n as given. Bold: the best of a split. No registration: prediction and truth "
-            "stand in the frame of the view. Scene distances are measured in [−1, 1]³, over "
-            "equally many points an object; an object's after moving and scaling both sides by the "
-            "true object's box to [−1, 1]. Missing objects have IoU and F-score 0 and no CD, so "
-            "CD is a mean over those that were found. The floor is what the truth gets against "
-            "itself. The constant predictor gives every instance the thresholded mean occupancy of "
-            "the training instances; untrained is the same network before its first step. F @ "
-            "0.01 of an object is below 1 even for the truth against itself, since sampled points "
-            "lie about that far apart, and a voxel of 64³ is 0.031 wide in [−1, 1]³.",
+            "Numbers are means; objects, scenes and missing are counts. Bold: the best of a split. "
+            "Nothing is aligned: prediction and truth are compared in the frame of the view. Scene "
+            "distances are measured in [−1, 1]³, with equally many points on each object. For "
+            "object distances, both sides are first moved and scaled by the true object's box to "
+            "[−1, 1]. A missing object has IoU and F-score 0 and no CD, so CD is a mean over the "
+            "objects that were found. The floor is the score of the truth against itself. The "
+            "constant predictor gives every instance the thresholded mean occupancy of the "
+            "training instances. Untrained is the network before its first step. F @ 0.01 of an "
+            "object is below 1 even for the truth against itself, since sampled points are about "
+            "that far apart; a voxel of 64³ is 0.031 wide in [−1, 1]³.",
             "soft",
         ),
         *_aligned(objects, scenes),
@@ -168,14 +169,14 @@ def _aligned(
     """Return the tables after alignment, and the collision rates."""
     headline = ALIGNED + HEADLINE.name
     known = any(row[headline] is not None for rows in scenes.values() for row in rows)
-    tables: list[Block] = [Text("Made without alignment (--align none).", "note")]
+    tables: list[Block] = [Text("Not computed: datagen evaluate ran with --align none.", "note")]
     if known:
         tables = [
             Text(
-                "The whole scene is aligned to the truth first, as papers do: a prediction that is "
-                "rotated, moved or scaled as a whole loses nothing. One alignment a scene, its "
-                "objects' scores are taken after the same one. It fits what lies near, so a poor "
-                "prediction's CD can be worse after it than before."
+                "Here the whole scene is first aligned to the truth, as papers do: a prediction "
+                "that is rotated, moved or scaled as a whole loses nothing. Each scene has one "
+                "alignment, which its objects share. An alignment fits parts that are close "
+                "already, so the CD of a poor prediction can be worse after it than before."
             ),
             _score_table(objects, "objects", _aligned_columns()),
             _score_table(scenes, "scenes", _aligned_columns()),
@@ -205,7 +206,7 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
             records.append(json.loads(line))
         except ValueError as error:
             raise DatasetError(
-                f"{path}, line {number}: not JSON ({error}); expected one object a line. "
+                f"{path}, line {number}: not JSON ({error}); expected a JSON object in each line. "
                 "Remove the line, or train again with --overwrite."
             ) from error
     return records
@@ -271,7 +272,7 @@ def _score_table(
             for column, value in means[key].items()
         ]
         rows.append([*key, f"{len(groups[key])}", f"{missing}", *cells])
-    return Table(["split", "method", noun, "missing", *(c.title for c in columns)], rows, 2)
+    return TextTable(["split", "method", noun, "missing", *(c.title for c in columns)], rows, 2)
 
 
 def _best(

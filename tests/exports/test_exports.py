@@ -1,4 +1,4 @@
-"""Other tools' own readers open the exports and find the same data."""
+"""The readers of other tools open the exports and find the same data."""
 
 import csv
 import io
@@ -103,7 +103,7 @@ def test_coco_tools_find_the_masks(tiny, exports):
             assert (left + width - 1, top + height - 1) == (columns.max(), rows.max())
 
 
-def test_coco_annotations_name_the_asset_that_stands_there(tiny, exports):
+def test_coco_annotations_name_the_asset_of_their_placement(tiny, exports):
     content = json.loads((exports / "coco/annotations.json").read_text())
     layouts = {row["layout_id"]: row for row in open_dataset(tiny / "layouts")}
     images = {image["id"]: image for image in content["images"]}
@@ -122,7 +122,7 @@ def test_coco_annotations_name_the_asset_that_stands_there(tiny, exports):
         ([[0, 0], [1, 1]], [1, 1, 1, 1]),
     ],
 )
-def test_run_lengths_go_down_the_columns_and_begin_with_zeros(mask, counts):
+def test_run_lengths_are_column_by_column_and_begin_with_zeros(mask, counts):
     assert run_lengths(np.array(mask, bool)) == counts
 
 
@@ -145,8 +145,10 @@ def test_trellis_format_has_images_latents_and_metadata(tiny, exports):
 
 
 def read_as_trellis(root: Path, encoder: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return latent and conditioning image by id: what TRELLIS's SparseStructureLatent and
-    ImageConditionedMixin do, the cropping with a margin and the filters included."""
+    """Return latent and conditioning image by id, as TRELLIS reads them.
+
+    This is what its SparseStructureLatent and ImageConditionedMixin do, with filters and cropping.
+    """
     table = polars.read_csv(root / "metadata.csv")
     table = table.filter(polars.col(f"ss_latent_{encoder}") & polars.col("cond_rendered"))
     table = table.filter(polars.col("aesthetic_score") >= 4.5)
@@ -166,7 +168,7 @@ def read_as_trellis(root: Path, encoder: str) -> dict[str, tuple[np.ndarray, np.
     return found
 
 
-def test_trellis_reads_instances_as_entries_of_their_own(tiny, tmp_path):
+def test_trellis_reads_instances_as_separate_entries(tiny, tmp_path):
     out = tmp_path / "out"
     assert export("trellis", Folder.at(tiny), out, instances=True) == f"{3 * NUM_KEPT} entries"
     found = read_as_trellis(out, "small")
@@ -198,14 +200,14 @@ def test_instances_are_refused_by_a_format_without_entries_for_them(tiny, tmp_pa
         export("coco", Folder.at(tiny), tmp_path / "out", instances=True)
 
 
-def test_instances_and_scenes_alone_are_different_exports(tiny, tmp_path):
+def test_export_with_instances_differs_from_one_without(tiny, tmp_path):
     export("trellis", Folder.at(tiny), tmp_path / "out")
     with pytest.raises(ConfigError, match="holds other files"):
         export("trellis", Folder.at(tiny), tmp_path / "out", instances=True)
 
 
 def test_trellis_camera_sees_canonical_points_where_ours_sees_the_world(tiny, exports):
-    """TRELLIS's own way: c2w[:3, 1:3] *= -1, invert, focal length from camera_angle_x."""
+    """As TRELLIS reads it: c2w[:3, 1:3] *= -1, invert, focal length from camera_angle_x."""
     renders = [row for row in open_dataset(tiny / "renders") if row["kept"]]
     points_m = np.array([[0.0, 0.0, 0.0], [2.5, 0.5, 1.0], [1.0, -0.5, 0.3]])
     for render, latent in zip(renders, open_dataset(tiny / "latents"), strict=True):
@@ -252,7 +254,7 @@ def test_interrupted_export_resumes_to_the_same_bytes(tiny, exports, tmp_path, n
 
 
 @pytest.mark.parametrize("name", ["trellis", "coco"])
-def test_finished_export_is_left_alone(tiny, tmp_path, name):
+def test_finished_export_is_left_unchanged(tiny, tmp_path, name):
     export(name, Folder.at(tiny), tmp_path / "out")
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
     assert export(name, Folder.at(tiny), tmp_path / "out") == "complete, nothing to do"

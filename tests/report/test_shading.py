@@ -1,4 +1,4 @@
-"""Shaded meshes appear where the camera projects them, the nearer ones in front."""
+"""Shaded meshes are where the camera projects them; nearer ones hide others."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Every block is on the page, and text is text whatever characters it has."""
+"""Every block is on the page, and its text is escaped."""
 
 import tomllib
 from fnmatch import fnmatch
@@ -20,8 +20,8 @@ from datagen.report.blocks import (
     Heading,
     Key,
     Link,
-    Table,
     Text,
+    TextTable,
 )
 from datagen.report.charts import direction_map, histogram, line_chart, scatter
 from datagen.report.images import image
@@ -39,7 +39,7 @@ BLOCKS: dict[type, tuple[Block, int]] = {
     Text: (Text(BAD, "note", [Key("red", BAD)]), 2),
     Link: (Link(BAD, "other.html"), 1),
     Details: (Details(BAD, BAD), 2),
-    Table: (Table([BAD], [[BAD], *([Cell([BAD, BAD], look)] for look in LOOKS)], 0), 10),
+    TextTable: (TextTable([BAD], [[BAD], *([Cell([BAD, BAD], look)] for look in LOOKS)], 0), 10),
     Grid: (Grid([Figure([image(BLACK, BAD)], BAD, BAD, [BAD], [Key("red", BAD)])], 9), 5),
     Chart: (Chart(histogram([1.0, 2.0], BAD)), 2),
 }
@@ -73,7 +73,9 @@ def test_text_of_every_chart_is_escaped_once(chart):
 
 
 def test_lines_of_a_cell_and_of_a_caption_are_lines_of_the_page():
-    html = html_of([Table(["h"], [[Cell(["a", "b"])]], 1), Grid([Figure([], "c", lines=["d"])], 9)])
+    html = html_of(
+        [TextTable(["h"], [[Cell(["a", "b"])]], 1), Grid([Figure([], "c", lines=["d"])], 9)]
+    )
     assert "<tr><td>a<br>b</td></tr>" in html
     assert "<b>c</b><br>d" in html
 
