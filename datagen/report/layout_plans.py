@@ -148,7 +148,7 @@ def _histograms(workspace: Workspace) -> list[Block]:
     rows = list(workspace.require("layouts", "report").rows(columns))
     counts = [len(row["placements"]) for row in rows]
     stacked = sum(p["supported_by"] >= 0 for row in rows for p in row["placements"])
-    charts = [histogram(counts, "objects of a scene", whole=True)]
+    charts = [histogram(counts, "number of objects in a scene", whole=True)]
     text = (
         f"{len(rows):,} scenes with {sum(counts):,} objects, {stacked:,} of them on another object."
     )

@@ -95,7 +95,7 @@ def test_layouts_chapter_shows_distributions_of_counts_yaws_gaps_and_places(whol
     num_layouts = len(Workspace.at(whole_workspace).require("layouts", "test"))
     sides = [f"{axis} on the ground, 1 = the region&#39;s edge" for axis in "xy"]
     assert charts == {
-        "objects of a scene": str(num_layouts),
+        "number of objects in a scene": str(num_layouts),
         "yaw, degrees": str(4 * num_layouts),
         "s, the gap over the mean radius": str(num_layouts),
         "times the region grew": str(num_layouts),
