@@ -1,4 +1,4 @@
-"""Imports point one way, and what is heavy or GPL stays where it belongs."""
+"""Imports point one way, heavy and GPL code stays where it belongs, and names are unique."""
 
 import ast
 import subprocess
@@ -80,3 +80,19 @@ def test_every_package_is_listed_for_the_wheel():
     }
     outside = {"blender_scripts", "manifests", "pipelines"}
     assert listed == found | {f"datagen.{name}" for name in outside}
+
+
+def public_functions_and_classes(path: Path) -> set[str]:
+    definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    nodes = ast.parse(path.read_text()).body
+    names = {node.name for node in nodes if isinstance(node, definitions)}
+    return {name for name in names if not name.startswith("_")}
+
+
+def test_no_two_public_functions_or_classes_share_a_name():
+    modules: dict[str, list[str]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for name in public_functions_and_classes(path):
+            modules.setdefault(name, []).append(path.relative_to(PACKAGE).as_posix())
+    assert "RenderViews" in modules
+    assert {name: paths for name, paths in modules.items() if len(paths) > 1} == {}

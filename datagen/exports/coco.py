@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from datagen.exports.parts import PARTS, part_name, read_parts, view_name, write_part
+from datagen.exports.parts import PARTS_FOLDER, part_name, read_parts, view_name, write_part
 from datagen.shards import Folder, Row
 from datagen.shards.workspace import Workspace
 
@@ -20,7 +20,7 @@ ANNOTATIONS = "annotations.json"
 NO_CATEGORY = "object"
 """The category of objects whose source names none."""
 
-Json = dict[str, Any]
+_Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,11 @@ class Coco:
                     file.write(_item(count, {"id": count, **line["image"]}))
                 file.write("]}\n")
             self.out.write_file(ANNOTATIONS, path)
-        (self.out / PARTS).delete_folder()
+        (self.out / PARTS_FOLDER).delete_folder()
         return f"{count} images"
 
 
-def annotations(render: Row) -> Iterator[Json]:
+def annotations(render: Row) -> Iterator[_Json]:
     """Yield a view's annotations, without ids."""
     labels = np.asarray(Image.open(io.BytesIO(render["instance_map"])))
     for label in range(1, len(render["visible_px"]) + 1):
@@ -112,14 +112,14 @@ def run_lengths(mask: NDArray[np.bool_]) -> list[int]:
     return [0, *counts] if flat[0] else counts
 
 
-def _numbered(lines: Iterator[Json]) -> Iterator[tuple[int, Json]]:
+def _numbered(lines: Iterator[_Json]) -> Iterator[tuple[int, _Json]]:
     """Yield each annotation after the id of its image."""
     for image_id, line in enumerate(lines, 1):
         for annotation in line["annotations"]:
             yield image_id, annotation
 
 
-def _image(render: Row) -> Json:
+def _image(render: Row) -> _Json:
     about = {name: render[name] for name in ("width", "height", "layout_id", "view_index")}
     return {"file_name": f"{view_name(render)}.png", **about}
 
@@ -130,6 +130,6 @@ def _head(categories: dict[str, int]) -> str:
     return f'{{"info": {json.dumps(info)},\n"categories": {json.dumps(listed)},\n'
 
 
-def _item(number: int, content: Json) -> str:
+def _item(number: int, content: _Json) -> str:
     """Return an entry of a JSON list that is written piece by piece."""
     return ("" if number == 1 else ",") + "\n" + json.dumps(content)

@@ -9,9 +9,9 @@ from datagen.exports.summary import DatasetSummary, Summary
 from datagen.shards.tables import Column, Table
 from datagen.shards.tensors import is_tensor, tensor_spec
 
-Json = dict[str, Any]
+_Json = dict[str, Any]
 
-CONTEXT: Json = {
+CONTEXT: _Json = {
     "@language": "en",
     "@vocab": "https://schema.org/",
     "citeAs": "cr:citeAs",
@@ -54,12 +54,12 @@ CONTEXT: Json = {
 PARQUET = "application/x-parquet"
 
 
-def croissant(summary: Summary) -> Json:
+def croissant(summary: Summary) -> _Json:
     """Return a workspace's Croissant description: files with sha256, and typed columns.
 
     Columns of structs are left out, since readers of Croissant cannot read them from Parquet.
     """
-    described: Json = {
+    described: _Json = {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
@@ -84,7 +84,7 @@ def license_url(license_id: str) -> str:
     return f"https://spdx.org/licenses/{license_id}.html"
 
 
-def _files(entry: DatasetSummary) -> list[Json]:
+def _files(entry: DatasetSummary) -> list[_Json]:
     shards = [
         {
             "@type": "cr:FileObject",
@@ -108,7 +108,7 @@ def _files(entry: DatasetSummary) -> list[Json]:
     return [*shards, together]
 
 
-def _record_set(entry: DatasetSummary) -> Json:
+def _record_set(entry: DatasetSummary) -> _Json:
     keys = [{"@id": f"{entry.name}/{name}"} for name in entry.table.key]
     columns = [_column(entry.table, field) for field in entry.schema]
     return {
@@ -127,7 +127,7 @@ def _column(table: Table, field: pa.Field) -> Column:
     return Column(field, "") if declared is None else replace(declared, field=field)
 
 
-def _field(dataset: str, column: Column) -> Json:
+def _field(dataset: str, column: Column) -> _Json:
     description = column.meaning
     if column.unit:
         description += f" Unit: {column.unit}."

@@ -43,10 +43,10 @@ def tables_in_words(tables: list[Table]) -> list[str]:
     return lines
 
 
-def main(path: Path) -> None:
+def write_data_docs(path: Path) -> None:
     """Replace the generated part of a file."""
     path.write_text(data_docs(path.read_text(), TABLES.values()))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    write_data_docs(Path(sys.argv[1]))

@@ -8,7 +8,7 @@ from datagen.errors import ConfigError
 from datagen.shards import Dataset, Folder, Row
 
 EXPORT = "export.json"
-PARTS = ".parts"
+PARTS_FOLDER = ".parts"
 """Folder of an unfinished export, one file for each shard of renders."""
 
 
@@ -32,7 +32,7 @@ def claim(out: Folder, name: str, datasets: Sequence[Dataset]) -> None:
 
 def part_name(shard: int) -> str:
     """Return the file of one shard's lines, from which ``finish`` makes a file of all shards."""
-    return f"{PARTS}/shard-{shard:05d}.jsonl"
+    return f"{PARTS_FOLDER}/shard-{shard:05d}.jsonl"
 
 
 def write_part(out: Folder, shard: int, lines: Sequence[dict[str, Any]]) -> None:

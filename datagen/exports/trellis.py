@@ -21,7 +21,7 @@ from PIL import Image
 
 from datagen.core.frames import Floats, camera_to_world_gl, transform_points
 from datagen.errors import DatasetError
-from datagen.exports.parts import PARTS, part_name, read_parts, view_name, write_part
+from datagen.exports.parts import PARTS_FOLDER, part_name, read_parts, view_name, write_part
 from datagen.shards import Folder, Row
 from datagen.shards.workspace import Workspace
 from datagen.voxels.drawing import png_bytes
@@ -77,7 +77,7 @@ class Trellis:
             table = Path(scratch) / "metadata.csv"
             count = _write_table(table, read_parts(self.out, shards))
             self.out.write_file(table.name, table)
-        (self.out / PARTS).delete_folder()
+        (self.out / PARTS_FOLDER).delete_folder()
         if not self.out.is_local:
             return f"{count} entries (copied to a disk, link renders_cond to renders)"
         link = self.out.path / "renders_cond"

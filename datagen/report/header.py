@@ -11,7 +11,7 @@ from datagen.stages.tables import TABLES
 _MAX_REASONS = 8
 
 
-def funnel(workspace: Workspace) -> list[Block]:
+def stages_table(workspace: Workspace) -> list[Block]:
     """Return a table with a row for each stage, and each stage's fields to unfold."""
     manifests = {
         folder: dataset.manifest

@@ -8,7 +8,7 @@ from pathlib import Path
 from datagen.errors import DatasetError, RowError
 from datagen.report.asset_sheet import asset_sheet
 from datagen.report.blocks import Block, Text
-from datagen.report.header import funnel
+from datagen.report.header import stages_table
 from datagen.report.layout_plans import layout_plans
 from datagen.report.results import TRAINING_LOG, predictions, scores, training_curve
 from datagen.report.template import REPORT, Chapter, render_page
@@ -34,7 +34,7 @@ class ChapterKind:
 
 
 CHAPTERS: tuple[ChapterKind, ...] = (
-    ChapterKind("stages", "Stages", (), "", funnel),
+    ChapterKind("stages", "Stages", (), "", stages_table),
     ChapterKind("assets", "Objects", ("assets/manifest.json",), "datagen assets", asset_sheet),
     ChapterKind(
         "layouts", "Layouts from above", ("layouts/manifest.json",), "datagen layouts", layout_plans

@@ -28,8 +28,8 @@ from datagen.views.voxel_visibility import VoxelTable, surface_points
 
 SLAT_FEATURES = "slat_features"
 """The word of ``--store``."""
-COLUMNS = ["view_index", "kept", "world_to_camera", "intrinsics", "rgb", "instance_map"]
-DEPTH_COLUMNS = ["depth_z", "depth_unit_m"]
+_VIEW_COLUMNS = ["view_index", "kept", "world_to_camera", "intrinsics", "rgb", "instance_map"]
+_DEPTH_COLUMNS = ["depth_z", "depth_unit_m"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ class SlatFeatures:
         Raises:
             DatasetError: they were rendered without depth.
         """
-        rows = renders.rows_of(layout_id, COLUMNS + DEPTH_COLUMNS)
+        rows = renders.rows_of(layout_id, _VIEW_COLUMNS + _DEPTH_COLUMNS)
         kept = [row for row in rows if row["kept"]]
         count = self._config.feature_views
         if count is not None and count < len(kept):

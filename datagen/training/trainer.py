@@ -24,7 +24,7 @@ from datagen.training.state import BAD_STEPS, TrainState
 
 logger = logging.getLogger(__name__)
 
-MODEL = "model"
+_MODEL = "model"
 BEST = "best"
 
 
@@ -74,7 +74,7 @@ def train_flow(
             run.step()
     model = run.state.averaged_model()
     if run.ranks.is_first:
-        save_model(model, folder / MODEL, args)
+        save_model(model, folder / _MODEL, args)
     run.ranks.wait()
     return model.eval()
 

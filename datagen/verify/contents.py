@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from datagen.shards import Row
-from datagen.verify.references import VIEW, References
+from datagen.verify.references import VIEW_COLUMNS, References
 
 
 def picture_problems(row: Row, references: References, folder: str) -> Iterator[str]:
@@ -71,9 +71,9 @@ def decode(data: bytes) -> NDArray[np.integer[Any]]:
 CONTENT_CHECKS = {
     "assets": (["geometry_path", "num_vertices", "num_faces"], geometry_problems),
     "renders": (
-        [*VIEW, "kept", "width", "height", "visible_px", "rgb", "instance_map"],
+        [*VIEW_COLUMNS, "kept", "width", "height", "visible_px", "rgb", "instance_map"],
         picture_problems,
     ),
-    "latents": ([*VIEW, "scene_latent", "instance_latents"], latent_problems),
+    "latents": ([*VIEW_COLUMNS, "scene_latent", "instance_latents"], latent_problems),
 }
 """Columns that are read, and what is wrong with a row; by folder."""

@@ -27,7 +27,7 @@ CACHED_SOLIDS = 1024
 
 
 @dataclass
-class Verification:
+class LayoutVerification:
     """What a proof has looked at, and what it found."""
 
     layouts: int = 0
@@ -47,7 +47,7 @@ class Verification:
 
 def verify_layouts(
     assets: Dataset, layouts: Dataset, *, exhaustive_every: int = EXHAUSTIVE_EVERY
-) -> Verification:
+) -> LayoutVerification:
     """Check every layout: penetration, footprints, gaps below stacked objects, spacing of disks.
 
     Args:
@@ -56,7 +56,7 @@ def verify_layouts(
         exhaustive_every: 1 looks at every pair of every layout triangle by triangle.
     """
     proof = LayoutProof(read_solids(assets))
-    result = Verification()
+    result = LayoutVerification()
     for number, layout in enumerate(layouts):
         exhaustive = number % exhaustive_every == 0
         result.violations += proof.check(layout, exhaustive=exhaustive)
@@ -68,7 +68,7 @@ def verify_layouts(
     return result
 
 
-def verify_and_record(assets: Dataset, layouts: Dataset) -> Verification:
+def verify_and_record(assets: Dataset, layouts: Dataset) -> LayoutVerification:
     """Check every layout and write VERIFICATION beside the manifest.
 
     Raises:

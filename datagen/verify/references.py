@@ -11,7 +11,7 @@ from datagen.verify.shards import MANIFEST_KEYS
 
 Ids = TypeVar("Ids")
 
-VIEW = ["layout_id", "view_index"]
+VIEW_COLUMNS = ["layout_id", "view_index"]
 
 ViewKey = tuple[int, int]
 """``layout_id`` and ``view_index``."""
@@ -59,7 +59,9 @@ class References:
     def kept_views(self) -> set[ViewKey] | None:
         """Views that were kept."""
         return self._collect(
-            "renders", [*VIEW, "kept"], lambda rows: {_key(row) for row in rows if row["kept"]}
+            "renders",
+            [*VIEW_COLUMNS, "kept"],
+            lambda rows: {_key(row) for row in rows if row["kept"]},
         )
 
     @cached_property
@@ -67,14 +69,14 @@ class References:
         """Number of instances of every view that has latents."""
         return self._collect(
             "latents",
-            [*VIEW, "num_instances"],
+            [*VIEW_COLUMNS, "num_instances"],
             lambda rows: {_key(row): row["num_instances"] for row in rows},
         )
 
     @cached_property
     def predicted_views(self) -> set[ViewKey] | None:
         """Views that were sampled."""
-        return self._collect("predictions", VIEW, lambda rows: {_key(row) for row in rows})
+        return self._collect("predictions", VIEW_COLUMNS, lambda rows: {_key(row) for row in rows})
 
     def _open(self, name: str) -> Dataset | None:
         try:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from datagen.shards import Row
-from datagen.verify.references import VIEW, References
+from datagen.verify.references import VIEW_COLUMNS, References
 
 PREDICTION_FILES = ("scene.glb", "occupancy.npz", "meta.json")
 
@@ -99,10 +99,10 @@ def _score(row: Row, references: References, folder: str) -> Iterator[str]:
 ROW_CHECKS: dict[str, tuple[list[str], RowCheck]] = {
     "assets": (["asset_id", "status", "geometry_path", "prepared_path"], _asset),
     "layouts": (["layout_id", "placements"], _layout),
-    "renders": ([*VIEW, "kept", "drop_reason", "visible_px", "amodal_px"], _render),
-    "latents": ([*VIEW, "num_instances"], _latent),
-    "predictions": ([*VIEW, "num_instances", "path"], _prediction),
+    "renders": ([*VIEW_COLUMNS, "kept", "drop_reason", "visible_px", "amodal_px"], _render),
+    "latents": ([*VIEW_COLUMNS, "num_instances"], _latent),
+    "predictions": ([*VIEW_COLUMNS, "num_instances", "path"], _prediction),
     "scenes": (["image_index", "labels", "num_instances", "empty_instances", "path"], _image_scene),
-    "scores": (VIEW, _score),
+    "scores": (VIEW_COLUMNS, _score),
 }
 """Columns that are read, and what is wrong with a row; by the folder of its table."""

@@ -19,7 +19,7 @@ MAX_LINES = 100
 
 
 @dataclass
-class Verification:
+class WorkspaceVerification:
     """What was looked at, and what was found."""
 
     checks: list[FolderCheck]
@@ -43,7 +43,7 @@ class Verification:
         return "\n".join(lines) + "\n"
 
 
-def verify_path(folder: Folder, *, deep: bool = False, threads: int = 4) -> Verification:
+def verify_path(folder: Folder, *, deep: bool = False, threads: int = 4) -> WorkspaceVerification:
     """Check a workspace, or the one dataset that a folder is, beside what it refers to."""
     root, names = _workspace_of(folder)
     return verify_workspace(root, names, deep=deep, threads=threads)
@@ -64,7 +64,7 @@ def _workspace_of(folder: Folder) -> tuple[Folder, list[str] | None]:
 
 def verify_workspace(
     root: Folder, names: Sequence[str] | None = None, *, deep: bool = False, threads: int = 4
-) -> Verification:
+) -> WorkspaceVerification:
     """Check datasets of a workspace: bytes against manifests, and references between them.
 
     Args:
@@ -97,7 +97,7 @@ def verify_workspace(
             _check_units(check, references)
         if deep and kind in CONTENT_CHECKS:
             _check_rows(check, *CONTENT_CHECKS[kind], references)
-    return Verification(checks, references.notes)
+    return WorkspaceVerification(checks, references.notes)
 
 
 def _size(check: FolderCheck) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from datagen.errors import DatasetError
 from datagen.exports.card import CARD, CROISSANT, write_card
-from datagen.exports.data_docs import BEGIN, END, data_docs, main
+from datagen.exports.data_docs import BEGIN, END, data_docs, write_data_docs
 from datagen.shards import Folder, open_dataset
 from datagen.shards.declared import PREDICTIONS
 from datagen.shards.tables import column
@@ -29,7 +29,7 @@ def test_docs_have_the_tables_as_they_are_declared():
 def test_text_outside_the_generated_part_stays(tmp_path):
     path = tmp_path / "data.md"
     path.write_text(f"before\n{BEGIN}\nstale\n{END}\nafter\n")
-    main(path)
+    write_data_docs(path)
     text = path.read_text()
     assert text.startswith(f"before\n{BEGIN}\n") and text.endswith(f"{END}\nafter\n")
     assert "stale" not in text

@@ -264,7 +264,7 @@ def write_weights(model: Autoencoder, out: Path) -> None:
         save_file(tensors, out / f"{name}.safetensors")
 
 
-def main() -> None:
+def train_autoencoder() -> None:
     """Read the command line, then train."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     config = tyro.cli(TrainAutoencoder)
@@ -275,4 +275,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    train_autoencoder()
