@@ -124,8 +124,10 @@ def box_iou(first: Points, second: Points) -> float:
 def self_overlap(parts: Sequence[Mesh]) -> float:
     """Return the mean voxel IoU of all pairs of parts in [−1, 1]³, filled, 64 voxels a side.
 
-    What PartCrafter calls IoU: how much the prediction's own parts lie in one another. 0 is best,
-    and what a single part has.
+    PartCrafter's IoU: how much the parts of a prediction overlap. 0 is best; a single part has 0.
+
+    Args:
+        parts: vertices (V, 3) in [−1, 1] and faces (F, 3) of each.
     """
     grids = [
         binary_fill_holes(

@@ -75,7 +75,7 @@ def test_decoding_reaches_worker_processes_and_makes_the_same_sample(tmp_path):
 
 @pytest.mark.parametrize("warmup", [False, True])
 def test_average_is_bit_for_bit_that_of_one_weight_after_the_other(warmup):
-    """States and models of before must go on to the same weights."""
+    """States and models of earlier versions must lead to the same weights."""
     config = TrainConfig(**{**vars(CONFIG), "ema_decay": 0.97, "ema_warmup": warmup})
     objective = StructureObjective(config, TINY)
     state = TrainState(objective, objective.network_args(), "cpu", Ranks())

@@ -203,7 +203,8 @@ def test_leftovers_of_a_killed_run_are_found(workspace):
 def test_unfinished_dataset_is_found(workspace):
     (workspace / "predictions/manifest.json").unlink()
     assert findings(workspace) == [
-        "predictions/manifest.json: missing: the dataset is unfinished; run its stage again, it resumes"
+        "predictions/manifest.json: missing: the dataset is unfinished; run its stage again, it "
+        "resumes"
     ]
 
 
@@ -387,7 +388,7 @@ def test_row_is_counted_from_the_start_of_its_file(tmp_path, row):
 @pytest.mark.parametrize(
     ("folder", "change", "expected"),
     [
-        ("renders", lambda rows: rows[0].update(rgb=b"no picture"), "rgb does not decode"),
+        ("renders", lambda rows: rows[0].update(rgb=b"no image"), "rgb does not decode"),
         (
             "renders",
             lambda rows: rows[0].update(rgb=rows[0]["rgb"][:200]),
@@ -479,7 +480,8 @@ def test_unfinished_scenes_of_images_are_found_and_logs_are_no_dataset(workspace
     (workspace / "scenes/logs/infer.log").write_text("done")
     (workspace / "scenes/notes.txt").write_text("mine")
     assert findings(workspace) == [
-        "scenes/rooms/manifest.json: missing: the dataset is unfinished; run its stage again, it resumes"
+        "scenes/rooms/manifest.json: missing: the dataset is unfinished; run its stage again, it "
+        "resumes"
     ]
 
 

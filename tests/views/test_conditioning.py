@@ -94,7 +94,7 @@ def test_crop_corner_is_rounded_as_pillow_rounds_it(first, last, expected_left):
     assert np.flatnonzero(scene.any(axis=(0, 2)))[0] == first - expected_left
 
 
-def test_map_is_cropped_as_the_picture_is():
+def test_map_is_cropped_as_the_image_is():
     rgba, instance_map = two_squares()
     scene, _ = condition_images(rgba, instance_map, 2, size_px=72)
     labels = crop_instance_map(instance_map, 72)

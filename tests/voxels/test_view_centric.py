@@ -46,7 +46,7 @@ def test_camera_straight_above_or_below_keeps_the_worlds_right(height):
 
 
 def test_scene_is_normalised_after_the_rotation():
-    # Turned by 45°, the square's diagonal lies along x: its side is √2 times longer.
+    # Rotated by 45°, the square's diagonal lies along x: its side is √2 times longer.
     square = np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
     to_canonical = view_centric_transform(look_at([-5.0, -5.0, 1.0], [0.5, 0.5, 0.0]), square)
     assert np.linalg.norm(to_canonical[:3, 0]) == pytest.approx((1 - 2e-6) / np.sqrt(2), abs=1e-12)

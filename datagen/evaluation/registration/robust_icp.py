@@ -254,7 +254,10 @@ def _sweep_centres(source: Floats, target: Floats, options: IcpOptions) -> tuple
 
 
 def seed_icp(clouds: _Clouds, starts: list[Floats], with_scale: bool, options: IcpOptions) -> Match:
-    """Run a short point-to-point ICP from each start; keep the least rmse + λ(1 − fitness)."""
+    """Return the best result of a short point-to-point ICP from each start (4, 4).
+
+    The best has the smallest rmse + λ(1 − fitness), where λ is the voxel size.
+    """
     matches = [
         open3d_icp.point_to_point(
             clouds.source_coarse,
