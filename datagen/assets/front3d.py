@@ -27,7 +27,7 @@ from datagen.errors import DatasetError, RowError
 
 LICENSE = "CC-BY-NC-4.0"
 AUTHOR = "3D-FRONT and 3D-FUTURE, Alibaba; processed by MIDI"
-SCENES = "3D-FRONT-SCENE"
+SCENES_FOLDER = "3D-FRONT-SCENE"
 NUM_TEST_ROOMS = 1000
 _OPTIONS = ImportOptions()
 
@@ -64,10 +64,10 @@ class Front3DSource:
     name = "front3d"
 
     def __init__(self, path: Path) -> None:
-        self.scenes = path / SCENES if (path / SCENES).is_dir() else path
+        self.scenes = path / SCENES_FOLDER if (path / SCENES_FOLDER).is_dir() else path
         if not any(self.scenes.glob("*/*/*.glb")):
             raise DatasetError(
-                f"{path}: no <house>/<room>/<object>.glb in it or in its {SCENES}. Expected "
+                f"{path}: no <house>/<room>/<object>.glb in it or in its {SCENES_FOLDER}. Expected "
                 "3D-FRONT as processed by MIDI (huanngzh/3D-Front), unpacked; "
                 "correct --source-path."
             )
@@ -153,7 +153,7 @@ def read_json(path: Path) -> list[Any]:
         content = json.loads(path.read_text())
     except FileNotFoundError:
         raise DatasetError(
-            f"{path}: no such file. Expected it beside {SCENES}; download it from "
+            f"{path}: no such file. Expected it beside {SCENES_FOLDER}; download it from "
             "huanngzh/3D-Front, or correct --source-path."
         ) from None
     except ValueError as error:

@@ -1,8 +1,9 @@
 """Sources of objects: their common protocol, and opening one by its name."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from datagen.assets.folder import FolderSource
 from datagen.assets.front3d import Front3DSource
@@ -11,7 +12,8 @@ from datagen.assets.procedural import ProceduralSource
 from datagen.assets.sweethome3d import SweetHome3DSource
 from datagen.errors import ConfigError
 
-SOURCE_NAMES = ("procedural", "sweethome3d", "folder", "objaverse", "front3d")
+SourceName = Literal["procedural", "sweethome3d", "folder", "objaverse", "front3d"]
+"""What ``--source`` takes: the names in SOURCES."""
 
 
 class AssetSource(Protocol):
@@ -56,40 +58,49 @@ class SourceOptions:
     """objaverse: SPDX identifiers to which a random choice is limited; empty: any license."""
 
 
+@dataclass(frozen=True)
+class SourceKind:
+    """How a source is opened, and what it is opened with."""
+
+    open: Callable[[SourceOptions], AssetSource]
+    path: str = ""
+    """What ``--source-path`` must be, in words; "" for a source without files."""
+    options: frozenset[str] = frozenset()
+    """The options that it uses, besides the path and those of every source."""
+
+
 DEFAULT_PROCEDURAL_OBJECTS = 48
 
 
 def open_source(name: str, options: SourceOptions | None = None) -> AssetSource:
-    """Return the source with a name, one of SOURCE_NAMES.
+    """Return the source with a name, one of SOURCES.
 
     Raises:
         ConfigError: the name is unknown, or an option is missing or belongs to another source.
         DatasetError: the path has no usable files.
     """
     given = options or SourceOptions()
-    if name not in SOURCE_NAMES:
+    if name not in SOURCES:
         raise ConfigError(
-            f"assets: unknown source {name!r}; the sources are {', '.join(SOURCE_NAMES)}. "
+            f"assets: unknown source {name!r}; the sources are {', '.join(SOURCES)}. "
             "Choose one with --source."
         )
     refuse_unused(name, given)
-    if name == "procedural":
-        count = DEFAULT_PROCEDURAL_OBJECTS if given.num_objects is None else given.num_objects
-        return ProceduralSource(num_objects=count, seed=given.seed)
-    if name == "objaverse":
-        return open_objaverse(given)
-    if given.path is None:
+    kind = SOURCES[name]
+    if kind.path and given.path is None:
         raise ConfigError(
-            f"assets: --source {name} needs {CONTENT[name]}, got no path. "
+            f"assets: --source {name} needs {kind.path}, got no path. "
             "Give it with --source-path FOLDER."
         )
-    if name == "sweethome3d":
-        return SweetHome3DSource(given.path, given.packs)
-    return FolderSource(given.path) if name == "folder" else Front3DSource(given.path)
+    return kind.open(given)
 
 
-def open_objaverse(options: SourceOptions) -> AssetSource:
-    """Return the objaverse source."""
+def _open_procedural(options: SourceOptions) -> AssetSource:
+    count = DEFAULT_PROCEDURAL_OBJECTS if options.num_objects is None else options.num_objects
+    return ProceduralSource(num_objects=count, seed=options.seed)
+
+
+def _open_objaverse(options: SourceOptions) -> AssetSource:
     # Imported here because the package chooses its cache folder at import.
     from datagen.assets.objaverse import ObjaverseChoice, ObjaverseSource
 
@@ -104,30 +115,46 @@ def open_objaverse(options: SourceOptions) -> AssetSource:
     )
 
 
-CONTENT = {
-    "sweethome3d": "a folder with .sh3f packs",
-    "folder": "a folder with model files",
-    "front3d": "the folder of 3D-FRONT as processed by MIDI",
-}
-"""What --source-path must be, by source."""
+def _needed_path(options: SourceOptions) -> Path:
+    assert options.path is not None, "open_source checks it"
+    return options.path
 
-USED_BY = {
-    "path": tuple(CONTENT),
-    "packs": ("sweethome3d",),
-    "uids": ("objaverse",),
-    "lvis_categories": ("objaverse",),
+
+SOURCES: dict[str, SourceKind] = {
+    "procedural": SourceKind(_open_procedural),
+    "sweethome3d": SourceKind(
+        lambda options: SweetHome3DSource(_needed_path(options), options.packs),
+        path="a folder with .sh3f packs",
+        options=frozenset({"packs"}),
+    ),
+    "folder": SourceKind(
+        lambda options: FolderSource(_needed_path(options)), path="a folder with model files"
+    ),
+    "objaverse": SourceKind(_open_objaverse, options=frozenset({"uids", "lvis_categories"})),
+    "front3d": SourceKind(
+        lambda options: Front3DSource(_needed_path(options)),
+        path="the folder of 3D-FRONT as processed by MIDI",
+    ),
 }
-"""The sources that use an option; others would ignore it."""
+"""All sources, by the name that ``--source`` takes."""
 
 
 def refuse_unused(name: str, options: SourceOptions) -> None:
-    """Raise ConfigError if an option is given that the source does not use."""
-    for option, users in USED_BY.items():
+    """Check that no option is given that only other sources use.
+
+    Raises:
+        ConfigError: one is.
+    """
+    users = {"path": [source for source, kind in SOURCES.items() if kind.path]}
+    for source, kind in SOURCES.items():
+        for option in kind.options:
+            users.setdefault(option, []).append(source)
+    for option, sources in users.items():
         value = getattr(options, option)
-        if value and name not in users:
+        if value and name not in sources:
             flag = "--source-path" if option == "path" else f"--{option.replace('_', '-')}"
             given = value if isinstance(value, Path) else " ".join(value)
             raise ConfigError(
                 f"assets: {flag} {given} was given with --source {name}, which does not use it. "
-                f"Leave it out, or choose --source {' or '.join(users)}."
+                f"Leave it out, or choose --source {' or '.join(sources)}."
             )

@@ -1,21 +1,19 @@
-"""Ray, on one machine or a cluster. Only this file and ``ray_train`` know about it."""
+"""Ray, on one machine or a cluster. Only the three files ``ray*.py`` know about it."""
 
 import logging
-import os
-import signal
-import socket
-import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from datagen.errors import ConfigError, StageError, first_line
+from datagen.errors import StageError, first_line
 from datagen.executors.job import Job, Report, Task, Training, WorkerOptions, WorkerSettings
+from datagen.executors.ray_session import SILENCE_S, RaySession, answers, gone
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +21,6 @@ DEATHS_PER_TASK = 3
 """A task whose worker died this often is a failed row: it is likely what kills the worker."""
 NODE_DIED = "node has died"
 """In Ray's words for a worker that a lost machine took along: no task is to blame."""
-SILENCE_S = 10.0
-"""So long without news, and it is time to ask whether Ray is still there."""
 
 
 @dataclass(frozen=True)
@@ -37,24 +33,25 @@ class RayExecutor:
     """Of a running cluster; None: this machine."""
     slots_per_gpu: int = 1
     """Workers that share a GPU."""
-    _started_here: list[bool] = field(default_factory=list, compare=False, repr=False)
+
+    @cached_property
+    def session(self) -> RaySession:
+        """The connection to Ray that all stages share."""
+        return RaySession(self.address)
 
     def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[tuple[Task, Report]]:
         if tasks:
-            self.start()
+            self.session.start()
             yield from _Workers(self, job, tasks).work()
 
     def train(self, training: Training) -> None:
         from datagen.executors.ray_train import run_together  # takes a second to import
 
-        run_together(self, training)
+        run_together(self.session, self.num_workers, self.settings.device, training)
 
     def close(self) -> None:
         """Leave Ray, or end it if it was started here; stages in between share one start."""
-        if self._started_here:
-            self._started_here.clear()
-            if answers():  # else it would wait a minute, and then end this process
-                ray.shutdown()
+        self.session.close()
 
     def describe(self) -> str:
         return f"ray, at most {self.num_workers} workers"
@@ -90,29 +87,6 @@ class RayExecutor:
         if fit < self.num_workers:
             logger.info(f"--workers {self.num_workers}: {fit} run at once, that is what fits here")
         return min(fit, self.num_workers)
-
-    def start(self) -> None:
-        """Connect to Ray, or start it here; done already, nothing."""
-        if ray.is_initialized():
-            return
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        on_terminate = signal.getsignal(signal.SIGTERM)
-        try:
-            ray.init(
-                address=self.address,
-                include_dashboard=None if self.address else False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise ConfigError(
-                f"--ray-address {self.address}: Ray does not answer ({error}). "
-                "Expected the address of a running cluster (see `ray start`); leave the flag out "
-                "for this machine."
-            ) from error
-        self._started_here.append(True)
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, on_terminate)  # Ray puts one there that aborts
 
 
 class _Workers:
@@ -216,21 +190,3 @@ class _Worker:
 
     def close(self) -> None:
         self._stack.close()
-
-
-def answers() -> bool:
-    """Return whether Ray's control service lives; asking Ray itself would end this process."""
-    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=SILENCE_S).close()
-    except OSError:
-        return False
-    return True
-
-
-def gone(what: str) -> str:
-    """Return the message for the end of Ray itself: what is lost and what is not."""
-    return (
-        f"{what}. What is finished is safe; run the same command again, it makes only what is "
-        "missing."
-    )

@@ -12,9 +12,9 @@ from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from datagen.errors import DatagenError, StageError, first_line
 from datagen.executors.followed_log import followed
-from datagen.executors.job import Training
+from datagen.executors.job import DeviceName, Training
 from datagen.executors.local import available_cores
-from datagen.executors.ray import RayExecutor
+from datagen.executors.ray_session import RaySession
 
 logger = logging.getLogger(__name__)
 
@@ -22,39 +22,42 @@ DEATHS = 3
 """A training whose processes died so often without an error of ours ends."""
 
 
-def run_together(executor: RayExecutor, training: Training) -> None:
+def run_together(
+    session: RaySession, num_workers: int, device: DeviceName, training: Training
+) -> None:
     """Run a training in several processes at once, among which ``torch.distributed`` is up.
 
     When a process dies, all start again, and the training resumes from the state that it wrote.
 
     Args:
-        executor: says how many processes, and on what device.
+        session: the connection to Ray.
+        num_workers: the most processes.
+        device: where they train.
         training: called in every process with its device and its number of threads.
 
     Raises:
         DatagenError: as the training raised it.
         StageError: the processes died ``DEATHS`` times.
     """
-    executor.start()
-    device = executor.settings.device
+    session.start()
     use_gpu = device != "cpu" and ray.cluster_resources().get("GPU", 0) >= 1
     if device == "cuda" and not use_gpu:
         raise StageError(
             "--device cuda: no machine of Ray's has a GPU. Expected one; use --device auto or "
             "cpu, or start a node with `ray start --num-gpus`."
         )
-    num_workers = processes_that_fit(
-        executor.num_workers, ray.cluster_resources(), training.divides, use_gpu=use_gpu
+    num_processes = processes_that_fit(
+        num_workers, ray.cluster_resources(), training.divides, use_gpu=use_gpu
     )
     logger.info(f"train: Ray trains; every process's lines are kept in {training.log.parent}/")
     with followed(training.log):
         for _ in range(DEATHS):
-            executor.start()
-            failure = _attempt(training, num_workers, use_gpu)
+            session.start()
+            failure = _attempt(training, num_processes, use_gpu)
             if failure is None:
                 return
             logger.warning(f"train: a process died ({failure}); all resume from the last state")
-            executor.close()  # else what is left of the dead would keep the cores the new need
+            session.close()  # else what is left of the dead would keep the cores the new need
     raise StageError(
         f"train: its processes died {DEATHS} times (last: {failure}). The last state is safe; look "
         "for what killed them (often memory), and run the same command again."

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import tyro
 
@@ -14,7 +14,7 @@ from datagen.assets.licenses import SPDX_PATTERN
 from datagen.assets.objects import SourceObject
 from datagen.assets.prepare import DEFAULT_MAX_FACES, prepare_asset
 from datagen.assets.selection import list_fingerprint, restrict_to_list, set_aside_unlicensed
-from datagen.assets.source import AssetSource, SourceOptions, open_source
+from datagen.assets.source import AssetSource, SourceName, SourceOptions, open_source
 from datagen.blender.scratch import scratch_folder
 from datagen.core.fields import content, how
 from datagen.engine.stage import Inputs
@@ -42,7 +42,7 @@ class PrepareAssets(UnitStage):
     unit_column: ClassVar[str] = "object_index"
     unit_noun: ClassVar[str] = "objects"
 
-    source: Literal["procedural", "sweethome3d", "folder", "objaverse", "front3d"] = "procedural"
+    source: SourceName = "procedural"
     """Where the objects come from."""
     source_path: Path | None = content(
         lambda stage: stage.opened.fingerprint(), default=None, name="source"

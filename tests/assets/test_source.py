@@ -1,11 +1,16 @@
 """Protects opening a source by its name: what it needs, and what it refuses."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from datagen.assets.source import SOURCE_NAMES, SourceOptions, open_source
+from datagen.assets.source import SOURCES, SourceName, SourceOptions, open_source
 from datagen.errors import ConfigError, DatasetError
+
+
+def test_every_source_has_its_name_on_the_command_line():
+    assert tuple(SOURCES) == get_args(SourceName)
 
 
 def test_procedural_source_opens_with_as_many_objects_as_asked():
@@ -17,7 +22,7 @@ def test_procedural_source_opens_with_as_many_objects_as_asked():
 @pytest.mark.parametrize(
     ("name", "path", "error", "words"),
     [
-        ("shapenet", None, ConfigError, ", ".join(SOURCE_NAMES)),
+        ("shapenet", None, ConfigError, ", ".join(SOURCES)),
         ("procedural", Path("here"), ConfigError, "does not use it"),
         ("folder", None, ConfigError, "--source-path"),
         ("folder", Path("nowhere at all"), DatasetError, "nowhere at all"),

@@ -1,4 +1,4 @@
-"""The Blender process: how it starts and ends, and what a job or a missing library says."""
+"""Protects the Blender process: its start and end, failed jobs, and missing libraries."""
 
 import subprocess
 import sys

@@ -165,7 +165,7 @@ def test_further_metric_is_on_both_pages_and_in_means_and_card(extended):
     manifest = json.loads((extended / "workspace" / "scores" / "manifest.json").read_text())
     assert all({"hausdorff", "aligned_hausdorff"} <= set(entry) for entry in manifest["summary"])
     card = (extended / "workspace" / "README.md").read_text()
-    assert "| `hausdorff` | double | Hausdorff distance: the largest" in card
+    assert "| `hausdorff` | double | units of the space | Hausdorff distance: the largest" in card
     assert "`aligned_hausdorff_floor`" in card
 
 

@@ -222,7 +222,7 @@ def bench_of_slats():
 
 
 def box_with_overhanging_sheet():
-    """Return a solid box; its top face extends beyond it as a sheet with nothing below."""
+    """Return a solid box; its top face continues beyond it as a sheet with nothing below."""
     corners = np.array([[0.5, -0.5, 0.4], [0.8, -0.5, 0.4], [0.8, 0.5, 0.4], [0.5, 0.5, 0.4]])
     sheet = trimesh.Trimesh(corners, [[0, 1, 2], [0, 2, 3]])
     return [board((1.0, 1.0, 0.4), (0, 0, 0.2)), sheet]

@@ -101,6 +101,79 @@ COLUMNS = {
         path: string
         seconds: double
     """,
+    "scores": """
+        layout_id: int64
+        view_index: int32
+        split: string
+        method: string
+        placement_index: int32
+        cd_sq_sum: double
+        cd_l2_mean: double
+        cd_sq_sum_floor: double
+        f_score_0_1: double
+        f_score_0_05: double
+        f_score_0_01: double
+        voxel_iou: double
+        box_iou: double
+        aligned_cd_sq_sum: double
+        aligned_cd_l2_mean: double
+        aligned_cd_floor: double
+        aligned_f_score_0_1: double
+        aligned_f_score_0_05: double
+        aligned_f_score_0_01: double
+        aligned_f_score_0_1_floor: double
+        aligned_f_score_0_05_floor: double
+        aligned_f_score_0_01_floor: double
+        aligned_box_iou: double
+        aligned_voxel_iou: double
+        num_predicted: int32
+        num_colliding: int32
+        num_colliding_at: list<item: int32>
+    """,
+    "comparison": """
+        pair_index: int64
+        method: string
+        format: string
+        scene_id: string
+        instance_index: int32
+        partner_index: int32
+        protocol: string
+        align: string
+        matched_by: string
+        chamfer: string
+        points: int32
+        num_true: int32
+        num_predicted: int32
+        num_missing: int32
+        num_superfluous: int32
+        num_colliding: int32
+        num_colliding_at: list<item: int32>
+        cd: double
+        cd_floor: double
+        cd_sq_sum: double
+        cd_l2_mean: double
+        f_score_0_1: double
+        precision_0_1: double
+        recall_0_1: double
+        f_score_0_05: double
+        precision_0_05: double
+        recall_0_05: double
+        f_score_0_01: double
+        precision_0_01: double
+        recall_0_01: double
+        f_score_0_001: double
+        precision_0_001: double
+        recall_0_001: double
+        f_score_0_1_floor: double
+        f_score_0_05_floor: double
+        f_score_0_01_floor: double
+        f_score_0_001_floor: double
+        box_iou: double
+        voxel_iou: double
+        self_overlap: double
+        transform: list<item: double>
+        warnings: list<item: string>
+    """,
 }
 """Name and type of every column, in order; of a tensor dtype and shape."""
 
@@ -111,6 +184,10 @@ def in_words(field: pa.Field) -> str:
     metadata = {key.decode(): value.decode() for key, value in field.metadata.items()}
     assert field.type == pa.binary() and metadata.keys() == {"dtype", "shape"}
     return f"{field.name}: {metadata['dtype']} {metadata['shape']}"
+
+
+def test_every_table_is_expected():
+    assert COLUMNS.keys() == TABLES.keys()
 
 
 @pytest.mark.parametrize("folder", [*COLUMNS])
