@@ -122,7 +122,14 @@ def comparison_rows(
     true_format: SceneFormat,
     how: Comparison,
 ) -> list[dict[str, Any]]:
-    """Return the row of the whole scene, then one a true instance.
+    """Return the row of the whole scene, then one row for each true instance.
+
+    Args:
+        prediction: the predicted instances.
+        file_format: of the prediction.
+        truth: the true instances.
+        true_format: of the truth.
+        how: spaces, matching, alignment and number of points.
 
     Raises:
         RowError: a true instance has no surface, or a surface cannot be sampled.

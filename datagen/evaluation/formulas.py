@@ -43,7 +43,13 @@ def cd_l2_mean(predicted: Points, true: Points) -> float:
 
 
 def f_score(predicted: Points, true: Points, tau: float) -> float:
-    """Return the F-score in [0, 1] of (N, 3) against (M, 3); nearer than tau counts as a hit."""
+    """Return the F-score in [0, 1] of points (N, 3) against (M, 3); distances below tau are hits.
+
+    Args:
+        predicted: (N, 3).
+        true: (M, 3), in the same frame and unit.
+        tau: in the points' unit.
+    """
     return f_score_at(*nearest_distances(predicted, true), tau)
 
 

@@ -63,7 +63,7 @@ class Seen:
 
 
 def seen_instances(workspace: Workspace, layout_id: int, view_index: int) -> list[Seen] | None:
-    """Return what a rendered view shows of each placement; None if there is no such view."""
+    """Return how much a rendered view shows of each placement; None if there is no such view."""
     columns = ["width", "height", "visible_px", "amodal_px"]
     view = workspace.view(layout_id, view_index, columns)
     if view is None:

@@ -63,10 +63,15 @@ def glb_files(path: Path) -> dict[str, Path]:
 
 
 def found_scenes(path: Path, file_format: SceneFormat, what: str) -> dict[str, Path]:
-    """Return the scenes that a path holds in a format.
+    """Return the scenes of a format at a path, by id.
+
+    Args:
+        path: a file or folder.
+        file_format: of the scenes.
+        what: the flag that gave the path, for messages.
 
     Raises:
-        DatasetError: the path is not there, or holds none.
+        DatasetError: the path does not exist or holds no scene of the format.
     """
     if not path.exists():
         raise DatasetError(f"{what} {path}: no such file or folder; check the name.")

@@ -61,6 +61,16 @@ def fine_icp(
     """Return a start (4, 4) after Gauss-Newton steps on both directions' plane distances.
 
     Every ``stride``-th point of each cloud is paired with its nearest point of the other cloud.
+
+    Args:
+        start: (4, 4), source to target.
+        source: the surface that is moved.
+        target: the fixed surface.
+        distance: largest distance of a pair, in the target's unit.
+        tukey: plane distance at which a pair's weight is zero, in the target's unit.
+        iterations: maximum number of steps.
+        with_scale: fit a similarity; False: a rigid motion.
+        stride: only every stride-th point is used.
     """
     transform = start
     for _ in range(iterations):

@@ -159,7 +159,11 @@ def robust_icp(
 
 
 def check_up_axis(up_axis: str) -> None:
-    """Raise ConfigError for anything but x, y and z."""
+    """Check the name of an axis.
+
+    Raises:
+        ConfigError: it is none of x, y and z.
+    """
     if up_axis not in UP:
         raise ConfigError(f"robust_icp: up_axis is {up_axis!r}; expected 'x', 'y' or 'z'.")
 
