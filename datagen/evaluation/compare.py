@@ -129,7 +129,7 @@ def comparison_rows(
         file_format: of the prediction.
         truth: the true instances.
         true_format: of the truth.
-        how: spaces, matching, alignment and number of points.
+        how: protocol, alignment and number of points.
 
     Raises:
         RowError: a true instance has no surface, or a surface cannot be sampled.

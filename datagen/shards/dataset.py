@@ -178,7 +178,7 @@ def _refuse_newer(name: str, version: int) -> None:
     if version > SCHEMA_VERSION:
         raise DatasetError(
             f"{name} was written with schema version {version}. This datagen reads versions up to "
-            f"{SCHEMA_VERSION}; update datagen to read it."
+            f"{SCHEMA_VERSION}. Update datagen to read it."
         )
 
 

@@ -490,7 +490,7 @@ def test_every_folder_of_a_workspace_is_looked_at(tmp_path, folder):
     nested = TABLES[folder].nested
     (tmp_path / folder / ("one" if nested else "") / ".parts").mkdir(parents=True)
     [found] = findings(tmp_path)
-    assert "manifest.json: missing: unfinished" in found
+    assert "manifest.json: missing: the dataset is unfinished" in found
 
 
 @pytest.mark.parametrize("stores_tokens", [True, False])

@@ -45,7 +45,7 @@ class StructuredLatentObjective(Objective[SlatSample, StructuredLatentModel]):
         config = self.config
         if config.scene_context_blocks is not None:
             raise ConfigError(
-                f"scene_context_blocks is {config.scene_context_blocks}. Expected None with "
+                f"scene_context_blocks is {config.scene_context_blocks}. Expected none with "
                 f"--model {config.model}: in a structured-latent model no instance sees its scene."
             )
         if config.image_encoder is not None:
