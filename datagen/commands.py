@@ -17,7 +17,7 @@ from datagen.engine.stage import RunOptions, Stage
 from datagen.engine.units import UnitStage
 from datagen.errors import ConfigError
 from datagen.executors.job import Executor
-from datagen.exports.export import Kind
+from datagen.exports.export import FormatName
 from datagen.exports.export import export as export_views
 from datagen.report import write_report
 from datagen.run import run_stage
@@ -204,7 +204,7 @@ class DoctorCommand:
 class ExportCommand:
     """Copy the kept views into another tool's format; what is there already is kept."""
 
-    kind: tyro.conf.Positional[Kind]
+    format: tyro.conf.Positional[FormatName]
     """webdataset (tars), trellis (renders/, ss_latents/, metadata.csv), or coco (images/,
     annotations.json with RLE masks)."""
     out: str
@@ -212,7 +212,7 @@ class ExportCommand:
     root: str = "dataset"
     """The workspace."""
     instances: bool = False
-    """trellis: an entry for every instance too."""
+    """trellis: also an entry for each instance."""
     workers: int = 1
     """The most that run at once; above 1, Ray runs them."""
     ray_address: str | None = None
@@ -222,8 +222,8 @@ class ExportCommand:
         flags = RunFlags(root=self.root, workers=self.workers, ray_address=self.ray_address)
         root, out = Folder.at(self.root), Folder.at(self.out)
         with closing(flags.executor()) as executor:
-            written = export_views(self.kind, root, out, executor, instances=self.instances)
-        sys.stdout.write(f"export {self.kind}: {written} in {self.out}\n")
+            written = export_views(self.format, root, out, executor, instances=self.instances)
+        sys.stdout.write(f"export {self.format}: {written} in {self.out}\n")
         return 0
 
 
