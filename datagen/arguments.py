@@ -1,7 +1,7 @@
-"""The flags of every verb: the fields of its stage, or of both its stages, and how to run.
+"""The flags of every verb: the fields of its stage, and how to run it.
 
-Three verbs have two stages each. One argument class holds the fields of both, so that all flags
-stand in the verb's ``--help``; a flag chooses the stage.
+Three verbs have two stages each. Their argument class holds the fields of both stages, so that
+``--help`` shows all flags. One of the flags chooses the stage.
 """
 
 from dataclasses import dataclass, field, fields, replace
@@ -28,22 +28,22 @@ AnyStage = TypeVar("AnyStage", bound=Stage)
 
 @dataclass(frozen=True)
 class RunFlags(RunOptions):
-    """How to run. None of it changes the data."""
+    """How to run. These flags do not change the data."""
 
     root: str = "dataset"
-    """The workspace: a folder, or a URL that pyarrow or fsspec knows."""
+    """The workspace: a folder, or a URL of remote storage that pyarrow or fsspec supports."""
     workers: int = 1
-    """The most that run at once; above 1, Ray runs them."""
+    """Maximum number of workers. Above 1, they run on Ray."""
     ray_address: str | None = None
-    """Address of a Ray cluster."""
+    """Address of a running Ray cluster. By default Ray is started on this machine if needed."""
     slots_per_gpu: int = 1
-    """Ray: how many workers share a GPU."""
+    """Number of Ray workers that share a GPU."""
     settings: WorkerSettings = field(default_factory=WorkerSettings)
-    """What every worker is told."""
+    """Settings of every worker."""
     pipeline: str | None = None
-    """Take the stage's defaults from this pipeline."""
+    """Use the settings of this pipeline as defaults."""
     verbose: bool = False
-    """Log more."""
+    """Show more log messages."""
 
     def __post_init__(self) -> None:
         if self.workers < 1:
@@ -53,16 +53,16 @@ class RunFlags(RunOptions):
 
     @property
     def options(self) -> RunOptions:
-        """The options of a stage's run."""
+        """The options that a stage takes."""
         return RunOptions(**{f.name: getattr(self, f.name) for f in fields(RunOptions)})
 
     @property
     def worker_settings(self) -> WorkerSettings:
-        """What every worker is told, its Blender by an absolute path."""
+        """The settings of every worker, with the absolute path of Blender."""
         return replace(self.settings, blender=named_blender(self.settings.blender))
 
     def executor(self) -> Executor:
-        """Return what runs the stage: this process for one worker, else Ray."""
+        """Return the executor: this process for one worker, otherwise Ray."""
         if self.workers == 1 and self.ray_address is None:
             return LocalExecutor(self.worker_settings)
         from datagen.executors.ray import RayExecutor  # takes a second to import
@@ -74,21 +74,21 @@ class RunFlags(RunOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class LayoutArguments(TakeLayouts, SampleLayouts):
-    """Place random objects in scenes without collision; with --source, take rooms as they are."""
+    """Compose random scenes without collisions; with --source, take the rooms of a dataset."""
 
     OPEN: ClassVar[frozenset[str]] = frozenset({"num_layouts", "split"})
     """None stands for the chosen stage's own default."""
 
     source: Literal["front3d"] | None = None  # type: ignore[assignment]
-    """Take the rooms of this source in place of random scenes: 3D-FRONT as MIDI processed it. The
-    assets must come from there too."""
+    """Take rooms from this source instead of composing random scenes. front3d: 3D-FRONT as
+    processed by MIDI. The workspace's assets must come from the same source."""
     num_layouts: Annotated[int | None, tyro.conf.arg(aliases=["--n"])] = None  # type: ignore[assignment]
-    """Scenes to make; by default as many as the pipeline says, else 25,000. With --source: only
-    this many of the split's first rooms; by default all."""
+    """Number of scenes. By default that of the pipeline, or 25,000. With --source: number of rooms,
+    the first of the split; by default all."""
     split: Literal["all", "train", "val", "test"] | None = None  # type: ignore[assignment]
-    """Which assets: all, or 80, 10 or 10 % of them by a hash of the asset_id. With --source: which
-    rooms, by MIDI's split (the last 1000 are test, all before them train). By default as the
-    pipeline says, else all."""
+    """Assets to use: all, or those of one split. train, val and test hold 80, 10 and 10 % of the
+    assets, by a hash of the asset_id. With --source: the rooms of MIDI's split, where the last 1000
+    rooms are test and all others train. By default that of the pipeline, or all."""
 
     def __post_init__(self) -> None:
         """Values are checked where the chosen stage is built."""
@@ -107,7 +107,7 @@ class InferArguments(InferImages, InferScenes):
     OPEN: ClassVar[frozenset[str]] = frozenset()
 
     image: Path | None = None  # type: ignore[assignment]
-    """Sample from this image, or from each of a folder of them, in place of rendered views."""
+    """Sample from this image, or from every image of this folder, instead of rendered views."""
 
     def __post_init__(self) -> None:
         """Values are checked where the chosen stage is built."""
@@ -121,17 +121,17 @@ class InferArguments(InferImages, InferScenes):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateArguments(Comparison, EvaluateFiles, EvaluateScenes):
-    """Score sampled scenes against the truth; with --pred and --gt, any methods' files."""
+    """Score sampled scenes against the truth; with --pred and --gt, the files of any methods."""
 
     OPEN: ClassVar[frozenset[str]] = frozenset({"collision_faces", "scenes_per_shard"})
     """None stands for the chosen stage's own default."""
 
     comparison: Annotated[Comparison, tyro.conf.Suppress] = field(default_factory=Comparison)
     collision_faces: int | None = None  # type: ignore[assignment]
-    """Scenes of more predicted faces get no collision rates; 0: none does. By default 200,000;
-    with --pred 500,000."""
+    """Collision rates are computed for predicted scenes of at most this many faces. 0: for none. By
+    default 200,000; with --pred 500,000."""
     scenes_per_shard: int | None = None  # type: ignore[assignment]
-    """Scenes a shard; by default 8, with --pred 64."""
+    """Scenes per shard (one Parquet file). By default 8; with --pred 64."""
 
     def __post_init__(self) -> None:
         """Values are checked where the chosen stage is built."""
@@ -159,7 +159,7 @@ ARGUMENTS: dict[str, type[Arguments]] = {
 
 
 def arguments_like(kind: type[Arguments], base: Stage) -> Arguments:
-    """Return an argument class's values where no flag is given: those of a pipeline's stage."""
+    """Return the arguments without any flag: the fields of ``base``, the pipeline's stage."""
     names = {f.name for f in fields(kind)} - kind.OPEN
     given: Any = {f.name: getattr(base, f.name) for f in fields(base) if f.name in names}
     return kind(**given)
@@ -177,11 +177,11 @@ def _chosen(
 
     Args:
         kind: the stage that was chosen.
-        others: whose flags have no meaning for it.
+        others: classes whose flags do not belong to it.
         arguments: all flags of the verb.
         base: the pipeline's stage.
-        what: what these flags go with, in words.
-        parts: settings whose flags belong to the kind beside its own fields.
+        what: what the flags of ``others`` belong to, for the error.
+        parts: settings whose flags belong to the kind too.
 
     Raises:
         ConfigError: a flag was given that belongs to another kind.
@@ -193,7 +193,7 @@ def _chosen(
         if getattr(arguments, name) != getattr(plain, name):
             raise ConfigError(
                 f"--{name.replace('_', '-')} goes with {what}, which was not given. Expected both "
-                f"or neither; `datagen {kind.name} --help` says what belongs together."
+                f"or neither; see `datagen {kind.name} --help`."
             )
     values = {name: getattr(arguments, name) for name in own}
     for name in own & arguments.OPEN:

@@ -1,4 +1,4 @@
-"""The command line: one command a stage, thin. Flags are the stage's fields and the executor's."""
+"""The command line: finds, parses and executes a command."""
 
 import dataclasses
 import inspect
@@ -33,25 +33,33 @@ FLAGS = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code: 1 for bad data, 2 for an error the user can mend."""
+    """Run one command and return its exit code.
+
+    0: success. 1: incomplete or bad data. 2: an error that the user can fix. 130: interrupted.
+
+    Args:
+        argv: the words after ``datagen``; by default those of the command line.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     configure_logging()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's way to say Ctrl-C
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # schedulers send it; handled like Ctrl-C
     try:
         return dispatch(arguments)
     except DatagenError as error:
         sys.stderr.write(f"datagen: {error}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("datagen: stopped. What is finished is safe; the same command goes on.\n")
+        sys.stderr.write("datagen: stopped. Finished work is safe; the same command resumes.\n")
         return 130
-    except BrokenPipeError:  # `datagen … | head` has read enough; what is left goes nowhere
+    except BrokenPipeError:  # as in `datagen … | head`: drop the rest of the output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
 
 
 def dispatch(arguments: list[str]) -> int:
-    """Parse and execute a command."""
+    """Parse and execute a command; return its exit code."""
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.stdout.write(HELP)
         return 0 if arguments else 2
@@ -62,14 +70,14 @@ def dispatch(arguments: list[str]) -> int:
 
 
 def parse(arguments: list[str]) -> Command:
-    """Return the command that the arguments spell, its fields filled in.
+    """Return the command of the arguments, with its fields.
 
     Raises:
-        ConfigError: there is no such command, or a value cannot work.
-        SystemExit: a flag is not known or cannot be read (tyro has said so), or asks for help.
+        ConfigError: there is no such command, or a value is invalid.
+        SystemExit: tyro has printed the help, or an error about a flag.
     """
     word, rest = arguments[0], arguments[1:]
-    if word.startswith("--tyro-"):  # shell completion: of all commands
+    if word.startswith("--tyro-"):  # shell completion of all commands
         command: Command = _parse(_any_of(command_types()), "datagen", arguments)
         return command
     if word in STAGE_VERBS:
@@ -88,8 +96,8 @@ def _parse_plan(arguments: list[str]) -> Command:
     verb = arguments[0] if arguments else "no verb"
     if verb not in STAGE_VERBS:
         raise ConfigError(
-            f"plan: {verb} given. Expected `datagen plan VERB` with the verb's flags, "
-            f"VERB one of {', '.join(STAGE_VERBS)}."
+            f"plan: got {verb}. Expected `datagen plan VERB` with the verb's flags, "
+            f"where VERB is one of {', '.join(STAGE_VERBS)}."
         )
     kind = stage_command(verb, chosen_pipeline(arguments[1:]))
     return PlanCommand(_parse(kind, f"datagen plan {verb}", arguments[1:]))
@@ -98,8 +106,8 @@ def _parse_plan(arguments: list[str]) -> Command:
 def _parse_run(arguments: list[str]) -> Command:
     if not arguments or arguments[0].startswith("-"):
         raise ConfigError(
-            "run: no pipeline given. Expected `datagen run PIPELINE`, one of "
-            f"{', '.join(pipeline_names())}; try `datagen run demo`."
+            "run: no pipeline given. Expected `datagen run PIPELINE`, where PIPELINE is one of "
+            f"{', '.join(pipeline_names())}; for example `datagen run demo`."
         )
     name = arguments[0]
     return _parse(pipeline_command(name), f"datagen run {name}", arguments[1:])
@@ -112,14 +120,14 @@ def _parse(kind: type[Parsed], prog: str, arguments: Sequence[str]) -> Parsed:
 
 @dataclass(frozen=True)
 class _Defaults:
-    """The flags that decide what other flags default to."""
+    """The flags that decide the defaults of other flags."""
 
     pipeline: str | None = None
     model: str | None = None
 
 
 def chosen_pipeline(arguments: Sequence[str]) -> Pipeline:
-    """Return the pipeline whose stages give a verb's defaults: --pipeline, --model."""
+    """Return the pipeline whose stages give a verb's defaults, from --pipeline and --model."""
     given, _ = tyro.cli(_Defaults, args=arguments, return_unknown_args=True, add_help=False)
     pipeline = Pipeline() if given.pipeline is None else load_pipeline(given.pipeline)
     if given.model is None or given.model == pipeline.train.config.model:
@@ -130,7 +138,7 @@ def chosen_pipeline(arguments: Sequence[str]) -> Pipeline:
 
 
 def command_types() -> dict[str, Any]:
-    """Return the type of every command, those of ``plan`` and ``run`` as unions."""
+    """Return the type of every command. ``plan`` and ``run`` are unions."""
     verbs = {verb: stage_command(verb, Pipeline()) for verb in STAGE_VERBS}
     plans = _wrapper("Plan", "verb", _any_of(verbs))
     runs = _wrapper("Run", "pipeline", _any_of({n: pipeline_command(n) for n in pipeline_names()}))
@@ -149,23 +157,23 @@ def _wrapper(name: str, attribute: str, kind: Any) -> type[Any]:
 HELP = """usage: datagen VERB [flags]      (datagen VERB --help lists a verb's flags)
 
   assets     open, clean and measure single 3D objects
-  layouts    random collision-free scenes of them; or, with --source, given rooms
-  render     views of every scene; views with a fully occluded object dropped
-  encode     view-centric voxels and their latents
-  train      the flow transformer with scene-context attention
-  infer      sample scenes from views with the trained model, or from --image and --masks
-  evaluate   score sampled scenes against the truth, or any methods' files: --pred and --gt
+  layouts    compose random scenes without collisions; with --source, take given rooms
+  render     render views of every scene; drop views with a fully occluded object
+  encode     make view-centric voxels and their latents
+  train      train the flow transformer with scene-context attention
+  infer      sample scenes with the trained model, from views or from --image and --masks
+  evaluate   score sampled scenes against the truth; with --pred and --gt, files of any method
 
-  run        a whole pipeline: datagen run demo --root demo
-  plan       rows, bytes and hours of a verb, from a few units made on trial
+  run        run a whole pipeline: datagen run demo --root demo
+  plan       estimate rows, bytes and hours of a verb from a few test units
   report     write a workspace's report.html
   show       print a dataset's manifest: datagen show dataset/layouts
-  export     copy the views into another tool's format: webdataset, trellis or coco
-  doctor     what works on this machine, and the command that mends the rest
+  export     copy the views into another format: webdataset, trellis or coco
+  doctor     show what works on this machine, and how to install what is missing
   verify     check data against manifests and references; exit code 1 if something is wrong
 
-Workspace: --root (default ./dataset). Typed in this order into an empty folder, `layouts`,
-`render`, `train` and `infer` are a complete run. Completion in a shell:
+The workspace is --root (by default ./dataset). In an empty folder, the four commands `layouts`,
+`render`, `train` and `infer` make a complete run. Print the shell completion with
 `datagen --tyro-print-completion bash`.
 """
 

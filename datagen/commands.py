@@ -1,4 +1,4 @@
-"""What each command of ``datagen`` takes and does. Flags, types and help are its fields."""
+"""The commands of ``datagen``. The fields of a command are its flags and their help."""
 
 import json
 import logging
@@ -30,26 +30,26 @@ from datagen.verify.workspace import verify_path
 logger = logging.getLogger(__name__)
 
 MADE_FIRST = {"layouts": "assets", "train": "encode"}
-"""The two verbs that make a missing input themselves, so that four commands are a run."""
+"""Verbs that make a missing input themselves, so that four commands are a complete run."""
 
 
 class Command(Protocol):
     """One command with its arguments."""
 
     def execute(self) -> int:
-        """Do it, and return the exit code."""
+        """Execute the command and return the exit code."""
         ...
 
 
 @dataclass(frozen=True)
 class StageCommand:
-    """A verb of a stage, with its fields and how to run; one subclass a verb."""
+    """Runs the stage of a verb. Each verb has its own subclass."""
 
     verb: ClassVar[str]
     pipeline: ClassVar[Pipeline]
-    """Whose stage is run where no flag says otherwise."""
+    """The pipeline whose stage gives the defaults."""
     stage: Any
-    """The stage, or the arguments that choose one."""
+    """Settings of the stage."""
     run: RunFlags = field(default_factory=RunFlags)
 
     def chosen(self) -> Stage:
@@ -60,7 +60,7 @@ class StageCommand:
         return self.stage
 
     def execute(self) -> int:
-        """Run the stage in its workspace; 1 if a comparison lacks scenes."""
+        """Run the stage in its workspace; return 1 if its dataset is incomplete."""
         stage, root = self.chosen(), Folder.at(self.run.root)
         with closing(self.run.executor()) as executor:
             self._make_first(stage, root, executor)
@@ -82,7 +82,7 @@ class StageCommand:
 
 @dataclass(frozen=True)
 class PlanCommand:
-    """Rows, bytes and hours of a verb, from a few units made on trial."""
+    """Estimates rows, bytes and hours of a verb from a few test units."""
 
     verb: StageCommand
 
@@ -100,7 +100,7 @@ class PlanCommand:
 
 @dataclass(frozen=True)
 class PipelineCommand:
-    """A whole pipeline: its stages one after the other, and the report; one subclass a pipeline."""
+    """Run all stages of a pipeline one after the other, and write the report."""
 
     pipeline: ClassVar[Pipeline]
     assets: PrepareAssets
@@ -120,10 +120,14 @@ class PipelineCommand:
 
 
 def make(stage: Stage, root: Folder, executor: Executor, options: RunOptions) -> int:
-    """Run a stage, print what came of it, and return the exit code."""
+    """Run a stage, print its result, and return the exit code.
+
+    Raises:
+        ConfigError: ``options.only`` is given and the stage makes no units.
+    """
     if options.only:
         if not isinstance(stage, UnitStage):
-            raise ConfigError(f"--only: {stage.name} makes no units. Leave it out.")
+            raise ConfigError(f"--only: {stage.name} is not made unit by unit. Leave --only out.")
         for line in stage.run_only(root, executor, options):
             sys.stdout.write(f"{stage.name}: {line}\n")
         return 0
@@ -142,7 +146,7 @@ class ReportCommand:
     def execute(self) -> int:
         if not self.root.is_dir():
             raise ConfigError(
-                f"--root {self.root} is not a folder. Expected a workspace; "
+                f"--root {self.root}: no such folder. Expected a workspace; "
                 "`datagen run demo` makes one."
             )
         sys.stdout.write(f"report: {write_report(self.root)}\n")
@@ -151,10 +155,10 @@ class ReportCommand:
 
 @dataclass(frozen=True)
 class ShowCommand:
-    """Print a dataset's manifest: identity, counts, failures, provenance."""
+    """Print a dataset's manifest: identity, counts, failures and provenance."""
 
     folder: tyro.conf.Positional[str]
-    """A dataset, for example dataset/layouts."""
+    """The folder of a dataset, for example dataset/layouts."""
 
     def execute(self) -> int:
         manifest = dict(open_dataset(self.folder).manifest)
@@ -166,19 +170,19 @@ class ShowCommand:
 
 @dataclass(frozen=True)
 class VerifyCommand:
-    """Check data against manifests: bytes, counts, tensors, and what rows refer to.
+    """Check datasets against their manifests: bytes, counts, tensors and references between rows.
 
-    Exit code 1: something is wrong; every problem is a line naming file and row.
+    Every problem is a line with its file and row. The exit code is 1 if there is any.
     """
 
     folder: tyro.conf.Positional[str | None] = None
-    """A workspace, or one dataset in it, instead of --root."""
+    """A workspace, or one of its datasets. By default --root."""
     root: str = "dataset"
     """The workspace."""
     deep: bool = False
     """Also decode every image and geometry file."""
     threads: int = 4
-    """Shards that are hashed at once."""
+    """Number of shards that are hashed in parallel."""
 
     def execute(self) -> int:
         folder = Folder.at(self.folder or self.root)
@@ -189,9 +193,9 @@ class VerifyCommand:
 
 @dataclass(frozen=True)
 class DoctorCommand:
-    """Check what datagen needs here, and print the command that mends what is missing.
+    """Check this machine for what datagen needs, and print how to install what is missing.
 
-    Exit code 1: something required is missing, or something installed does not work.
+    The exit code is 1 if something required is missing, or something installed does not work.
     """
 
     def execute(self) -> int:
@@ -202,21 +206,21 @@ class DoctorCommand:
 
 @dataclass(frozen=True)
 class ExportCommand:
-    """Copy the kept views into another tool's format; what is there already is kept."""
+    """Copy the kept views into another format. An interrupted export is resumed."""
 
     format: tyro.conf.Positional[FormatName]
-    """webdataset (tars), trellis (renders/, ss_latents/, metadata.csv), or coco (images/,
-    annotations.json with RLE masks)."""
+    """The format. webdataset: tar files. trellis: renders/, ss_latents/ and metadata.csv. coco:
+    images/ and annotations.json with RLE masks."""
     out: str
-    """A new folder or URL, or that of an interrupted export."""
+    """Output folder or URL: a new one, or that of an interrupted export."""
     root: str = "dataset"
     """The workspace."""
     instances: bool = False
-    """trellis: also an entry for each instance."""
+    """trellis: also export every instance as an entry of its own."""
     workers: int = 1
-    """The most that run at once; above 1, Ray runs them."""
+    """Maximum number of workers. Above 1, they run on Ray."""
     ray_address: str | None = None
-    """Address of a Ray cluster."""
+    """Address of a running Ray cluster. By default Ray is started on this machine if needed."""
 
     def execute(self) -> int:
         flags = RunFlags(root=self.root, workers=self.workers, ray_address=self.ray_address)
@@ -234,11 +238,11 @@ OTHERS: dict[str, type[Any]] = {
     "doctor": DoctorCommand,
     "verify": VerifyCommand,
 }
-"""Commands that are neither a stage's verb, nor ``plan`` or ``run``."""
+"""All other commands, by name."""
 
 
 def stage_command(verb: str, pipeline: Pipeline) -> type[StageCommand]:
-    """Return the command of a verb, its defaults those of a pipeline's stage."""
+    """Return the command of a verb, with the defaults of a pipeline's stage."""
     default = getattr(pipeline, verb)
     if verb in ARGUMENTS:
         default = arguments_like(ARGUMENTS[verb], default)
@@ -246,13 +250,17 @@ def stage_command(verb: str, pipeline: Pipeline) -> type[StageCommand]:
 
 
 def pipeline_command(name: str) -> type[PipelineCommand]:
-    """Return the command that runs a pipeline, its defaults that pipeline's."""
+    """Return the command that runs a pipeline, with the defaults of that pipeline.
+
+    Raises:
+        ConfigError: there is no such pipeline.
+    """
     pipeline = load_pipeline(name)
     return _command(PipelineCommand, "assets", pipeline.assets, pipeline, name)
 
 
 def _command(base: type[Any], name: str, default: Any, pipeline: Pipeline, word: str) -> type[Any]:
-    """Return a subclass in which one field has a type and a default of its own."""
+    """Return a subclass of a command in which the field ``name`` has the type of ``default``."""
     return dataclass(frozen=True)(
         type(
             f"{word.title()}{base.__name__}",

@@ -1,7 +1,7 @@
-"""Running a stage in a workspace, and what follows once its dataset is sealed.
+"""Runs a stage in a workspace, and then the steps that follow it.
 
-What follows is registered here, above the stages: a stage knows nothing of attributions, cards and
-report pages.
+These steps write attributions, cards and report pages. They are registered here, so that stages do
+not depend on them.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,16 +28,16 @@ def run_stage(
     executor: Executor | None = None,
     options: RunOptions | None = None,
 ) -> tuple[Dataset, list[str]]:
-    """Make what is missing of a stage's dataset, and then all that follows from it.
+    """Make the missing parts of a stage's dataset, then run the steps that follow.
 
     Args:
         stage: with all its fields.
-        root: the workspace.
-        executor: where it runs; by default this process.
+        root: the workspace, a folder or URL.
+        executor: where the stage runs; by default this process.
         options: how it runs.
 
     Returns:
-        The sealed dataset, and what was done, in lines.
+        The sealed dataset, and lines about what was done.
 
     Raises:
         DatasetError: an input is missing, or the folder holds another dataset.
@@ -57,7 +57,7 @@ def _following(stage: Stage) -> list[Finish]:
 
 
 def _verification(stage: Stage, dataset: Dataset, root: Folder) -> Iterator[str]:
-    """With ``--verify``, prove the layouts mesh against mesh, those made earlier too."""
+    """With ``--verify``, check all layouts for collisions between the meshes."""
     assert isinstance(stage, SampleLayouts), stage
     if not stage.verify:
         return
@@ -73,13 +73,13 @@ def _verification(stage: Stage, dataset: Dataset, root: Folder) -> Iterator[str]
 
 
 def _attribution(stage: Stage, dataset: Dataset, root: Folder) -> Iterator[str]:
-    """Name the author of everything that the scenes show."""
+    """Write the authors and licenses of all assets in the layouts."""
     write_attribution(root)
     yield from ()
 
 
 def _comparison(stage: Stage, dataset: Dataset, root: Folder) -> Iterator[str]:
-    """Write the tables and the page of a comparison of files."""
+    """Write the tables and the report page of a comparison."""
     assert isinstance(stage, EvaluateFiles), stage
     stage.write_summary(dataset)
     yield dataset.folder.read_bytes("summary.md").decode().removesuffix("\n")
@@ -87,7 +87,7 @@ def _comparison(stage: Stage, dataset: Dataset, root: Folder) -> Iterator[str]:
 
 
 def _card(stage: Stage, dataset: Dataset, root: Folder) -> Iterator[str]:
-    """Describe the workspace for people and for machines."""
+    """Write the dataset card and the machine-readable description of the workspace."""
     write_card(root)
     yield from ()
 
@@ -98,4 +98,4 @@ FINISH: list[tuple[type[Stage], Finish]] = [
     (TakeLayouts, _attribution),
     (EvaluateFiles, _comparison),
 ]
-"""What follows a stage, in this order; the card follows every one."""
+"""The steps after each kind of stage, in order. The card follows all of them."""

@@ -90,7 +90,7 @@ def test_completion_of_a_shell_knows_every_command_and_its_flags(capsys):
     ("words", "message"),
     [
         (["paint"], "unknown command 'paint'. Expected one of assets, layouts, render"),
-        (["plan", "paint"], f"VERB one of {', '.join(STAGE_VERBS)}"),
+        (["plan", "paint"], f"VERB is one of {', '.join(STAGE_VERBS)}"),
         (["run"], "no pipeline given. Expected `datagen run PIPELINE`"),
         (["run", "nothing"], "unknown pipeline 'nothing'"),
     ],

@@ -1,1 +1,1 @@
-"""How a stage runs: identity, units, progress, plan, provenance. No stage is defined here."""
+"""How stages run: identity, units, progress, plan and provenance."""

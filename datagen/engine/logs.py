@@ -1,4 +1,4 @@
-"""Where the logs of a workspace go."""
+"""The folders of logs."""
 
 import hashlib
 import tempfile
@@ -8,7 +8,7 @@ from datagen.shards import Folder
 
 
 def log_folder(folder: Folder) -> Path:
-    """Return the local folder for a folder's logs: inside it, or a temporary one if it is far."""
+    """Return the local folder for a folder's logs: in it, or temporary if it is remote."""
     if folder.is_local:
         return folder.path / "logs"
     name = hashlib.sha256(folder.url.encode()).hexdigest()[:12]
@@ -16,5 +16,5 @@ def log_folder(folder: Folder) -> Path:
 
 
 def workspace_of(folder: Folder) -> Folder:
-    """Return the workspace that a stage's folder lies in."""
+    """Return the workspace of a stage's folder: its parent."""
     return Folder(folder.url.rstrip("/").rsplit("/", 1)[0])

@@ -1,4 +1,4 @@
-"""``datagen plan VERB``: rows, bytes and hours of a stage, from a few units made on trial."""
+"""``datagen plan VERB``: estimates rows, bytes and hours of a stage from a few test units."""
 
 import math
 import tempfile
@@ -19,7 +19,7 @@ from datagen.shards import Folder
 
 @dataclass(frozen=True)
 class Plan:
-    """What a stage would make, extrapolated from a sample."""
+    """The size and duration of a stage's full run, extrapolated from a sample of units."""
 
     verb: str
     unit_noun: str
@@ -27,12 +27,12 @@ class Plan:
     num_sampled: int
     num_failed: int
     rows_per_unit: float
-    rows_spread: float
+    rows_per_unit_error: float
     """Standard error of ``rows_per_unit``."""
     bytes_per_unit: float
     seconds_per_unit: float
     start_s: float
-    """What a worker takes before its first unit."""
+    """Seconds until a worker has made its first unit."""
     num_workers: int
 
     def __str__(self) -> str:
@@ -41,7 +41,7 @@ class Plan:
         failed = f", {self.num_failed} of them failed" if self.num_failed else ""
         return (
             f"{self.verb}: {self.num_units} {self.unit_noun} → about {rows:,.0f} rows "
-            f"(± {self.num_units * self.rows_spread:,.0f}), {_size(bytes_)}, "
+            f"(± {self.num_units * self.rows_per_unit_error:,.0f}), {_size(bytes_)}, "
             f"{_duration(seconds)} on {self.num_workers} worker(s)\n"
             f"measured on {self.num_sampled} {self.unit_noun}{failed}: "
             f"{self.rows_per_unit:.1f} rows, {_size(self.bytes_per_unit)} and "
@@ -57,23 +57,30 @@ def plan_stage(
     settings: WorkerSettings,
     num_samples: int = 4,
 ) -> Plan:
-    """Make a few units in a temporary folder, spread evenly over all, and extrapolate.
+    """Return the plan of a stage, measured on evenly spaced units in a temporary folder.
 
-    One worker is measured, with as many threads as one of ``num_workers`` would have here.
+    One worker is measured, with the threads that it would have among ``num_workers`` workers.
+
+    Args:
+        stage: the stage to run.
+        root: the workspace with its inputs.
+        num_workers: workers of the full run.
+        settings: of the workers.
+        num_samples: units that are measured.
 
     Raises:
-        ConfigError: the stage's work does not come in units (``train``).
+        ConfigError: the stage is not made unit by unit (``train``, ``layouts``).
         DatasetError: an input is missing.
     """
     if not isinstance(stage, UnitStage) or not stage.keeps_parts:
         raise ConfigError(
-            f"plan: {stage.name} cannot be measured by the unit. Expected a verb whose rows are "
-            "made one unit at a time: assets, render, encode, infer or evaluate."
+            f"plan: {stage.name} cannot be measured, because it is not made unit by unit. Expected "
+            "assets, render, encode, infer or evaluate."
         )
     inputs = open_inputs(stage, root)
     units = list(stage.units(inputs))
     count = min(num_samples, len(units))
-    # The first unit fills caches and compiles: what it takes counts as start.
+    # The first unit fills caches and compiles code; its time counts as start time.
     first, *chosen = [units[round(i)] for i in np.linspace(0, len(units) - 1, count + 1)]
     with tempfile.TemporaryDirectory(prefix="datagen-plan-") as folder:
         output = stage.output(Folder.at(folder), inputs)
@@ -100,7 +107,7 @@ def plan_stage(
         num_sampled=count,
         num_failed=failed,
         rows_per_unit=float(np.mean(rows)),
-        rows_spread=float(np.std(rows) / math.sqrt(len(rows))),
+        rows_per_unit_error=float(np.std(rows) / math.sqrt(len(rows))),
         bytes_per_unit=written / count,
         seconds_per_unit=seconds / count,
         start_s=start_s,
@@ -109,12 +116,12 @@ def plan_stage(
 
 
 def _rows_in(folder: Path) -> int:
-    """Count the rows of all parts under a folder."""
+    """Return the number of rows of all parts under a folder."""
     return sum(pq.read_metadata(path).num_rows for path in folder.rglob("*.parquet"))
 
 
 def _bytes_in(folder: Path) -> int:
-    """Count the bytes of all files under a folder but the logs."""
+    """Return the bytes of all files under a folder, without logs."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".log")
     return sum(path.stat().st_size for path in files)
 

@@ -28,7 +28,7 @@ INTERVAL_S = 10.0
 """Shortest time between two log lines."""
 
 NUM_WORST_UNITS = 10
-"""How many of the worst units are logged at the end."""
+"""Number of worst units that are logged at the end."""
 
 RETRY = "retry_"
 """Prefix of the events that count repeated attempts."""
@@ -46,7 +46,7 @@ class Progress:
         Args:
             stage: its name.
             noun: what its units are called, in the plural.
-            total: units of the whole dataset, with those that exist already.
+            total: units of the whole dataset, including those that exist already.
             log: the folder of the JSON lines.
         """
         self.stage, self.noun, self.total = stage, noun, total

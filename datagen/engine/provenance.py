@@ -1,4 +1,4 @@
-"""Where a dataset comes from: versions, commit, command line, hardware."""
+"""Provenance of a dataset: versions, commit, command line and hardware."""
 
 import os
 import platform
@@ -16,7 +16,13 @@ PACKAGES = ("datagen", "embreex", "numpy", "pyarrow", "ray", "shapely", "torch",
 
 
 def provenance(seconds: float, executor: str, blender: str | None = None) -> dict[str, Any]:
-    """Return what made a dataset. Not part of its identity."""
+    """Return how a dataset was made, as JSON data. It does not affect the dataset's identity.
+
+    Args:
+        seconds: duration of the run.
+        executor: a phrase that describes it.
+        blender: the executable, or None for the default.
+    """
     return {
         "seconds": round(seconds, 2),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),

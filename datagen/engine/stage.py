@@ -1,8 +1,8 @@
 """The one abstraction: a stage reads datasets and writes a dataset.
 
-A stage is a frozen dataclass whose fields are everything that decides its bytes. Where and how
-fast it is made is the executor's business and can never change what is in it. Most stages make
-their dataset unit by unit: see ``UnitStage``.
+A stage is a frozen dataclass. Its fields decide every byte of its dataset. The executor decides
+only where and how fast the dataset is made. Most stages make their dataset unit by unit; see
+``UnitStage``.
 """
 
 import errno
@@ -26,48 +26,49 @@ Inputs = dict[str, Dataset]
 """The datasets that a stage reads, by folder name."""
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-"""Full, over quota, read-only: every row would fail."""
+"""Disk full, over quota, or read-only: every row would fail."""
 NOT_WRITABLE = NO_ROOM | {errno.EFBIG, errno.EACCES, errno.EPERM}
-"""The same for writing: file too large, not ours."""
+"""When writing, also: file too large, or no permission."""
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a stage is run: nothing of it enters a fingerprint."""
+    """How a stage is run. These options do not enter the fingerprint."""
 
     overwrite: bool = False
-    """Delete what the stage's folder holds and make it again."""
+    """Delete the content of the stage's folder and make it again."""
     retry_failed: bool = False
-    """Make the rows again that failed in an earlier run."""
+    """Retry the rows that failed in an earlier run."""
     max_failed_fraction: float = 0.02
-    """A run with a larger share of failed units ends with an error."""
+    """The run ends with an error if a larger share of the units failed."""
     only: tuple[int, ...] = ()
-    """Make only these scenes (again, if they failed) and report how each went."""
+    """Make only the units with these ids, for example scenes, and report the result of each. Failed
+    units are retried."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage(ABC):
-    """Base of all stages: fields, the identity that they decide, and ``make``."""
+    """Base of all stages. Subclasses set the class variables and implement ``make``."""
 
     name: ClassVar[str]
     table: ClassVar[Table]
-    """Its dataset: folder, verb, and the columns of its rows."""
+    """The stage's dataset: folder, verb and columns."""
     revision: ClassVar[int]
     reads: ClassVar[tuple[Table, ...]] = ()
     """Tables of the input datasets."""
     uses_gpu: ClassVar[bool] = False
-    """True: a worker takes (a share of) a GPU where there is one."""
+    """Whether a worker uses a GPU, or a share of one, if there is one."""
 
     @abstractmethod
     def make(self, inputs: Inputs, output: Output, executor: Executor) -> Dataset:
-        """Make what is missing of the dataset, and seal it."""
+        """Make the missing parts of the dataset, and seal it."""
 
     @abstractmethod
     def output(self, root: Folder, inputs: Inputs) -> Output:
-        """Return the folder in a workspace that this stage writes."""
+        """Return the folder of a workspace that this stage writes."""
 
     def input_names(self) -> tuple[str, ...]:
-        """Return the folders that are read: ``reads``, less those that a field replaces."""
+        """Return the folders that are read: those of ``reads`` that no field replaces."""
         return tuple(table.folder for table in self.reads)
 
     def command_for(self, input_name: str) -> str:
@@ -78,36 +79,47 @@ class Stage(ABC):
         """Check that the fields fit the inputs, before anything is written or deleted.
 
         Raises:
-            ConfigError: they do not.
+            ConfigError: they do not fit.
         """
 
     def check_result(self, dataset: Dataset, inputs: Inputs, options: RunOptions) -> None:
-        """Check what was made.
+        """Check the finished dataset.
 
         Raises:
-            StageError: it is not what was asked for.
+            StageError: it does not fulfil the options, for example too many rows failed.
         """
 
     def is_complete(self, dataset: Dataset) -> bool:
-        """Return whether the dataset answers all that was asked; else the exit code is 1."""
+        """Return whether the dataset is complete; otherwise the exit code is 1."""
         return True
 
     @final
     def identity(self, inputs: Inputs) -> Identity:
-        """Return what decides the bytes: name, revision, fields, and fingerprints of what is read.
+        """Return what decides the bytes: name, revision, fields and fingerprints of the inputs.
 
-        Which fields take part, and how, stands on each field: see ``datagen.core.fields``.
+        Each field declares whether and how it takes part; see ``datagen.core.fields``.
         """
         fingerprints = {name: dataset.fingerprint for name, dataset in inputs.items()}
         fingerprints |= content_fingerprints(self)
         return Identity(self.name, self.revision, deciding_fields(self), fingerprints)
 
     def run(self, root: Folder, executor: Executor, options: RunOptions) -> Dataset:
-        """Make what is missing of the dataset and seal it; nothing if it is complete."""
+        """Return the sealed dataset, after making its missing parts.
+
+        Args:
+            root: the workspace.
+            executor: where the work is done.
+            options: how the stage is run.
+
+        Raises:
+            ConfigError: the fields do not fit the inputs.
+            DatasetError: an input is missing, or the folder holds another dataset.
+            StageError: too many rows failed, or the folder cannot be written.
+        """
         inputs = open_inputs(self, root)
         self.check(inputs)
         output = self.output(root, inputs)
-        if options.overwrite:  # only now: a wrong field or checkpoint must not cost a dataset
+        if options.overwrite:  # after all checks: a wrong field must not delete a dataset
             output.folder.delete_folder()
         sealed = output.sealed()
         if sealed is not None and sealed.manifest["failed"] and options.retry_failed:
@@ -124,20 +136,28 @@ class Stage(ABC):
 
 @contextmanager
 def clear_end(folder: Folder, numbers: Container[int] = NOT_WRITABLE) -> Iterator[None]:
-    """Turn "no room" and "not allowed" into an error that says so: it is no row's fault."""
+    """Turn an ``OSError`` for lack of room or permission into an error that ends the run.
+
+    Args:
+        folder: named in the error.
+        numbers: the ``errno`` values to turn.
+
+    Raises:
+        StageError: the folder cannot be written.
+    """
     try:
         yield
     except OSError as error:
         if error.errno not in numbers:
             raise
         raise StageError(
-            f"{folder}: cannot write ({error}). Expected a folder with room that may be written; "
-            "mend that and run the same command again, it goes on where it stopped."
+            f"{folder}: cannot write ({error}). Expected a writable folder with enough room; fix "
+            "this and run the same command again; it resumes where it stopped."
         ) from error
 
 
 def open_inputs(stage: Stage, root: Folder) -> Inputs:
-    """Open a stage's input datasets.
+    """Return a stage's input datasets by folder name.
 
     Raises:
         DatasetError: one is missing; the message names the command that makes it.
@@ -150,7 +170,7 @@ def open_inputs(stage: Stage, root: Folder) -> Inputs:
 
 
 def funnel(dataset: Dataset) -> str:
-    """Return a dataset's counts in one phrase."""
+    """Return a dataset's counts as one phrase."""
     manifest = dataset.manifest
     words = [f"{manifest['rows']} rows"] if manifest["shards"] else []
     words += [f"{count} {name.replace('_', ' ')}" for name, count in manifest["counts"].items()]

@@ -1,7 +1,8 @@
-"""Stages whose dataset is made unit by unit: scene by scene, object by object.
+"""Stages whose dataset is made unit by unit, for example scene by scene.
 
-A unit that fails is a row of ``failed`` in the manifest, not the end of the run. Finished units
-wait as parts until their shard is whole, so a killed run loses the units in flight alone.
+A unit that fails is listed under ``failed`` in the manifest, and the run continues. Finished units
+are stored as parts until their shard is complete, so that a killed run loses only the units that
+were being made.
 """
 
 import logging
@@ -27,31 +28,31 @@ from datagen.shards import Dataset, Failure, Folder, Output, Row
 logger = logging.getLogger(__name__)
 
 Process = Callable[[int], list[Row]]
-"""Makes the rows of one unit (a scene by ``layout_id``, or an object by its index)."""
+"""Returns the rows of one unit: of a scene by its ``layout_id``, or an object by its index."""
 
 
 @dataclass(frozen=True)
 class WorkerContext(WorkerOptions):
-    """What a stage's worker is given, and where it notes what happened."""
+    """The settings of a stage's worker, and the events that it counts."""
 
     folder: Folder = field(kw_only=True)
-    """The stage's own folder, for files beside the shards and for ``logs/``."""
+    """The stage's folder, for files beside the shards and for ``logs/``."""
     events: Counter[str] = field(default_factory=Counter, compare=False)
-    """What a scene took (``retry_timeout``, ``recycled``); emptied into its task's report."""
+    """Events of the current task (``retry_timeout``, ``recycled``); moved into its report."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnitStage(Stage):
-    """Base of stages that make units: subclasses set class variables, ``units`` and ``open``."""
+    """Base of stages that make units. Subclasses implement ``units`` and ``open``."""
 
     unit_column: ClassVar[str] = "layout_id"
     unit_noun: ClassVar[str] = "scenes"
     keeps_parts: ClassVar[bool] = True
-    """False: units are so cheap that a whole shard is made at once."""
+    """False if a whole shard is made at once, because units are cheap."""
 
     @property
     def shard_size(self) -> int:
-        """Units a shard."""
+        """Units per shard."""
         return int(getattr(self, "scenes_per_shard", 1000))
 
     @abstractmethod
@@ -60,10 +61,10 @@ class UnitStage(Stage):
 
     @abstractmethod
     def open(self, inputs: Inputs, context: WorkerContext) -> AbstractContextManager[Process]:
-        """Set up a worker and give its ``process`` function; tear down at the end."""
+        """Set up a worker, provide its ``process`` function, and clean up at the end."""
 
     def output(self, root: Folder, inputs: Inputs) -> Output:
-        """Return the folder in a workspace that this stage writes, its rows cut by unit."""
+        """Return the folder of a workspace that this stage writes, with shards cut by unit."""
         return Output(
             root / self.table.folder,
             self.identity(inputs),
@@ -73,11 +74,11 @@ class UnitStage(Stage):
         )
 
     def summarise(self, output: Output) -> dict[str, Any]:
-        """Return manifest entries taken from the finished shards; ``counts`` is in the funnel."""
+        """Return manifest entries computed from the shards; ``counts`` is printed at the end."""
         return {"counts": {}}
 
     def tally(self, rows: Sequence[Row]) -> dict[str, int]:
-        """Count, for the progress display, what one unit's rows hold."""
+        """Return counts of a task's rows for the progress display."""
         return {}
 
     def check(self, inputs: Inputs) -> None:
@@ -88,15 +89,15 @@ class UnitStage(Stage):
         """
         if not self.units(inputs):
             raise StageError(
-                f"{self.name}: nothing to do, its inputs have no {self.unit_noun}. Expected at "
-                f"least one; see `datagen show` on {', '.join(self.input_names()) or 'the source'}."
+                f"{self.name}: its inputs have no {self.unit_noun}. Expected at least one; see "
+                f"`datagen show` on {', '.join(self.input_names()) or 'the source'}."
             )
 
     def check_result(self, dataset: Dataset, inputs: Inputs, options: RunOptions) -> None:
         """Report failed units.
 
         Raises:
-            StageError: more failed than ``max_failed_fraction`` allows.
+            StageError: more units failed than ``max_failed_fraction`` allows.
         """
         failed = dataset.manifest["failed"]
         if not failed:
@@ -106,14 +107,14 @@ class UnitStage(Stage):
         words = (
             f"{self.name}: {len(failed)} of {num_units} {self.unit_noun} failed "
             f"(first: {self.unit_column} {first['unit']}: {first['reason']}). "
-            f"--retry-failed makes them again; `datagen show {dataset.folder}` lists them."
+            f"--retry-failed retries them; `datagen show {dataset.folder}` lists them."
         )
         if len(failed) > options.max_failed_fraction * num_units:
             raise StageError(f"{words} At most {options.max_failed_fraction:.0%} may fail.")
         logger.warning(words)
 
     def make(self, inputs: Inputs, output: Output, executor: Executor) -> Dataset:
-        """Make the units that are missing, merge them into shards, and seal the dataset."""
+        """Make the missing units, merge them into shards, and return the sealed dataset."""
         started = time.monotonic()
         output.begin()
         log = log_folder(workspace_of(output.folder))
@@ -129,12 +130,12 @@ class UnitStage(Stage):
         return dataset
 
     def run_only(self, root: Folder, executor: Executor, options: RunOptions) -> list[str]:
-        """Make some units of the dataset, failed ones again, and report in words how each went.
+        """Make the units in ``options.only``, and return one line about each.
 
-        The dataset is sealed if that was all that it lacked, and stays sealed if it was.
+        Failed units are retried. Afterwards the dataset is sealed if no unit is missing.
 
         Raises:
-            ConfigError: a unit is none of this stage's, or the stage makes whole shards at once.
+            ConfigError: the stage has no such unit, or makes whole shards at once.
         """
         inputs = open_inputs(self, root)
         output = self.output(root, inputs)
@@ -180,7 +181,7 @@ class UnitStage(Stage):
     def _make_missing(
         self, inputs: Inputs, output: Output, executor: Executor, progress: Progress
     ) -> None:
-        """Make the units that are not there, and merge each shard's parts when it has all."""
+        """Make the missing units, and merge the parts of each shard when it is complete."""
         units = self.units(inputs)
         missing = output.missing_units(units)
         members = units_by_shard(units, self.shard_size)
@@ -204,7 +205,7 @@ class UnitStage(Stage):
 
 @dataclass(frozen=True)
 class StageJob:
-    """What an executor carries to its workers: opens the stage there and performs tasks."""
+    """The job that an executor sends to its workers: it opens the stage and performs tasks."""
 
     stage: UnitStage
     inputs: Inputs
@@ -225,7 +226,7 @@ class StageJob:
             yield process, context
 
     def perform(self, opened: tuple[Process, WorkerContext], task: Task) -> Report:
-        """Make and write a task's rows; say which of its units failed and what it took."""
+        """Make and write a task's rows; return failures, counts, time and memory."""
         process, context = opened
         started = time.monotonic()
         rows: list[Row] = []
@@ -251,7 +252,7 @@ class StageJob:
         )
 
     def fail(self, task: Task, reason: str) -> Report:
-        """Record that a task's units failed outside ``perform`` (its worker died)."""
+        """Record a task's units as failed because its worker died; return the report."""
         failures = [Failure(unit, reason) for unit in task.units]
         if self.stage.keeps_parts:
             for failure in failures:
@@ -271,7 +272,7 @@ class StageJob:
 
 
 def units_by_shard(units: Sequence[int], shard_size: int) -> dict[int, list[int]]:
-    """Return the units of every shard, in order."""
+    """Return the units of each shard by shard number, in order."""
     members: dict[int, list[int]] = {}
     for unit in units:
         members.setdefault(unit // shard_size, []).append(unit)

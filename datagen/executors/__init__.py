@@ -1,1 +1,4 @@
-"""Where shards are made: in this process, or on Ray. Never what is in them."""
+"""Executors: they run the work of stages in this process or on Ray.
+
+They do not affect the content of datasets.
+"""

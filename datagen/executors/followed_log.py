@@ -1,4 +1,4 @@
-"""The log file of another process, shown here as it grows."""
+"""Shows the log file of another process while it is written."""
 
 import logging
 import re
@@ -11,12 +11,12 @@ logger = logging.getLogger(__name__)
 
 POLL_S = 0.5
 TIME = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ")
-"""What logging's ``asctime`` begins a line with; the terminal shows the time itself."""
+"""The ``asctime`` at the start of a line. It is removed, because the terminal adds its own time."""
 
 
 @contextmanager
 def followed(path: Path) -> Iterator[None]:
-    """Log here what another process appends to a file within the block, line by line."""
+    """Log every line that another process appends to a file while the block runs."""
     position = path.stat().st_size if path.is_file() else 0
     done = threading.Event()
     thread = threading.Thread(target=_follow, args=(path, position, done), daemon=True)
@@ -29,7 +29,7 @@ def followed(path: Path) -> Iterator[None]:
 
 
 def _follow(path: Path, position: int, done: threading.Event) -> None:
-    """Read on from a position until it is done; a line is shown when it is whole."""
+    """Log new lines after a position until ``done`` is set. Incomplete lines wait."""
     is_last = False
     while not is_last:
         is_last = done.wait(POLL_S)

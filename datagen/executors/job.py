@@ -1,4 +1,4 @@
-"""What stages and executors say to each other."""
+"""The interface between stages and executors."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -21,47 +21,50 @@ class Task:
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """How workers work: an executor hands it on as it is. Nothing of it changes the bytes."""
+    """Settings of every worker. They do not change the data."""
 
     device: DeviceName = "auto"
-    """Where Cycles and networks run; auto: on a GPU if one is visible."""
+    """Device for Cycles and networks. auto: a GPU if one is visible, otherwise the CPU."""
     recycle_scenes: int = 500
-    """Start a fresh Blender after this many scenes; 0: never."""
+    """Restart Blender after this number of scenes; 0: never."""
     recycle_growth_mb: float = 2048.0
-    """Start a fresh Blender when its memory has grown by this much; 0: never."""
+    """Restart Blender when its memory has grown by this many MB; 0: never."""
     blender: str | None = None
-    """A Blender executable, or a Python with bpy, at the same place on every machine; by default
-    what DATAGEN_BLENDER names, else this Python's bpy."""
+    """Path of a Blender executable, or of a Python with bpy; the same path on every machine. By
+    default the environment variable DATAGEN_BLENDER, or if it is not set, bpy of this Python."""
 
     def __post_init__(self) -> None:
         if min(self.recycle_scenes, self.recycle_growth_mb) < 0:
-            raise ConfigError("--recycle-scenes and --recycle-growth-mb must not be negative.")
+            raise ConfigError(
+                "--recycle-scenes and --recycle-growth-mb must be at least 0, got "
+                f"{self.recycle_scenes} and {self.recycle_growth_mb}."
+            )
 
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """What one worker is given: never anything that changes the bytes."""
+    """Options of one worker. They do not change the data."""
 
     settings: WorkerSettings
     threads: int
     name: str
-    """Distinguishes the log files of workers."""
+    """Part of the names of the worker's log files."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What came of a task, for the progress display. Nothing of it reaches the data."""
+    """The result of a task, for the progress display. It does not change the data."""
 
     reasons: Mapping[int, str] = field(default_factory=dict)
-    """Why units failed, by unit."""
+    """The reason of each failed unit, by unit."""
     counts: Mapping[str, int] = field(default_factory=dict)
-    """What was made (``kept``, ``dropped``) and what it took (``retry_timeout``, ``recycled``)."""
+    """Counts of rows (``kept``, ``dropped``) and of events (``retry_timeout``, ``recycled``)."""
     seconds: float = 0.0
     memory_mb: float = 0.0
     """Resident memory of the worker and its children at the end of the task."""
     worker: str = ""
     alive: int = 1
-    """Workers at work; the executor fills it in."""
+    """Number of busy workers; set by the executor."""
 
     @property
     def failed(self) -> int:
@@ -69,29 +72,29 @@ class Report:
 
 
 class Job(Protocol):
-    """A stage's work: opened once a worker, then performed task by task. Picklable."""
+    """The work of a stage. Each worker opens it once, then performs tasks. Picklable."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def uses_gpu(self) -> bool:
-        """Whether a worker wants (a share of) a GPU where there is one."""
+        """Whether a worker uses a GPU, or a share of one, if there is one."""
         ...
 
     def open(self, options: WorkerOptions) -> AbstractContextManager[Any]: ...
 
     def perform(self, opened: Any, task: Task) -> Report:
-        """Make and write a task's rows."""
+        """Make and write the rows of a task."""
         ...
 
     def fail(self, task: Task, reason: str) -> Report:
-        """Record that the worker died on this task."""
+        """Record a task as failed because its worker died."""
         ...
 
 
 class Training(Protocol):
-    """A training, run by one process or by several together. Picklable; resumes by itself."""
+    """A training, run by one or several processes. Picklable. It resumes from its last state."""
 
     @property
     def divides(self) -> int:
@@ -100,22 +103,22 @@ class Training(Protocol):
 
     @property
     def log(self) -> Path:
-        """Where the first of several processes writes its lines."""
+        """Log file of the first process, if there are several."""
         ...
 
     def __call__(self, device: str, threads: int) -> None:
-        """Train as one process: alone, or among those of ``torch.distributed``."""
+        """Train as the only process, or as one process of ``torch.distributed``."""
         ...
 
 
 class Executor(Protocol):
-    """Decides where tasks are made and where training runs."""
+    """Decides where tasks and trainings run."""
 
     @property
     def settings(self) -> WorkerSettings: ...
 
     def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[tuple[Task, Report]]:
-        """Perform all tasks, in any order; yield each with what came of it."""
+        """Perform all tasks in any order; yield each with its report."""
         ...
 
     def train(self, training: Training) -> None:
@@ -123,9 +126,9 @@ class Executor(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back what is held between runs."""
+        """Release all resources."""
         ...
 
     def describe(self) -> str:
-        """Return one phrase for the manifest and the log."""
+        """Return a phrase for the manifest and the log."""
         ...

@@ -1,4 +1,4 @@
-"""This process, one task after the other."""
+"""Runs tasks in this process, one after the other."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -9,11 +9,11 @@ from datagen.executors.job import Job, Report, Task, Training, WorkerOptions, Wo
 
 @dataclass(frozen=True)
 class LocalExecutor:
-    """Serial and in-process: the one to debug with, and the fastest for small runs."""
+    """Runs everything in this process. Suited to debugging and fastest for small runs."""
 
     settings: WorkerSettings = field(default_factory=WorkerSettings)
     threads: int | None = None
-    """Of the one worker; by default all cores that this process may use."""
+    """Threads to use. By default all cores that this process may use."""
 
     def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[tuple[Task, Report]]:
         if not tasks:
@@ -27,7 +27,7 @@ class LocalExecutor:
         training(self.settings.device, self.threads or available_cores())
 
     def close(self) -> None:
-        """Nothing is held between runs."""
+        """Do nothing: there is nothing to release."""
 
     def describe(self) -> str:
         return "local"

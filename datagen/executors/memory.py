@@ -4,7 +4,7 @@ import psutil
 
 
 def resident_mb(pid: int) -> float:
-    """Return the resident memory of one process in MB; 0.0 when it has ended."""
+    """Return the resident memory of a process in MB; 0.0 if it has ended."""
     try:
         return float(psutil.Process(pid).memory_info().rss) / 2**20
     except psutil.NoSuchProcess:
@@ -12,7 +12,7 @@ def resident_mb(pid: int) -> float:
 
 
 def resident_tree_mb(pid: int) -> float:
-    """Return the resident memory of a process and all its descendants in MB; 0.0 when it ended."""
+    """Return the resident memory of a process and its descendants in MB; 0.0 if it has ended."""
     try:
         children = psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""Ray, on one machine or a cluster. Only the three files ``ray*.py`` know about it."""
+"""Runs tasks on Ray, on one machine or a cluster. Only the files ``ray*.py`` import Ray."""
 
 import logging
 from collections import Counter
@@ -18,21 +18,21 @@ from datagen.executors.ray_session import SILENCE_S, RaySession, answers, gone
 logger = logging.getLogger(__name__)
 
 DEATHS_PER_TASK = 3
-"""A task whose worker died this often is a failed row: it is likely what kills the worker."""
+"""A task fails after its worker has died this often: the task is the likely cause."""
 NODE_DIED = "node has died"
-"""In Ray's words for a worker that a lost machine took along: no task is to blame."""
+"""In Ray's message if a worker died with its machine. Then the task is not the cause."""
 
 
 @dataclass(frozen=True)
 class RayExecutor:
-    """One actor a worker; tasks go to whichever is free."""
+    """Runs each worker as a Ray actor, and gives tasks to free workers."""
 
     num_workers: int
     settings: WorkerSettings = field(default_factory=WorkerSettings)
     address: str | None = None
-    """Of a running cluster; None: this machine."""
+    """Address of a running cluster; None starts Ray on this machine."""
     slots_per_gpu: int = 1
-    """Workers that share a GPU."""
+    """Number of workers that share a GPU."""
 
     @cached_property
     def session(self) -> RaySession:
@@ -50,17 +50,19 @@ class RayExecutor:
         run_together(self.session, self.num_workers, self.settings.device, training)
 
     def close(self) -> None:
-        """Leave Ray, or end it if it was started here; stages in between share one start."""
+        """Disconnect from Ray, or end it if it was started here."""
         self.session.close()
 
     def describe(self) -> str:
         return f"ray, at most {self.num_workers} workers"
 
     def gpu_share(self, job: Job) -> float:
-        """Return the GPUs that a worker asks Ray for; Ray then says which by CUDA_VISIBLE_DEVICES.
+        """Return the number of GPUs, in [0, 1], that a worker requests from Ray.
+
+        Ray sets CUDA_VISIBLE_DEVICES of the worker.
 
         Raises:
-            StageError: a GPU is asked for and the cluster has none.
+            StageError: a GPU is required and the cluster has none.
         """
         if not job.uses_gpu or self.settings.device == "cpu":
             return 0.0
@@ -69,12 +71,19 @@ class RayExecutor:
         if self.settings.device == "auto":
             return 0.0
         raise StageError(
-            f"--device {self.settings.device}: no machine of Ray's has a GPU. Expected one; "
-            "use --device auto or cpu, or start a node with `ray start --num-gpus`."
+            f"--device {self.settings.device}: no machine of the Ray cluster has a GPU. "
+            "Expected one; use --device auto or cpu, or start a node with `ray start --num-gpus`."
         )
 
     def num_that_fit(self, gpus: float) -> int:
-        """Return how many workers run at once."""
+        """Return the number of workers that run at once: at most ``num_workers``.
+
+        Args:
+            gpus: from ``gpu_share``.
+
+        Raises:
+            StageError: not even one worker fits.
+        """
         resources = ray.cluster_resources()
         fit = int(resources.get("CPU", 0))
         if gpus:
@@ -82,15 +91,15 @@ class RayExecutor:
         if fit < 1:
             raise StageError(
                 f"Ray has no room for a worker of 1 core and {gpus} GPUs "
-                f"(it has {resources}). Free some, or ask for less."
+                f"(it has {resources}). Expected room for at least one; free some resources."
             )
         if fit < self.num_workers:
-            logger.info(f"--workers {self.num_workers}: {fit} run at once, that is what fits here")
+            logger.info(f"--workers {self.num_workers}: only {fit} fit here, so {fit} run at once")
         return min(fit, self.num_workers)
 
 
 class _Workers:
-    """The workers of one run. A worker gets its task when it has started, never before."""
+    """The workers of one run. A worker gets its first task after it has started."""
 
     def __init__(self, executor: RayExecutor, job: Job, tasks: Sequence[Task]) -> None:
         self._executor, self._job = executor, job
@@ -112,7 +121,7 @@ class _Workers:
         finally:
             if answers():
                 for worker, _ in self._waits.values():
-                    ray.kill(worker)  # its Blender sees the pipe close, and leaves
+                    ray.kill(worker)  # its Blender ends when the pipe closes
 
     def _next(self) -> Iterator[tuple[Task, Report]]:
         ready, _ = ray.wait(list(self._waits), num_returns=1, timeout=SILENCE_S)
@@ -133,7 +142,7 @@ class _Workers:
     def _handle_death(
         self, task: Task | None, error: RayActorError
     ) -> Iterator[tuple[Task, Report]]:
-        """Replace a dead worker; its task is made again, or fails if it looks to be the reason."""
+        """Replace a dead worker. Its task is retried, and fails after DEATHS_PER_TASK deaths."""
         what = "a worker died" if task is None else f"a worker died on {task.units[0]}"
         logger.warning(f"{self._job.name}: {what} ({first_line(error)})")
         self._check_ray()
@@ -166,7 +175,7 @@ class _Workers:
             self._waits[worker.perform.remote(task)] = (worker, task)
             return
         ray.wait([worker.close.remote()], timeout=SILENCE_S)
-        ray.kill(worker)  # gives its core to one that still waits for one
+        ray.kill(worker)  # frees its core for a worker that waits
 
     def _busy(self) -> int:
         return sum(task is not None for _, task in self._waits.values())
@@ -181,7 +190,7 @@ class _Worker:
         self._opened: Any = None
 
     def ready(self) -> None:
-        """Answer: this worker is up."""
+        """Return when the worker has started."""
 
     def perform(self, task: Task) -> Report:
         if self._opened is None:

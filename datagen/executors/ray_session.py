@@ -26,7 +26,7 @@ class RaySession:
         self._is_ours = False
 
     def start(self) -> None:
-        """Connect to Ray, or start it here; nothing if that is done.
+        """Connect to Ray, or start it here. Does nothing if that is done.
 
         Raises:
             ConfigError: no cluster answers at the address.
@@ -50,19 +50,22 @@ class RaySession:
             ) from error
         self._is_ours = True
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, on_terminate)  # Ray puts one there that aborts
+            signal.signal(signal.SIGTERM, on_terminate)  # Ray installs a handler that aborts
 
     def close(self) -> None:
-        """Leave Ray, or end it if it was started here."""
+        """Disconnect from Ray, or end it if it was started here."""
         if not self._is_ours:
             return
         self._is_ours = False
-        if answers():  # else it would wait a minute, and then end this process
+        if answers():  # otherwise Ray waits a minute and then ends this process
             ray.shutdown()
 
 
 def answers() -> bool:
-    """Return whether Ray's control service lives; asking Ray itself would end this process."""
+    """Return whether Ray's control service runs.
+
+    The socket is tested, because a call to a dead Ray would end this process.
+    """
     host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=SILENCE_S).close()
@@ -72,8 +75,11 @@ def answers() -> bool:
 
 
 def gone(what: str) -> str:
-    """Return the message for the end of Ray itself: what is lost and what is not."""
+    """Return the error message for the end of Ray.
+
+    Args:
+        what: what happened.
+    """
     return (
-        f"{what}. What is finished is safe; run the same command again, it makes only what is "
-        "missing."
+        f"{what}. Finished work is safe; run the same command again, it makes only what is missing."
     )

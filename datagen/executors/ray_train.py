@@ -1,4 +1,4 @@
-"""Processes that train one model together: Ray Train places them and watches over them."""
+"""Trains one model in several processes, which Ray Train starts and watches."""
 
 import logging
 import tempfile
@@ -19,7 +19,7 @@ from datagen.executors.ray_session import RaySession
 logger = logging.getLogger(__name__)
 
 DEATHS = 3
-"""A training whose processes died so often without an error of ours ends."""
+"""A training ends after its processes have died this often without an error of datagen."""
 
 
 def run_together(
@@ -43,8 +43,8 @@ def run_together(
     use_gpu = device != "cpu" and ray.cluster_resources().get("GPU", 0) >= 1
     if device == "cuda" and not use_gpu:
         raise StageError(
-            "--device cuda: no machine of Ray's has a GPU. Expected one; use --device auto or "
-            "cpu, or start a node with `ray start --num-gpus`."
+            "--device cuda: no machine of the Ray cluster has a GPU. Expected one; use "
+            "--device auto or cpu, or start a node with `ray start --num-gpus`."
         )
     num_processes = processes_that_fit(
         num_workers, ray.cluster_resources(), training.divides, use_gpu=use_gpu

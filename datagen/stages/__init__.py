@@ -1,12 +1,12 @@
-"""The stages: ``datagen.run_stage(stages.RenderViews(num_views=150), "dataset")``.
+"""The stages, for example ``datagen.run_stage(stages.RenderViews(num_views=150), "dataset")``.
 
-Each is a frozen dataclass in a file of its own; a class is imported when it is first used.
+Each stage is a frozen dataclass in its own file, and is imported when it is first used.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # the same names as in _HOMES, for type checkers; a test compares them
+if TYPE_CHECKING:  # for type checkers; a test compares the names with _HOMES
     from datagen.stages.assets import PrepareAssets as PrepareAssets
     from datagen.stages.encode import EncodeLatents as EncodeLatents
     from datagen.stages.evaluate import EvaluateScenes as EvaluateScenes

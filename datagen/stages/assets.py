@@ -1,4 +1,4 @@
-"""``datagen assets``: every object of a source opened once, cleaned, measured, prepared."""
+"""``datagen assets``: every object of a source is opened once, cleaned, measured and prepared."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -33,7 +33,7 @@ class PrepareAssets(UnitStage):
     """Read single 3D objects and bring them into the form that all later stages use.
 
     The rows and the geometry are reproducible to the byte; the prepared ``.blend`` files hold the
-    same content, but Blender writes addresses of its memory into them.
+    same content, but differ in bytes because Blender stores memory addresses in them.
     """
 
     name: ClassVar[str] = "assets"
@@ -47,28 +47,31 @@ class PrepareAssets(UnitStage):
     source_path: Path | None = content(
         lambda stage: stage.opened.fingerprint(), default=None, name="source"
     )
-    """The source's files: a folder with .sh3f packs, with models, or with 3D-FRONT."""
+    """The folder with the source's files: .sh3f packs, 3D models, or 3D-FRONT."""
     packs: tuple[str, ...] = ()
-    """sweethome3d: names of the packs to read, without .sh3f; none reads all."""
+    """sweethome3d: names of the packs to read, without .sh3f. By default all packs are read."""
     uids: Path | None = how(None)
-    """objaverse: a file with one uid a line (part of the source's content)."""
+    """objaverse: a text file with one object uid per line. Its content is part of the dataset's
+    identity."""
     lvis_categories: tuple[str, ...] = ()
-    """objaverse: the LVIS categories to take."""
+    """objaverse: use only objects of these LVIS categories."""
     num_objects: int | None = None
-    """procedural: how many to make (48 if not given); objaverse: how many to draw; else: only the
-    first so many."""
+    """Number of objects. procedural: objects to make, 48 by default. objaverse: objects drawn at
+    random. Other sources: only the first objects of the source, all by default."""
     license_allow: tuple[str, ...] = ()
-    """SPDX identifiers; objects of other licenses are quarantined unopened. None allows all."""
+    """SPDX identifiers of the allowed licenses. Objects with other licenses are quarantined and
+    are not opened. By default all licenses are allowed."""
     asset_list: Annotated[Path | None, tyro.conf.arg(name="list")] = content(
         lambda stage: stage.asset_list and list_fingerprint(stage.asset_list),
         default=None,
         name="list",
     )
-    """A reviewed list (manifests/*.csv): only its objects, and only with its bytes."""
+    """A reviewed list of objects (manifests/*.csv). Only listed objects are used, and their files
+    must have the listed checksums."""
     max_faces: int = DEFAULT_MAX_FACES
-    """An object of more triangles is decimated to about so many."""
+    """Objects with more triangles are decimated to about this number."""
     seed: int = 0
-    """procedural: of the objects' parameters; objaverse: of the draw."""
+    """Random seed. procedural: for the objects' parameters. objaverse: for the draw of objects."""
 
     def __post_init__(self) -> None:
         if self.num_objects is not None and self.num_objects < 1:
@@ -76,7 +79,7 @@ class PrepareAssets(UnitStage):
         if self.max_faces < MIN_MAX_FACES:
             raise ConfigError(f"max_faces must be at least {MIN_MAX_FACES}, got {self.max_faces}.")
         spelled = tuple(word for given in self.license_allow for word in given.split(",") if word)
-        object.__setattr__(self, "license_allow", spelled)  # commas are as good as blanks
+        object.__setattr__(self, "license_allow", spelled)  # commas separate too
         for license_id in self.license_allow:
             if not SPDX_PATTERN.fullmatch(license_id):
                 raise ConfigError(
@@ -90,7 +93,7 @@ class PrepareAssets(UnitStage):
 
     @cached_property
     def opened(self) -> AssetSource:
-        """The source, opened once a stage (and carried to its workers with its listing)."""
+        """The source, opened once per stage and sent to the workers with its list of objects."""
         return open_source(
             self.source,
             SourceOptions(
@@ -106,7 +109,7 @@ class PrepareAssets(UnitStage):
 
     @cached_property
     def objects(self) -> list[SourceObject]:
-        """The objects to prepare, those already known to be unusable marked."""
+        """The objects to prepare. Objects already known to be unusable are marked."""
         objects = self.opened.list_objects()
         if self.asset_list is not None:
             objects = restrict_to_list(objects, self.source, self.asset_list)
@@ -142,7 +145,7 @@ class PrepareAssets(UnitStage):
             yield process
 
     def summarise(self, output: Output) -> dict[str, Any]:
-        """Count usable objects, and quarantined ones by reason."""
+        """Return the number of usable objects, and of quarantined objects by reason."""
         counts: Counter[str] = Counter()
         for row in output.rows(["status", "reason"]):
             reason = row["reason"]

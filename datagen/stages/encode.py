@@ -31,15 +31,19 @@ from datagen.voxels import pack_occupancy, view_centric_transform, voxelize_view
 
 Storable = Literal["latents", "occupancy", "image_tokens", "slat_features"]
 AddColumns = Callable[[NDArray[np.bool_], Floats], Row]
-"""From a view's voxels (N + 1, 64, 64, 64) and its frame (4, 4) to further columns of its row."""
-BATCHES_AHEAD = 4  # batches of voxels made while others are encoded: 32 MiB at 32 grids a batch
+"""Returns further columns of a view's row.
+
+Takes the view's voxels (N + 1, 64, 64, 64), scene first, and its ``world_to_canonical`` (4, 4).
+"""
+BATCHES_AHEAD = 4
+"""Batches that are voxelised together, ahead of the encoder: 32 MiB at 32 grids per batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeLatents(UnitStage):
-    """Turn each kept view's scene into 64³ voxels in its view-centric frame, and encode them.
+    """Voxelise the scene of each kept view at 64³ in its view-centric frame, and encode the voxels.
 
-    Voxels are reproducible to the byte; latents are rounded to float16, whose last bit may differ
+    Voxels are reproducible to the byte. Latents are rounded to float16; their last bit may differ
     between processors.
     """
 
@@ -52,37 +56,40 @@ class EncodeLatents(UnitStage):
     encoder: str = content(
         lambda stage: stage._fingerprint_of_encoder(), default="small", with_value=True
     )
-    """``small`` (embedded), a checkpoint NAME (NAME.json + NAME.safetensors), or a hub id."""
+    """The sparse-structure encoder: ``small`` (embedded in datagen), a path without suffix (NAME
+    for NAME.json and NAME.safetensors), or a Hugging Face id."""
     view_frame: Literal["yaw", "camera", "world"] = "yaw"
-    """How a view turns its scene: about the up axis only, with the whole camera, or not at all
-    (all views of a scene have the same latents, and no picture says which way is X)."""
+    """Rotation from the world to the canonical frame of a view. yaw: about the up axis, by the
+    camera's azimuth. camera: the camera's full rotation. world: none; all views of a scene then
+    have the same latents, and an image does not tell the direction of X."""
     store: tuple[Storable, ...] = ("latents", "occupancy")
-    """What is kept of a view: latents (64 kB an instance; training), occupancy (its
-    voxels as bits, 32 kB before compression; previews and evaluation), image_tokens (what
-    --image-encoder makes of its pictures, 2.8 MB each; training need not run the encoder),
-    slat_features (features of the occupied voxels; training of the structured-latent model)."""
+    """What is stored for each view. latents: for training; 64 kB per instance. occupancy: voxels as
+    bits, for previews and evaluation; 32 kB per instance before compression. image_tokens: output
+    of --image-encoder, so that training does not run the encoder; 2.8 MB per image. slat_features:
+    features of the occupied voxels, for training the structured-latent model."""
     image_encoder: str = content(
         lambda stage: stage._fingerprint_of_image_encoder(),
         DINOV2_LARGE,
         name=image_tokens.INPUT,
     )
-    """Of image_tokens: dinov2_vitl14_reg, a folder, a hub id or torch.hub's .pth file. Known by its
-    weights."""
+    """The image encoder for image_tokens: dinov2_vitl14_reg, a folder, a Hugging Face id, or a .pth
+    file of torch.hub. Its weights, not its path, are part of the dataset's identity."""
     slat: SlatConfig = resolved(
         lambda stage: stage.slat if SLAT_FEATURES in stage.store else ABSENT,
         default_factory=SlatConfig,
     )
-    """Of slat_features."""
+    """Settings of slat_features."""
     views_per_scene: int | None = None
-    """Encode this many of a scene's kept views, drawn at random; all by default."""
+    """Number of kept views to encode per scene, drawn at random. By default all."""
     solid: bool = False
-    """Fill what an instance's surface encloses. TRELLIS encodes surfaces."""
+    """Also fill the voxels inside each instance's surface. By default only surface voxels are
+    occupied, as in TRELLIS."""
     batch_size: int = 32
-    """Grids encoded at once."""
+    """Voxel grids per encoder batch."""
     scenes_per_shard: int = 8
-    """Scenes a shard."""
+    """Scenes per shard (one Parquet file)."""
     seed: int = 0
-    """Of the choice of views."""
+    """Random seed of the choice of views."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "scenes_per_shard", "views_per_scene"):
@@ -105,7 +112,7 @@ class EncodeLatents(UnitStage):
         return load_dinov2(self.image_encoder, "cpu").fingerprint()
 
     def output(self, root: Folder, inputs: Inputs) -> Output:
-        """Columns of features are there where they are asked for."""
+        """Return the folder of the latents; ``store`` decides if rows have feature columns."""
         output = super().output(root, inputs)
         if SLAT_FEATURES not in self.store:
             return output
@@ -147,14 +154,17 @@ class EncodeLatents(UnitStage):
     def _token_writer(
         self, inputs: Inputs, folder: Folder, device: torch.device
     ) -> Callable[[int, int, list[int]], None] | None:
-        """Return what writes the image tokens of a scene's views; None if they are not wanted."""
+        """Return a function that writes the image tokens of a scene's views; None if not stored.
+
+        The function takes ``layout_id``, the number of instances and the view indices.
+        """
         if "image_tokens" not in self.store:
             return None
         encoder = load_dinov2(self.image_encoder, device)
         columns = ["view_index", "rgb", "instance_map"]
 
         def write(layout_id: int, num_instances: int, views: list[int]) -> None:
-            for index in views:  # one by one: pictures take much memory
+            for index in views:  # one at a time: images take much memory
                 [row] = inputs["renders"].rows_of(layout_id, columns, view_index=index)
                 tokens = image_tokens.view_tokens(encoder, *decode_view(row), num_instances)
                 image_tokens.TokenFile.of(folder, layout_id, index).write(tokens)
@@ -164,7 +174,7 @@ class EncodeLatents(UnitStage):
     def _choose(self, layout_id: int, views: list[Row]) -> list[Row]:
         """Return the views to encode, in order.
 
-        They are drawn: every n-th of a Hammersley sequence would look from one side only.
+        They are drawn at random: every n-th view of a Hammersley sequence would look from one side.
         """
         if self.views_per_scene is None or self.views_per_scene >= len(views):
             return views
@@ -181,7 +191,7 @@ class EncodeLatents(UnitStage):
         device: torch.device,
         add: AddColumns | None,
     ) -> list[Row]:
-        """Return a row a view. Chunks of views are voxelised ahead, in a thread of their own."""
+        """Return one row per view. A second thread voxelises the next chunk of views."""
         vertices = scene.vertices
         to_canonical = np.stack(
             [
@@ -215,9 +225,10 @@ class EncodeLatents(UnitStage):
     def _voxels_ahead(
         self, scene: SceneMeshes, to_canonical: Floats
     ) -> Iterator[tuple[int, NDArray[np.bool_]]]:
-        """Yield first view and occupancy (K, N + 1, 64, 64, 64) of one chunk after the other.
+        """Yield each chunk of views: the index of its first view, and its occupancy.
 
-        While a chunk is encoded, the next one is made: one waits, one is worked on.
+        The occupancy is (K, N + 1, 64, 64, 64), bool, scene first. While a chunk is encoded, the
+        next one is voxelised.
         """
         views_at_once = max(1, BATCHES_AHEAD * self.batch_size // (len(scene.meshes) + 1))
         starts = range(0, len(to_canonical), views_at_once)
@@ -236,31 +247,41 @@ class EncodeLatents(UnitStage):
 
 
 def check_stored(latents: Dataset, wanted: str, verb: str) -> None:
-    """Check that a dataset of latents holds what a verb reads.
+    """Check that a dataset of latents stores what a verb reads.
+
+    Args:
+        latents: the dataset.
+        wanted: a word of ``--store``.
+        verb: named in the error.
 
     Raises:
-        DatasetError: it was encoded without.
+        DatasetError: the dataset was encoded without it.
     """
     store = stored_in(latents)
     if wanted not in store:
         words = " ".join(store)
         raise DatasetError(
-            f"{verb}: {latents.folder} was made with --store {words}, and {wanted} is needed here. "
+            f"{verb}: {latents.folder} was made with --store {words}. Expected {wanted} too. "
             f"Run `datagen encode --store {words} {wanted} --overwrite` first."
         )
 
 
 def stored_in(latents: Dataset) -> tuple[str, ...]:
-    """Return what a dataset of latents holds of each view: words of ``--store``."""
+    """Return what a dataset of latents stores for each view, as words of ``--store``."""
     store = latents.fields.get("store", "latents,occupancy")
     return tuple(store.split(",") if isinstance(store, str) else store)  # str: before version 0.2
 
 
 def check_instances(layout_id: int, views: list[Row], occupancy: NDArray[np.bool_]) -> None:
-    """Check that every instance (K, N + 1, R, R, R) has a voxel.
+    """Check that every instance has a voxel.
+
+    Args:
+        layout_id: the scene, named in the error.
+        views: at least K rows with ``view_index``.
+        occupancy: (K, N + 1, R, R, R), bool, scene first.
 
     Raises:
-        RowError: one has none: it has no triangle, or stands outside the scene's box.
+        RowError: an instance has no voxel: it has no triangle, or is outside the scene's box.
     """
     empty = np.argwhere(~occupancy.any(axis=(2, 3, 4)))
     if len(empty):
@@ -279,7 +300,13 @@ def encode_grids(
     batch_size: int,
     device: torch.device,
 ) -> NDArray[np.float16]:
-    """Return the posterior means (G, 8, 16, 16, 16) of grids (G, 64, 64, 64).
+    """Return the posterior means of voxel grids: (G, 8, 16, 16, 16), float16.
+
+    Args:
+        encoder: takes (B, 1, 64, 64, 64), bool.
+        occupancy: (G, 64, 64, 64), bool.
+        batch_size: grids per forward pass.
+        device: the encoder's.
 
     Raises:
         StageError: the encoder's latents have another shape.
@@ -291,12 +318,13 @@ def encode_grids(
     latents: NDArray[np.float16] = np.concatenate(means)
     if latents.shape[1:] != LATENT_SHAPE:
         raise StageError(
-            f"encode: the encoder gives latents of {latents.shape[1:]}, expected {LATENT_SHAPE}. "
-            "Use an encoder of TRELLIS's sparse structure (ss_enc_conv3d_16l8_fp16) or `small`."
+            f"encode: the encoder's latents have shape {latents.shape[1:]}. Expected "
+            f"{LATENT_SHAPE}; use TRELLIS's sparse-structure encoder "
+            "(ss_enc_conv3d_16l8_fp16) or `small`."
         )
     return latents
 
 
 def _packed(grids: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Return the bits of grids (N + 1, 64, 64, 64), (N + 1, GRID_BYTES)."""
+    """Return grids (N + 1, 64, 64, 64) as bits: (N + 1, GRID_BYTES), uint8."""
     return np.frombuffer(pack_occupancy(grids), np.uint8).reshape(-1, GRID_BYTES)

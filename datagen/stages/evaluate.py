@@ -1,4 +1,4 @@
-"""``datagen evaluate``: sampled scenes against the truth, beside two baselines."""
+"""``datagen evaluate``: scores sampled scenes, and two baselines, against the ground truth."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -44,7 +44,7 @@ from datagen.stages.infer import InferScenes
 from datagen.voxels import unpack_instances
 
 MEAN_TAUS = VIEW_TAUS[:2]
-"""Thresholds whose F-scores have means in the manifest."""
+"""Distance thresholds whose mean F-scores are in the manifest."""
 
 _ALIGNED = tuple(name for name in SCORES.schema.names if name.startswith(ALIGNED))
 _COLLIDING = ("num_predicted", "num_colliding", "num_colliding_at")
@@ -53,13 +53,13 @@ MAX_CONSTANT_VIEWS = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateScenes(UnitStage):
-    """Score every sampled scene, whole and object by object, in the view's canonical frame.
+    """Score every sampled scene, as a whole and per object, in the view's canonical frame.
 
-    The ``aligned_`` scores are those of ``evaluate --pred --gt``, after the whole scene is aligned
-    to the truth; so are the collisions, of the model alone: those of baselines mean nothing.
+    Two baselines are scored in the same way: the same network before its first training step
+    (``untrained``) and the best constant grid (``constant``).
 
-    Beside the model stand two baselines, scored alike: the same network before its first training
-    step (``untrained``) and the best constant grid (``constant``).
+    The ``aligned_`` scores are computed as by ``evaluate --pred --gt``, after the whole scene is
+    aligned to the truth. Collisions are computed in the same way, for the model only.
     """
 
     name: ClassVar[str] = "evaluate"
@@ -68,23 +68,25 @@ class EvaluateScenes(UnitStage):
     reads: ClassVar[tuple[Table, ...]] = (ASSETS, LAYOUTS, RENDERS, LATENTS, MODEL, PREDICTIONS)
 
     points_per_object: int = POINTS_PER_OBJECT
-    """Surface samples an object."""
+    """Surface samples per object."""
     align: Align = "robust"
-    """What aligns the scenes for the aligned scores: robust, multistart, or none, without any."""
+    """How each scene is aligned to the truth for the aligned scores. With none, aligned scores are
+    not computed."""
     aligned_points: int = 1024
-    """Surface samples an object for the aligned scores: most of their time."""
+    """Surface samples per object for the aligned scores. Their run time depends mostly on it."""
     collision_faces: int = 200_000
-    """Scenes of the model of more faces get no collision rates; 0: none does."""
+    """Collision rates are computed for predicted scenes of at most this many faces. 0: for none."""
     scenes_per_shard: int = 8
-    """Scenes a shard."""
+    """Scenes per shard (one Parquet file)."""
     seed: int = 0
-    """Of the surface samples."""
+    """Random seed of the surface samples."""
 
     def __post_init__(self) -> None:
         if self.points_per_object < 1 or self.scenes_per_shard < 1 or self.aligned_points < 3:
             raise ConfigError(
-                "points_per_object and scenes_per_shard must be at least 1, aligned_points 3, got "
-                f"{self.points_per_object}, {self.scenes_per_shard} and {self.aligned_points}."
+                "points_per_object and scenes_per_shard must be at least 1, and aligned_points at "
+                f"least 3, got {self.points_per_object}, {self.scenes_per_shard} and "
+                f"{self.aligned_points}."
             )
 
     def units(self, inputs: Inputs) -> Sequence[int]:
@@ -94,9 +96,9 @@ class EvaluateScenes(UnitStage):
     @contextmanager
     def open(self, inputs: Inputs, context: WorkerContext) -> Iterator[Process]:
         if self.align != "none":
-            _require(require_open3d, "Or leave the aligned scores out: --align none.")
+            _require(require_open3d, "Or skip the aligned scores: --align none.")
         if self.collision_faces:
-            _require(require_fcl, "Or leave the collisions out: --collision-faces 0.")
+            _require(require_fcl, "Or skip the collisions: --collision-faces 0.")
         reader = SceneReader(inputs["assets"])
         untrained = _UntrainedModel(inputs, torch_device(context.settings.device))
         constant = fit_constant(_training_grids(inputs)).grid
@@ -144,10 +146,10 @@ class EvaluateScenes(UnitStage):
     def _compared(
         self, predicted: SceneGeometry, truth: SceneGeometry, *, collisions: bool
     ) -> list[Row]:
-        """Return the columns that a comparison of files has too, of the scene and its objects."""
+        """Return aligned scores and collisions: one row for the scene, then one per object."""
         how = Comparison(
             align=self.align,
-            align_objects=False,  # would take as long again for each object
+            align_objects=False,  # takes as long as the scene, for each object
             points=self.aligned_points,
             collision_faces=self.collision_faces if collisions else 0,
             seed=self.seed,
@@ -166,14 +168,14 @@ class EvaluateScenes(UnitStage):
         ]
 
     def summarise(self, output: Output) -> dict[str, Any]:
-        """Add the table of means: scenes, and objects, by split and method."""
+        """Return the number of scored views and the table of mean scores."""
         rows = list(output.rows(SCORES.schema.names))
         counts = {"scored_views": len({(row["layout_id"], row["view_index"]) for row in rows})}
         return {"counts": counts, "summary": mean_scores(rows)}
 
 
 class _UntrainedModel:
-    """The same network at its first step, sampled in the same way with the same noise."""
+    """The same network before its first training step, sampled with the same settings and noise."""
 
     def __init__(self, inputs: Inputs, device: torch.device) -> None:
         trained = read_scene_model(inputs["model"], device)
@@ -202,10 +204,10 @@ class _UntrainedModel:
 
 
 def _require(load: Callable[[], Any], way_out: str) -> None:
-    """Load a package of the extra `evaluate` before the first scene, not in the middle.
+    """Load a package of the extra `evaluate` before the first scene is scored.
 
     Raises:
-        StageError: it cannot be loaded.
+        StageError: it cannot be loaded. The message ends with ``way_out``.
     """
     try:
         load()
@@ -214,19 +216,26 @@ def _require(load: Callable[[], Any], way_out: str) -> None:
 
 
 def _infer_stage(predictions: Dataset) -> InferScenes:
-    """Return the stage that made the predictions, from its fields (JSON has lists for tuples)."""
+    """Return the stage that made the predictions, from the fields in its manifest."""
     fields: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
+        name: tuple(value) if isinstance(value, list) else value  # JSON has no tuples
         for name, value in predictions.fields.items()
     }
     sampler = {f.name: fields.pop(f.name) for f in dataclass_fields(SamplerConfig)}
-    own = {f.name for f in dataclass_fields(InferScenes)}  # those of other nested ones stay out
+    own = {
+        f.name for f in dataclass_fields(InferScenes)
+    }  # leaves out the fields of nested settings
     known = {name: value for name, value in fields.items() if name in own}
     return InferScenes(sampler=SamplerConfig(**sampler), **known)
 
 
 def read_prediction(predictions: Dataset, row: Row) -> SceneGeometry:
-    """Return a sampled scene as its files hold it."""
+    """Return a sampled scene, read from its files.
+
+    Args:
+        predictions: the dataset.
+        row: one of its rows.
+    """
     folder = predictions.folder.path / row["path"]
     meshes = read_scene_glb(folder / "scene.glb")
     with np.load(folder / "occupancy.npz") as file:
@@ -235,7 +244,7 @@ def read_prediction(predictions: Dataset, row: Row) -> SceneGeometry:
 
 
 def _training_grids(inputs: Inputs) -> Iterator[NDArray[np.bool_]]:
-    """Iterate over the instances' grids of training views."""
+    """Yield the grid (64, 64, 64) of each instance in at most MAX_CONSTANT_VIEWS training views."""
     latents = inputs["latents"]
     held_out = validation_layouts(latents.units(), inputs["model"].fields["val_fraction"])
     views = 0
@@ -249,9 +258,10 @@ def _training_grids(inputs: Inputs) -> Iterator[NDArray[np.bool_]]:
 
 
 def mean_scores(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return mean scores by split, method and level (scene or object), with their numbers.
+    """Return the mean scores of each split, method and level (scene or object), one entry each.
 
-    Missing instances have no Chamfer distance; ``missing`` says how many.
+    ``count`` is the number of scenes or objects. ``missing`` is the number without a Chamfer
+    distance, because nothing was predicted. Means are over known values, None without any.
     """
     table = []
     keys = dict.fromkeys((row["split"], row["method"]) for row in rows)
@@ -277,7 +287,7 @@ def mean_scores(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def _means() -> list[str]:
-    """Return the columns of scores that have means: in the frame of the view, then aligned."""
+    """Return the score columns that have means: in the view's frame, then aligned."""
     metrics = metrics_at(MEAN_TAUS, "voxels", "boxes", "distances", "thresholds")
     own = [metric for metric in metrics if metric.in_scores]
     aligned = [ALIGNED + metric.name for metric in own if "means" in metric.aligned_in]

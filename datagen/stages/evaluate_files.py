@@ -1,4 +1,4 @@
-"""``datagen evaluate --pred … --gt …``: any methods' files against the truth, side by side."""
+"""``datagen evaluate --pred … --gt …``: scores the files of any methods against the truth."""
 
 import logging
 from collections import Counter
@@ -30,7 +30,7 @@ from datagen.shards.tables import Table
 logger = logging.getLogger(__name__)
 
 PUBLISHED_TABLE = "published_{protocol}.csv"
-"""Tables in ``manifests/``; I-Scene's stands for protocols without one."""
+"""File in ``manifests/`` with published scores. Protocols without one use I-Scene's."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateFiles(UnitStage):
-    """Score any methods' scenes, read as they lie on disk, against the truth, side by side."""
+    """Score the scene files of any methods against the ground truth, and compare the methods."""
 
     name: ClassVar[str] = "evaluate"
     table: ClassVar[Table] = COMPARISON
@@ -54,30 +54,30 @@ class EvaluateFiles(UnitStage):
     unit_noun: ClassVar[str] = "predicted scenes"
 
     pred: tuple[str, ...] = content(lambda stage: stage.prediction_digests(), ())
-    """NAME=PATH, one or more: what the method is called, and its files (docs/evaluation.md)."""
+    """One or more NAME=PATH: the name of a method and its files (see docs/evaluation.md)."""
     gt: Path = content(lambda stage: stage.truth_digest(), Path())
-    """The truth: a workspace, MIDI's 3D-FRONT, or a folder of GLBs."""
+    """The ground truth: a workspace, 3D-FRONT as processed by MIDI, or a folder of GLB files."""
     format: tuple[str, ...] = resolved(lambda stage: stage.formats(), (), name="methods")
-    """File format of each --pred, or one for all: datagen, iscene, midi, scenegen, partcrafter,
-    gen3dsr or glb. By default NAME if it is one of these, else datagen for a workspace, else
-    glb."""
+    """File format of each --pred, or one format for all: datagen, iscene, midi, scenegen,
+    partcrafter, gen3dsr or glb. By default NAME if it is one of these, otherwise datagen for a
+    workspace and glb for other paths."""
     gt_format: GtFormat = "auto"
     """File format of --gt."""
     comparison: Comparison = field(default_factory=Comparison)
     scenes_per_shard: int = 64
-    """Predicted scenes a shard."""
+    """Predicted scenes per shard (one Parquet file)."""
     out: Path | None = how(None)
-    """Where the result goes. Default: ROOT/comparison."""
+    """Output folder. By default ROOT/comparison."""
     allow_absent: bool = how(False)
-    """Exit code 0 although true scenes have no prediction."""
+    """Return exit code 0 even if some true scenes have no prediction."""
 
     def formats(self) -> list[str]:
-        """Return each method with the format of its files."""
+        """Return a line ``METHOD: FORMAT`` for each method."""
         named = {pair.method: pair.format for pair in self.pairs()}
         return [f"{name}: {file_format}" for name, file_format in named.items()]
 
     def prediction_digests(self) -> dict[str, str]:
-        """Return the sha256 over the names and bytes of each method's files."""
+        """Return the sha256 of the names and bytes of each method's files, by ``pred METHOD``."""
         pairs = self.pairs()
         return {
             f"pred {name}": digest_of(pair.place for pair in pairs if pair.method == name)
@@ -96,21 +96,26 @@ class EvaluateFiles(UnitStage):
         return range(len(self.pairs()))
 
     def truth(self) -> Truth:
+        """Return the reader of ``--gt``.
+
+        Raises:
+            DatasetError: nothing is there, or it holds no scene.
+        """
         if not self.gt.is_dir() and not self.gt.is_file():
             raise DatasetError(f"--gt {self.gt}: no such file or folder; check the name.")
         return open_truth(self.gt, self.gt_format)
 
     def predictions(self) -> dict[str, tuple[str, dict[str, Path]]]:
-        """Return each method's file format and its scenes.
+        """Return for each method its file format, and the path of each scene by scene id.
 
         Raises:
-            ConfigError: a --pred or --format is not understood.
+            ConfigError: a --pred or --format cannot be read.
             DatasetError: a path holds no scene.
         """
         if not self.pred or len(self.format) not in (0, 1, len(self.pred)):
             raise ConfigError(
-                f"{len(self.pred)} --pred and {len(self.format)} --format; expected at least one "
-                "--pred NAME=PATH, and as many --format, one, or none."
+                f"got {len(self.pred)} --pred and {len(self.format)} --format. Expected one or "
+                "more --pred NAME=PATH, and no --format, one for all, or one for each."
             )
         formats = self.format * len(self.pred) if len(self.format) == 1 else self.format
         found: dict[str, tuple[str, dict[str, Path]]] = {}
@@ -118,8 +123,8 @@ class EvaluateFiles(UnitStage):
             name, equals, path = words.partition("=")
             if not equals or not name or not path or name in found:
                 raise ConfigError(
-                    f"--pred {words}: expected NAME=PATH, every NAME once; for example "
-                    "--pred midi=results/midi ours=dataset."
+                    f"--pred {words}: expected NAME=PATH, with a different NAME for each method; "
+                    "for example --pred midi=results/midi ours=dataset."
                 )
             chosen = formats[index] if formats else _format_of(name, Path(path))
             if chosen not in PREDICTED:
@@ -130,7 +135,7 @@ class EvaluateFiles(UnitStage):
         return found
 
     def pairs(self) -> list[Pair]:
-        """Return what is scored: each method's scenes that have a truth, by id.
+        """Return what is scored: for each method, its scenes that have a truth, sorted by id.
 
         Raises:
             DatasetError: a method has no scene id in common with the truth.
@@ -138,14 +143,16 @@ class EvaluateFiles(UnitStage):
         true_ids = self.truth().ids()
         pairs = []
         for name, (file_format, scenes) in self.predictions().items():
-            if len(scenes) == len(true_ids) == 1:  # one scene on both sides, whatever their names
+            if (
+                len(scenes) == len(true_ids) == 1
+            ):  # a single scene on both sides needs no common name
                 scenes = dict(zip(true_ids, scenes.values(), strict=True))
             common = sorted(set(scenes) & true_ids)
             if not common:
                 raise DatasetError(
                     f"--pred {name}: none of its {len(scenes)} scenes has a truth among the "
-                    f"{len(true_ids)}. Predicted ids begin {sorted(scenes)[:3]}, true ones "
-                    f"{sorted(true_ids)[:3]}. Rename the files so that the ids agree."
+                    f"{len(true_ids)}. The first predicted ids are {sorted(scenes)[:3]}, the first "
+                    f"true ids are {sorted(true_ids)[:3]}. Rename the files so that the ids agree."
                 )
             pairs += [Pair(name, file_format, one, scenes[one]) for one in common]
         return pairs
@@ -170,7 +177,7 @@ class EvaluateFiles(UnitStage):
         yield process
 
     def check_result(self, dataset: Dataset, inputs: Inputs, options: RunOptions) -> None:
-        """Report failed scenes; any number may fail, the summary counts them."""
+        """Report failed scenes. Any number may fail; the summary counts them."""
         super().check_result(dataset, inputs, replace(options, max_failed_fraction=1.0))
 
     def is_complete(self, dataset: Dataset) -> bool:
@@ -214,14 +221,14 @@ class EvaluateFiles(UnitStage):
 
 
 def published_table(protocol: str) -> Path:
-    """Return the table of scores published by a protocol's definitions, else I-Scene's."""
+    """Return the file of published scores for a protocol, or I-Scene's if it has none."""
     own = manifests_folder() / PUBLISHED_TABLE.format(protocol=protocol)
     default = manifests_folder() / PUBLISHED_TABLE.format(protocol=DEFAULT_PROTOCOL)
     return own if own.is_file() else default
 
 
 def manifests_folder() -> Path:
-    """Return ``manifests/``: inside the package when installed, else beside it."""
+    """Return ``manifests/``: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     inside = package / "manifests"
     return inside if inside.is_dir() else package.parent / "manifests"

@@ -1,4 +1,4 @@
-"""``datagen layouts --source front3d``: rooms as they are, in place of sampled scenes."""
+"""``datagen layouts --source front3d``: the rooms of 3D-FRONT instead of random scenes."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,10 +21,10 @@ from datagen.shards.tables import Table
 
 @dataclass(frozen=True, kw_only=True)
 class TakeLayouts(UnitStage):
-    """Take the rooms of 3D-FRONT (as processed by MIDI) as layouts, every object where it stood.
+    """Take the rooms of 3D-FRONT (as processed by MIDI) as layouts, with the original positions.
 
-    ``layout_id`` is a room's place in ``midi_room_ids.json``; placements are in the order of its
-    furniture list, so that instance i is value i of MIDI's semantic pictures.
+    ``layout_id`` is a room's index in ``midi_room_ids.json``. Placements are in the order of the
+    room's furniture list, so that instance i has value i in MIDI's semantic images.
     """
 
     name: ClassVar[str] = "layouts"
@@ -34,17 +34,18 @@ class TakeLayouts(UnitStage):
     keeps_parts: ClassVar[bool] = False
 
     source: Literal["front3d"] = "front3d"
-    """Where the rooms come from; the assets must come from there too."""
+    """Source of the rooms. The workspace's assets must come from the same source."""
     source_path: Path | None = content(
         lambda stage: rooms_fingerprint(stage.rooms), default=None, name="source"
     )
     """The folder with midi_room_ids.json and midi_furniture_ids.json."""
     split: Split = "all"
-    """MIDI's: the last 1000 rooms are test, all before them train."""
+    """MIDI's split: the last 1000 rooms are test, all rooms before them are train."""
     num_layouts: Annotated[int | None, tyro.conf.arg(aliases=["--n"])] = None
-    """Only the first so many rooms of the split."""
+    """Number of rooms: the first of the split. By default all."""
     leave_out_unusable: bool = False
-    """A room with a quarantined object is taken without it; else it is a failed row."""
+    """Take rooms with quarantined objects, without these objects. By default such rooms are failed
+    rows."""
 
     def __post_init__(self) -> None:
         if self.num_layouts is not None and self.num_layouts < 1:
@@ -55,13 +56,13 @@ class TakeLayouts(UnitStage):
         """The rooms to take."""
         if self.source_path is None:
             raise ConfigError(
-                "layouts: --source front3d needs the folder with midi_room_ids.json, got no path. "
-                "Give it with --source-path FOLDER."
+                "layouts: --source front3d has no path. Expected the folder with "
+                "midi_room_ids.json; give it with --source-path FOLDER."
             )
         return read_rooms(self.source_path, self.split)[: self.num_layouts]
 
     def command_for(self, input_name: str) -> str:
-        """Other assets than the rooms' own are of no use."""
+        """Return the command that makes an input: assets must have the rooms' source."""
         flags = f"--source {self.source} --source-path {self.source_path}"
         return f"{super().command_for(input_name)} {flags}"
 
@@ -76,14 +77,14 @@ class TakeLayouts(UnitStage):
         if not assets:
             raise StageError(
                 f"{inputs['assets'].folder} has no object of {Front3DSource.name}. Expected the "
-                "rooms' furniture; run `datagen assets --source front3d --source-path ...` in "
-                "this workspace."
+                "furniture of the rooms; run `datagen assets --source front3d --source-path ...` "
+                "in this workspace."
             )
         rooms = {room.index: room for room in self.rooms}
 
         def process(layout_id: int) -> list[Row]:
             placements = list(self.place(rooms[layout_id], assets))
-            row = dict.fromkeys(LAYOUTS.schema.names)  # null what the sampler would say of its draw
+            row = dict.fromkeys(LAYOUTS.schema.names)  # columns of the random draw stay null
             return [row | {"layout_id": layout_id, "placements": placements}]
 
         yield process
@@ -116,7 +117,10 @@ class TakeLayouts(UnitStage):
 
 
 def placement(asset: Row) -> dict[str, Any]:
-    """Return an asset's placement where its file had it: unturned, unscaled, on nothing."""
+    """Return a placement at the asset's original position: no rotation, scale 1, no support.
+
+    The keys are those of a layout's ``placements``; metres and radians, z_up world.
+    """
     return {
         "asset_id": asset["asset_id"],
         "scale": 1.0,

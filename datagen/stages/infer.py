@@ -1,4 +1,4 @@
-"""``datagen infer``: scenes sampled from views by the trained model."""
+"""``datagen infer``: samples scenes from rendered views with the trained model."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -27,9 +27,9 @@ from datagen.voxels import unpack_occupancy
 
 @dataclass(frozen=True, kw_only=True)
 class InferScenes(SamplingStage):
-    """Sample a scene from one rendered view and its masks: a GLB with a node an instance.
+    """Sample a scene from one rendered view and its masks: a GLB file with one node per instance.
 
-    With --image and --masks, from image files instead.
+    With --image and --masks, scenes are sampled from image files instead.
     """
 
     name: ClassVar[str] = "infer"
@@ -38,14 +38,14 @@ class InferScenes(SamplingStage):
     reads: ClassVar[tuple[Table, ...]] = (RENDERS, LATENTS, MODEL)
 
     split: Literal["val", "train", "all"] = "val"
-    """Whose views: held-out scenes, scenes trained on, or held-out ones and then the others. To a
-    model of --model all are held out."""
+    """Scenes to use: val are the held-out scenes, train the training scenes, all first the held-out
+    and then the training scenes. With --model, all scenes count as held out."""
     max_scenes: int = 16
-    """At most so many scenes."""
+    """Maximum number of scenes."""
     views_per_scene: int = 1
-    """Kept views of each."""
+    """Kept views per scene."""
     seed: int = 0
-    """Of the choice of views and of the noise."""
+    """Random seed of the choice of views and of the noise."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,12 +65,12 @@ class InferScenes(SamplingStage):
         if not chosen:
             raise StageError(
                 f"infer: split {self.split!r} has no scenes among the {len(layouts)} with latents. "
-                "Expected at least one; give --split train or all, or train with --val-fraction."
+                "Expected at least one; use --split train or all, or train with --val-fraction."
             )
         return sorted(chosen[: self.max_scenes])
 
     def held_out(self, inputs: Inputs) -> set[int]:
-        """Return the scenes that the model has not been trained on."""
+        """Return the ids of the scenes that the model was not trained on."""
         layouts = inputs["latents"].units()
         if self.model is not None:
             return set(layouts)
@@ -87,9 +87,9 @@ class InferScenes(SamplingStage):
                 for latent, render in self.views(inputs, layout_id):
                     view_index = render["view_index"]
                     started = time.monotonic()
-                    picture, count = decode_view(render), latent["num_instances"]
+                    pixels, count = decode_view(render), latent["num_instances"]
                     seed = self.seed_of(layout_id, view_index)
-                    predicted = self.predict(networks, *picture, count, seed)
+                    predicted = self.predict(networks, *pixels, count, seed)
                     folder = context.folder.path / f"{layout_id}_{view_index}"
                     row: Row = {
                         "layout_id": layout_id,
@@ -99,14 +99,14 @@ class InferScenes(SamplingStage):
                         "path": folder.name,
                     }
                     truth = unpack_occupancy(latent["occupancy"].tobytes())
-                    write_prediction(folder, predicted, *picture, truth[1:], row, networks.blender)
+                    write_prediction(folder, predicted, *pixels, truth[1:], row, networks.blender)
                     rows.append({**row, "seconds": time.monotonic() - started})
                 return rows
 
             yield process
 
     def views(self, inputs: Inputs, layout_id: int) -> list[tuple[Row, Row]]:
-        """Return the latents and renders rows of the views that are sampled of a scene."""
+        """Return the views of a scene to sample from: pairs of a latents row and a renders row."""
         latents = {row["view_index"]: row for row in inputs["latents"].rows_of(layout_id)}
         rng = rng_for(self.seed, self.name, layout_id)
         count = min(self.views_per_scene, len(latents))
@@ -118,10 +118,10 @@ class InferScenes(SamplingStage):
     def sample(
         self, networks: Networks, layout_id: int, render: Row, num_instances: int
     ) -> NDArray[np.float32]:
-        """Return the logits (N + 1, 64, 64, 64) sampled from one view."""
+        """Return the occupancy logits sampled from one view: (N + 1, 64, 64, 64), scene first."""
         seed = self.seed_of(layout_id, render["view_index"])
         return self.logits(networks, *decode_view(render), num_instances, seed)
 
     def seed_of(self, layout_id: int, view_index: int) -> int:
-        """Return the seed of a view's noise."""
+        """Return the random seed of a view's noise."""
         return seed_for(self.seed, self.name, layout_id, view_index)

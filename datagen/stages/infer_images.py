@@ -1,4 +1,4 @@
-"""``datagen infer --image … --masks …``: scenes sampled from image files."""
+"""``datagen infer --image … --masks …``: samples scenes from image files."""
 
 import hashlib
 import logging
@@ -25,13 +25,13 @@ from datagen.views.masks import MaskedImage, read_masked_image
 
 logger = logging.getLogger(__name__)
 
-_PICTURE_ENDING = re.compile(r"[_-](rgb|image)$")
+_IMAGE_ENDING = re.compile(r"[_-](rgb|image)$")
 _MASKS_ENDING = re.compile(r"[_-](seg|masks?|segmentation)$")
 
 
 @dataclass(frozen=True, kw_only=True)
 class InferImages(SamplingStage):
-    """Sample a scene from a picture and its masks, or from each of a folder of them."""
+    """Sample a scene from an image and its masks, or one scene from each image of a folder."""
 
     name: ClassVar[str] = "infer"
     table: ClassVar[Table] = SCENES
@@ -42,21 +42,23 @@ class InferImages(SamplingStage):
     image: Path = content(
         lambda stage: names_and_bytes(image for image, _ in stage.pairs()), Path(), name="images"
     )
-    """A picture, or a folder of them."""
+    """An image file, or a folder of images."""
     masks: Path | None = content(
         lambda stage: names_and_bytes(masks for _, masks in stage.pairs()), default=None
     )
-    """Its segmentation (ids in one channel, palette or colours; 0 is background), or a folder:
-    NAME.png, NAME_seg.png or NAME_masks.png goes with NAME.jpg or NAME_rgb.jpg."""
+    """The image's instance segmentation (one channel of ids, a palette, or colours; 0 is the
+    background), or a folder of them. NAME.png, NAME_seg.png or NAME_masks.png belongs to NAME.jpg
+    or NAME_rgb.jpg."""
     out: Path | None = how(None)
-    """Where the scenes go, a sub-folder an image. Default: ROOT/scenes/NAME of the image."""
+    """Output folder, with one sub-folder per image. By default ROOT/scenes/NAME, where NAME is that
+    of --image."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.masks is None:
             raise ConfigError(
-                f"--image {self.image}: no masks given. Expected --masks, an image with one label "
-                "an object, or a folder of them."
+                f"--image {self.image}: no masks given. Expected --masks with an image of one "
+                "label per object, or a folder of such images."
             )
 
     def output(self, root: Folder, inputs: Inputs) -> Output:
@@ -68,10 +70,10 @@ class InferImages(SamplingStage):
         return range(len(self.pairs()))
 
     def pairs(self) -> list[tuple[Path, Path]]:
-        """Return every picture with its masks, sorted by name.
+        """Return the paths of every image and its masks, sorted by name.
 
         Raises:
-            DatasetError: a file is missing, or a picture of the folder has no masks.
+            DatasetError: a file is missing, or an image of the folder has no masks.
         """
         assert self.masks is not None
         for flag, path in (("--image", self.image), ("--masks", self.masks)):
@@ -80,7 +82,7 @@ class InferImages(SamplingStage):
         if self.image.is_dir() != self.masks.is_dir():
             raise DatasetError(
                 f"--image {self.image} and --masks {self.masks}: one is a folder and the other "
-                "not. Expected two files, or two folders (they may be the same)."
+                "not. Expected two files, or two folders (the same folder is allowed)."
             )
         if not self.image.is_dir():
             return [(self.image, self.masks)]
@@ -94,20 +96,20 @@ class InferImages(SamplingStage):
 
             def process(image_index: int) -> list[Row]:
                 started = time.monotonic()
-                picture, masks = pairs[image_index]
-                read = self._read(picture, masks, alone=len(pairs) == 1)
+                image, masks = pairs[image_index]
+                read = self._read(image, masks, alone=len(pairs) == 1)
                 warnings = read.warnings()
                 for warning in warnings:
-                    logger.warning(f"infer: {picture.name}: {warning}")
+                    logger.warning(f"infer: {image.name}: {warning}")
                 num_instances = len(read.labels)
-                # The seed as it is: as released, all scenes start from the same noise.
+                # As in the released I-Scene code, all scenes start from the same noise.
                 predicted = self.predict(
                     networks, read.rgba, read.instance_map, num_instances, self.seed
                 )
-                folder = context.folder.path / scene_name(picture)
+                folder = context.folder.path / scene_name(image)
                 row: Row = {
                     "image_index": image_index,
-                    "image": picture.name,
+                    "image": image.name,
                     "labels": read.labels,
                     "num_instances": num_instances,
                     "warnings": warnings,
@@ -117,7 +119,7 @@ class InferImages(SamplingStage):
                 empty = write_prediction(folder, predicted, *pixels, None, row, networks.blender)
                 if empty:
                     logger.warning(
-                        f"infer: {picture.name}: {len(empty)} of {num_instances} instances came "
+                        f"infer: {image.name}: {len(empty)} of {num_instances} instances came "
                         f"out empty (first: {empty[0]})"
                     )
                 seconds = time.monotonic() - started
@@ -126,17 +128,17 @@ class InferImages(SamplingStage):
             yield process
 
     @staticmethod
-    def _read(picture: Path, masks: Path, *, alone: bool) -> MaskedImage:
+    def _read(image: Path, masks: Path, *, alone: bool) -> MaskedImage:
         try:
-            return read_masked_image(picture, masks)
+            return read_masked_image(image, masks)
         except RowError as error:
-            if alone:  # nothing else to go on with: the message itself is the result
+            if alone:  # no other image is left to sample: the error ends the command
                 raise DatasetError(str(error)) from error
             raise
 
 
 def names_and_bytes(paths: Iterable[Path]) -> str:
-    """Return the sha256 over the names and bytes of files, wherever they lie."""
+    """Return the sha256 of the names and bytes of files. Their folders do not count."""
     digest = hashlib.sha256()
     for path in paths:
         digest.update(f"{path.name}\0".encode())
@@ -144,20 +146,20 @@ def names_and_bytes(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def scene_name(picture: Path) -> str:
-    """Return what a picture's scene is called: the file's name without suffix and ``_rgb``."""
-    return _PICTURE_ENDING.sub("", picture.stem) if picture.suffix else picture.name or "images"
+def scene_name(image: Path) -> str:
+    """Return the name of an image's scene: the file name without its suffix and ``_rgb``."""
+    return _IMAGE_ENDING.sub("", image.stem) if image.suffix else image.name or "images"
 
 
-def _pairs_of_folders(pictures: Path, masks: Path) -> list[tuple[Path, Path]]:
+def _pairs_of_folders(images: Path, masks: Path) -> list[tuple[Path, Path]]:
     suffixes = set(Image.registered_extensions())
     by_name: dict[str, list[Path]] = {}
     for path in sorted(masks.iterdir()):
-        is_masks = pictures != masks or _MASKS_ENDING.search(path.stem)
+        is_masks = images != masks or _MASKS_ENDING.search(path.stem)
         if path.suffix.lower() in suffixes and is_masks:
             by_name.setdefault(_MASKS_ENDING.sub("", path.stem), []).append(path)
     pairs, without = [], []
-    for path in sorted(pictures.iterdir()):
+    for path in sorted(images.iterdir()):
         if path.suffix.lower() not in suffixes or path in _flat(by_name):
             continue
         found = by_name.get(scene_name(path), [])
@@ -166,13 +168,13 @@ def _pairs_of_folders(pictures: Path, masks: Path) -> list[tuple[Path, Path]]:
         else:
             without.append((path, found))
     if without or not pairs:
-        raise DatasetError(_unpaired(pictures, masks, without))
-    names = [scene_name(picture) for picture, _ in pairs]
+        raise DatasetError(_unpaired(images, masks, without))
+    names = [scene_name(image) for image, _ in pairs]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise DatasetError(
-            f"--image {pictures}: {len(twice)} pictures share a name (first: {twice[0]}), and "
-            "every scene's folder has its picture's. Expected different names; rename them."
+            f"--image {images}: {len(twice)} images share a name (first: {twice[0]}), and the "
+            "folder of a scene has the name of its image. Expected different names; rename them."
         )
     return pairs
 
@@ -181,13 +183,13 @@ def _flat(by_name: dict[str, list[Path]]) -> set[Path]:
     return {path for paths in by_name.values() for path in paths}
 
 
-def _unpaired(pictures: Path, masks: Path, without: list[tuple[Path, list[Path]]]) -> str:
+def _unpaired(images: Path, masks: Path, without: list[tuple[Path, list[Path]]]) -> str:
     expected = "Expected NAME.png, NAME_seg.png or NAME_masks.png for every NAME.jpg."
     if not without:
-        return f"--image {pictures}: holds no pictures. {expected}"
+        return f"--image {images}: holds no images. {expected}"
     path, found = without[0]
-    count = f"{len(found)} files of masks" if found else "no masks"
+    count = f"{len(found)} mask files" if found else "no masks"
     return (
-        f"--image {pictures}: {len(without)} pictures cannot be paired (first: {path.name} has "
+        f"--image {images}: {len(without)} images cannot be paired (first: {path.name} has "
         f"{count} in {masks}). {expected}"
     )

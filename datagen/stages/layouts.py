@@ -1,4 +1,4 @@
-"""``datagen layouts``: random scenes of the assets."""
+"""``datagen layouts``: composes random scenes of the assets."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ from datagen.shards.tables import Table
 
 @dataclass(frozen=True, kw_only=True)
 class SampleLayouts(UnitStage):
-    """Place 2 to 12 random objects a scene without collision, some on table-tops."""
+    """Compose scenes of 2 to 12 random objects without collisions, some of them on tables."""
 
     name: ClassVar[str] = "layouts"
     table: ClassVar[Table] = LAYOUTS
@@ -33,36 +33,40 @@ class SampleLayouts(UnitStage):
     keeps_parts: ClassVar[bool] = False
 
     num_layouts: Annotated[int, tyro.conf.arg(aliases=["--n"])] = 25_000
-    """Scenes to make."""
+    """Number of scenes."""
     min_objects: int = 2
-    """Fewest objects in a scene, stacked ones counted."""
+    """Minimum number of objects in a scene, including stacked objects."""
     max_objects: int = 12
-    """Most objects in a scene, stacked ones counted."""
+    """Maximum number of objects in a scene, including stacked objects."""
     gap_scale_range: tuple[float, float] = (0.1, 1.0)
-    """s is drawn from it once a scene; the gap between disks is mean(r)·s. Larger is sparser."""
+    """Range of the gap scale s, which is drawn once per scene. The gap between the objects' disks
+    is s times their mean radius; a larger s gives a sparser scene."""
     longest_side_range_m: tuple[float, float] = (0.6, 1.2)
-    """A placement's longest side, metres, whatever the asset's own size."""
+    """Range in metres to which the longest side of every placed object is scaled."""
     metric_scale: bool = False
-    """Keep the assets' real sizes instead."""
+    """Keep the real sizes of the assets instead of scaling them."""
     stack_probability: float = 0.5
-    """How often a drawn table carries another of the scene's objects."""
+    """Probability that a table carries another object of the scene."""
     max_stacked_per_table: int = 1
-    """Most objects on one table; above 1, their number is drawn and they are packed inside its
-    polygon."""
+    """Maximum number of objects on one table. Above 1, their number is drawn at random, and they
+    are packed inside the polygon of its support surface."""
     stack_levels: int = 1
-    """2: what stands on a table may itself carry something; 0: all stand on the ground."""
+    """Number of levels of stacking. 0: all objects are on the ground. 1: objects may be on tables.
+    2: objects on tables may carry objects too."""
     asset_weighting: Literal["uniform", "category"] = "uniform"
-    """category: a category is drawn first, then one of its assets."""
+    """How assets are drawn. uniform: all with the same probability. category: first a category,
+    then one of its assets."""
     split: Literal["all", "train", "val", "test"] = "all"
-    """Which assets: all, or 80, 10 or 10 % of them by a hash of the asset_id."""
+    """Assets to use: all, or those of one split. train, val and test hold 80, 10 and 10 % of the
+    assets, by a hash of the asset_id."""
     max_tries: int = 30
-    """Positions tried for an object before the region grows by 10 %."""
+    """Positions tried per object before the region grows by 10 %."""
     region_area_ratio: float = 2.0
-    """Area of the first region over the area of the disks."""
+    """Ratio of the initial region's area to the total area of the objects' disks."""
     seed: int = 0
-    """Of everything random."""
+    """Random seed."""
     verify: bool = how(False)
-    """Afterwards, check every layout mesh against mesh, also those made earlier."""
+    """Afterwards, check all layouts of the dataset for collisions between the meshes."""
 
     def __post_init__(self) -> None:
         if self.num_layouts < 1:
@@ -135,22 +139,26 @@ class SampleLayouts(UnitStage):
 
 
 def read_placeables(assets: Dataset, split: str = "all") -> list[Placeable]:
-    """Return what the sampler knows of the usable assets of a split, in the dataset's order.
+    """Return the usable assets of a split as the sampler sees them, in the dataset's order.
+
+    Args:
+        assets: the dataset.
+        split: all, train, val or test.
 
     Raises:
-        StageError: no asset is usable, or none of the split.
+        StageError: no asset is usable, or no usable asset is in the split.
     """
     columns = ["asset_id", "status", "category", "extent_m", "radius_m", "support"]
     usable = [row for row in assets.rows(columns) if row["status"] == "ok"]
     found = [row for row in usable if split in ("all", asset_split(row["asset_id"]))]
     if not usable:
         raise StageError(
-            f"{assets.folder} has {len(assets)} objects and none is usable (all quarantined). "
-            "Expected at least one; `datagen show` lists the reasons."
+            f"{assets.folder}: all of its {len(assets)} objects are quarantined. "
+            "Expected at least one usable object; `datagen show` lists the reasons."
         )
     if not found:
         raise StageError(
-            f"{assets.folder}: none of its {len(usable)} usable objects is of the split {split}. "
+            f"{assets.folder}: none of its {len(usable)} usable objects is in the split {split}. "
             "Expected at least one; prepare more objects, or leave --split out."
         )
     return [

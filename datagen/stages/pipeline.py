@@ -1,4 +1,4 @@
-"""Pipelines: named sets of stage fields, one file each in ``pipelines/``."""
+"""Pipelines: named sets of stage fields. Each is a file in ``pipelines/``."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from datagen.stages.train import TrainFlow
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """One stage a verb, in the order of the pipeline."""
+    """One stage per verb, in the order in which they run."""
 
     assets: PrepareAssets = field(default_factory=PrepareAssets)
     layouts: SampleLayouts | TakeLayouts = field(default_factory=SampleLayouts)
@@ -30,13 +30,13 @@ class Pipeline:
     evaluate: EvaluateScenes = field(default_factory=EvaluateScenes)
 
     def stages(self) -> Iterator[tuple[str, Stage]]:
-        """Iterate over verbs and stages, upstream first."""
+        """Yield each verb and its stage, in the order in which they run."""
         for entry in fields(self):
             yield entry.name, getattr(self, entry.name)
 
 
 def pipelines_folder() -> Path:
-    """Return ``pipelines/``: inside the package when installed, else beside it."""
+    """Return ``pipelines/``: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     inside = package / "pipelines"
     return inside if inside.is_dir() else package.parent / "pipelines"
@@ -51,7 +51,7 @@ def load_pipeline(name: str) -> Pipeline:
     """Return the pipeline of that name.
 
     Raises:
-        ConfigError: no pipeline has it; the message lists those that there are.
+        ConfigError: there is no such pipeline; the message lists all pipelines.
     """
     folder, known = pipelines_folder(), pipeline_names()
     if name not in known:

@@ -1,4 +1,4 @@
-"""``datagen render``: views of every scene, those with a fully occluded object dropped."""
+"""``datagen render``: renders views of every scene, without those that hide an object."""
 
 import hashlib
 from collections import Counter
@@ -35,15 +35,15 @@ from datagen.views.passes import NO_PASSES, Pass, pass_columns, png, read_rgba
 from datagen.views.selection import drop_reason
 from datagen.views.visibility import RaycastingScene, VisibleView
 
-FEWER = 4
-"""A scene that cannot be rendered as asked is tried at last with so many times fewer samples."""
+LAST_RETRY_DIVISOR = 4
+"""The last retry of a failing scene divides the number of samples by this."""
 
 Camera = tuple[Floats, Floats]
 """world_to_camera (4, 4) and intrinsics (3, 3)."""
 
 Quality = Literal["draft", "standard", "reference"]
 PRESETS: dict[Quality, tuple[int, bool]] = {
-    # Samples a pixel, and whether they are denoised.
+    # Samples per pixel, and whether the image is denoised.
     "draft": (4, True),
     "standard": (8, True),
     "reference": (128, True),  # as TRELLIS renders
@@ -52,10 +52,11 @@ PRESETS: dict[Quality, tuple[int, bool]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class RenderViews(UnitStage):
-    """Render every scene from all directions; what cannot be kept is never traced.
+    """Render every scene from all directions, and drop views in which an object is not visible.
 
-    Cameras, masks and visibility are reproducible to the byte; Cycles' pixels may differ in the
-    last bits between processors.
+    Visibility is decided by ray casting, before Cycles renders the kept views. Cameras, masks and
+    visibility are reproducible to the byte. The pixels of Cycles may differ in the last bits
+    between processors.
     """
 
     name: ClassVar[str] = "render"
@@ -65,37 +66,41 @@ class RenderViews(UnitStage):
     uses_gpu: ClassVar[bool] = True
 
     num_views: Annotated[int, tyro.conf.arg(aliases=["--views"])] = 150
-    """Views a scene, before any is dropped."""
+    """Views per scene, before views are dropped."""
     resolution_px: int = 512
-    """Width and height of the images."""
+    """Width and height of the images in pixels."""
     fov_deg: float = 40.0
-    """Field of view."""
+    """Field of view in degrees, horizontal and vertical."""
     directions: Literal["hammersley", "fibonacci", "trellis"] = "hammersley"
-    """How the views are spread over the sphere; trellis is TRELLIS's warped sequence."""
+    """Sequence of camera directions on the sphere. hammersley and fibonacci are evenly spaced;
+    trellis is the warped Hammersley sequence of TRELLIS."""
     elevation_range_deg: tuple[float, float] = (-90.0, 90.0)
-    """Lowest and highest elevation of a camera."""
+    """Lowest and highest elevation of the cameras in degrees."""
     min_visible_px: int = 1
-    """A view is dropped if any object shows fewer pixels."""
+    """A view is dropped if fewer pixels of any object are visible."""
     min_visible_fraction: float = 0.0
-    """A view is dropped if any object shows a smaller share of its own silhouette."""
+    """A view is dropped if the visible share of any object's silhouette is smaller."""
     passes: tuple[Pass, ...] = ()
-    """What is stored beside picture and instance map: depth, normal, amodal."""
+    """Passes stored in addition to the image and the instance map: depth, normals, amodal masks."""
     light: LightName = "studio"
-    """Soft fixed suns, TRELLIS's lamps, suns drawn a scene, or a sky drawn a scene."""
+    """studio: fixed soft sun lamps. trellis: the lamps of TRELLIS. random: sun lamps drawn for each
+    scene. hdri: a sky drawn for each scene."""
     hdri_folder: Path | None = content(lambda stage: stage.skies(), default=None, name="hdris")
-    """The .hdr and .exr pictures of the light hdri; known by their content."""
+    """Folder of .hdr and .exr images for --light hdri. Their content, not their place, is part of
+    the dataset's identity."""
     ground: bool = False
-    """A plane under the scene that catches shadows: never in the masks, unseen from below."""
+    """Add a plane under the scene that shows only shadows. It is not in the masks, and is invisible
+    from below."""
     quality: Quality = how("standard")  # decides through samples and denoise
-    """Samples and denoising: 4 denoised, 8 denoised, or 128 denoised as TRELLIS."""
+    """Samples per pixel, always denoised: draft 4, standard 8, reference 128 (as TRELLIS)."""
     samples: int | None = resolved(lambda stage: stage.cycles[0], default=None)
-    """Cycles samples a pixel, before denoising; the quality's own by default."""
+    """Cycles samples per pixel. By default those of --quality."""
     denoise: bool | None = resolved(lambda stage: stage.cycles[1], default=None)
-    """Open Image Denoise, fast; the quality's own by default."""
+    """Denoise with Open Image Denoise (fast mode). By default as --quality."""
     scenes_per_shard: int = 8
-    """Scenes a shard."""
+    """Scenes per shard (one Parquet file)."""
     seed: int = 0
-    """Of the views' offsets and of Cycles' noise."""
+    """Random seed of the camera directions, of the lights and of the noise of Cycles."""
 
     def __post_init__(self) -> None:
         for name in ("num_views", "samples", "scenes_per_shard", "min_visible_px"):
@@ -108,7 +113,7 @@ class RenderViews(UnitStage):
             )
         if (self.light == "hdri") != (self.hdri_folder is not None):
             raise ConfigError(
-                f"light is {self.light} and hdri_folder is {self.hdri_folder}; expected both or "
+                f"light is {self.light} and hdri_folder is {self.hdri_folder}. Expected both or "
                 "neither of --light hdri and --hdri-folder FOLDER."
             )
         if not 8 <= self.resolution_px <= 8192:
@@ -118,12 +123,13 @@ class RenderViews(UnitStage):
         low, high = self.elevation_range_deg
         if not -90 <= low < high <= 90:
             raise ConfigError(
-                f"elevation_range_deg must be lowest and highest in [-90, 90], got {low} {high}."
+                f"elevation_range_deg must be two angles in [-90, 90], lowest first, "
+                f"got {low} {high}."
             )
 
     @cached_property
     def cycles(self) -> tuple[int, bool]:
-        """Samples a pixel and whether they are denoised, however it was said."""
+        """Samples per pixel, and whether the image is denoised; ``quality`` gives the defaults."""
         samples, denoise = PRESETS[self.quality]
         return (
             samples if self.samples is None else self.samples,
@@ -132,11 +138,11 @@ class RenderViews(UnitStage):
 
     @cached_property
     def hdris(self) -> list[Path]:
-        """The pictures of the skies to draw from, by name."""
+        """The sky images to draw from, sorted by name."""
         return [] if self.hdri_folder is None else list_hdris(self.hdri_folder)
 
     def skies(self) -> str | None:
-        """Return the sha256 over the skies' files; None without any."""
+        """Return the sha256 of all sky images; None without any."""
         if not self.hdris:
             return None
         skies = hashlib.sha256()
@@ -171,7 +177,7 @@ class RenderViews(UnitStage):
             yield process
 
     def tally(self, rows: Sequence[Row]) -> dict[str, int]:
-        """Count kept and dropped views, and scenes made with less than was asked for."""
+        """Return the number of kept and dropped views, and whether a fallback was used (0 or 1)."""
         kept = sum(row["kept"] for row in rows)
         fallbacks = sum(row["fallback"] is not None for row in rows[:1])
         return {"kept": kept, "dropped": len(rows) - kept, "fallbacks": fallbacks}
@@ -179,12 +185,12 @@ class RenderViews(UnitStage):
     def _render_with(
         self, less: bool, layout_id: int, scene: SceneMeshes, blender: BlenderProcess
     ) -> list[Row]:
-        """Render a scene as asked, or with less: on the CPU, or there with fewer samples."""
+        """Return a scene's rows; ``less``: on the CPU instead of the GPU, else fewer samples."""
         stage, note = self, None
         if less and blender.cycles_device == "GPU":
             note = "cpu"
         elif less:
-            stage = replace(self, samples=max(1, self.cycles[0] // FEWER))
+            stage = replace(self, samples=max(1, self.cycles[0] // LAST_RETRY_DIVISOR))
             note = f"samples={stage.samples}"
         blender.cpu_only = note == "cpu"
         try:
@@ -196,7 +202,13 @@ class RenderViews(UnitStage):
     def render_scene(
         self, layout_id: int, scene: SceneMeshes, blender: BlenderProcess
     ) -> list[Row]:
-        """Return the rows of one scene: decide by rays, then trace what is kept."""
+        """Return the rows of one scene, one per view.
+
+        Ray casting decides which views are kept; Blender renders only these.
+
+        Raises:
+            Disagreement: see ``check_agreement``.
+        """
         size = self.resolution_px
         cameras = self.cameras(layout_id, scene)
         geometry = RaycastingScene(scene.meshes, scene.transparent)
@@ -221,10 +233,8 @@ class RenderViews(UnitStage):
         ]
         kept = [index for index, reason in enumerate(reasons) if reason is None]
         job = self.render_job(layout_id, scene, cameras, seen, kept)
-        pictures = dict(zip(kept, render_views(blender, job) if kept else [], strict=True))
-        check_agreement(
-            {index: (pictures[index], seen[index]) for index in kept}, ground=self.ground
-        )
+        images = dict(zip(kept, render_views(blender, job) if kept else [], strict=True))
+        check_agreement({index: (images[index], seen[index]) for index in kept}, ground=self.ground)
         return [
             {
                 "layout_id": layout_id,
@@ -237,15 +247,15 @@ class RenderViews(UnitStage):
                 "height": size,
                 "visible_px": seen[index].visible_px.tolist(),
                 "amodal_px": seen[index].amodal_px.tolist(),
-                "rgb": pictures.get(index),
-                "instance_map": png(seen[index].instance_map) if index in pictures else None,
+                "rgb": images.get(index),
+                "instance_map": png(seen[index].instance_map) if index in images else None,
             }
-            | (pass_columns(seen[index], self.passes) if index in pictures else NO_PASSES)
+            | (pass_columns(seen[index], self.passes) if index in images else NO_PASSES)
             for index, (world_to_camera, intrinsics) in enumerate(cameras)
         ]
 
     def summarise(self, output: Output) -> dict[str, Any]:
-        """Count kept and dropped views, and scenes that have no view left."""
+        """Return the counts of kept views, dropped views by reason, and scenes without views."""
         kept: Counter[int] = Counter()
         dropped: Counter[str] = Counter()
         fallbacks = set()
@@ -262,7 +272,7 @@ class RenderViews(UnitStage):
         return {"counts": counts}
 
     def cameras(self, layout_id: int, scene: SceneMeshes) -> list[Camera]:
-        """Return the cameras of a scene's views."""
+        """Return the ``num_views`` cameras of a scene."""
         center_m, radius_m = bounding_sphere(scene.vertices)
         rng = rng_for(self.seed, self.name, layout_id)
         low, high = np.radians(self.elevation_range_deg)
@@ -286,7 +296,7 @@ class RenderViews(UnitStage):
         seen: list[VisibleView],
         kept: list[int],
     ) -> RenderJob:
-        """Return what Blender is to render: the views of a scene that are kept."""
+        """Return the job that renders a scene's kept views in Blender."""
         samples, denoise = self.cycles
         rng = rng_for(self.seed, self.name, layout_id, "light")
         return RenderJob(
@@ -313,19 +323,20 @@ class RenderViews(UnitStage):
 
 
 def check_agreement(views: dict[int, tuple[bytes, VisibleView]], *, ground: bool = False) -> None:
-    """Check a scene's pictures against its rays.
+    """Check that the rendered images of a scene agree with its ray casting.
 
     Args:
-        views: a view's PNG and what its rays met, by index.
-        ground: whether shadows on a ground are in the pictures.
+        views: a view's PNG bytes and its visibility from ray casting, by view index.
+        ground: whether the images show shadows on a ground plane.
 
     Raises:
-        Disagreement: pooled over the views, alpha and instance map differ in too many pixels.
+        Disagreement: over all views together, the alpha channel and the instance map differ in
+            more than MAX_DISAGREEMENT of the pixels.
     """
     wrong: dict[int, int] = {}
     pixels = 0
-    for index, (picture, seen) in views.items():
-        rgba = read_rgba(picture)
+    for index, (image, seen) in views.items():
+        rgba = read_rgba(image)
         excused = seen.transparent_map
         if ground:
             excused = excused | shadow_map(rgba, seen.instance_map)
@@ -335,7 +346,7 @@ def check_agreement(views: dict[int, tuple[bytes, VisibleView]], *, ground: bool
     if total > MAX_DISAGREEMENT * pixels:
         worst = max(wrong, key=lambda index: wrong[index])
         raise Disagreement(
-            f"the picture and the rays disagree in {total} of {pixels} pixels "
+            f"the image and the rays disagree in {total} of {pixels} pixels "
             f"({total / pixels:.2%}, at most {MAX_DISAGREEMENT:.2%} may; worst: view {worst}). "
             "The prepared asset and its geometry differ, or a material is transparent unmarked"
         )

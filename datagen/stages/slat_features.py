@@ -1,6 +1,6 @@
-"""What ``encode --store slat_features`` keeps: features on the voxels of a scene's views.
+"""``encode --store slat_features``: features on the occupied voxels of each view.
 
-The structured-latent model is trained on them: see ``datagen train --model slat-small``.
+The structured-latent model is trained on them; see ``datagen train --model slat-small``.
 """
 
 from dataclasses import dataclass
@@ -34,20 +34,21 @@ _DEPTH_COLUMNS = ["depth_z", "depth_unit_m"]
 
 @dataclass(frozen=True, kw_only=True)
 class SlatConfig:
-    """Which features the voxels get."""
+    """The features that are stored for the occupied voxels."""
 
     feature_encoder: str = "colors"
-    """colors (a picture's own sRGB, 3 channels; needs no weights), or a frozen DINOv2 whose patch
-    tokens are taken: dinov2_vitl14_reg as TRELLIS, a folder, a hub id, torch.hub's .pth file."""
+    """Features of image pixels. colors: their sRGB values, 3 channels; needs no weights. Otherwise
+    the patch tokens of a frozen DINOv2: dinov2_vitl14_reg (as TRELLIS), a folder, a Hugging Face
+    id, or a .pth file of torch.hub."""
     feature_views: int | None = None
-    """Average over this many of a scene's kept views, drawn at random; all by default."""
+    """Average over this number of kept views per scene, drawn at random. By default over all."""
     slat_encoder: str | None = content(
         lambda config: config.slat_encoder and weights_sha256(config.slat_encoder),
         default=None,
         with_value=True,
     )
-    """TRELLIS's encoder of structured latents (slat_enc_swin8_B_64l8_fp16: NAME, a path without
-    suffix or a hub id). With it the 8 channels of its latents are stored instead of features."""
+    """TRELLIS's structured-latent encoder, slat_enc_swin8_B_64l8_fp16: a path without suffix, or a
+    Hugging Face id. If given, its latents of 8 channels are stored instead of the features."""
 
     def __post_init__(self) -> None:
         if self.feature_views is not None and self.feature_views < 1:
@@ -55,13 +56,13 @@ class SlatConfig:
 
 
 class SlatFeatures:
-    """Makes the columns ``slat_…`` of views; one for a worker."""
+    """Makes the ``slat_…`` columns of views. Each worker has one."""
 
     def __init__(self, config: SlatConfig, seed: int, device: torch.device) -> None:
         """Load the encoders.
 
         Raises:
-            DatasetError: one is not to be had, or ``slat_encoder`` names another network.
+            DatasetError: an encoder cannot be found, or ``slat_encoder`` is another network.
         """
         self._config, self._seed, self._device = config, seed, device
         self._encoder: FeatureEncoder = load_feature_encoder(config.feature_encoder, device)
@@ -70,10 +71,10 @@ class SlatFeatures:
             self._to_latents = _load_slat_encoder(config.slat_encoder, device)
 
     def views_of(self, renders: Dataset, layout_id: int) -> list[FeatureView]:
-        """Read and encode the views that a scene's voxels are looked up in.
+        """Return the encoded views of a scene, from which its voxels get their features.
 
         Raises:
-            DatasetError: they were rendered without depth.
+            DatasetError: the scene was rendered without depth.
         """
         rows = renders.rows_of(layout_id, _VIEW_COLUMNS + _DEPTH_COLUMNS)
         kept = [row for row in rows if row["kept"]]
@@ -86,7 +87,16 @@ class SlatFeatures:
     def columns(
         self, views: list[FeatureView], occupancy: NDArray[np.bool_], world_to_canonical: Floats
     ) -> Row:
-        """Return the columns of one view, given its voxels (N + 1, R, R, R), the scene first."""
+        """Return the ``slat_…`` columns of one view.
+
+        Args:
+            views: from ``views_of``.
+            occupancy: (N + 1, R, R, R), bool, scene first.
+            world_to_canonical: (4, 4), z_up world in metres to the view's canonical frame.
+
+        Raises:
+            ConfigError: ``slat_encoder`` takes features of another number of channels.
+        """
         voxels = VoxelTable.of(occupancy, world_to_canonical)
         features, seen = average_features(views, voxels)
         counts = np.bincount(voxels.slots, minlength=len(occupancy))
@@ -102,8 +112,8 @@ class SlatFeatures:
     def _view(self, renders: Dataset, row: Row) -> FeatureView:
         if row["depth_z"] is None:
             raise DatasetError(
-                f"encode: {renders.folder} holds no depth, and --store slat_features asks which "
-                "voxels a view shows. Expected renders with it; run "
+                f"encode: {renders.folder} holds no depth, which --store slat_features needs to "
+                "find the visible voxels. Expected renders with depth; run "
                 "`datagen render --passes depth --overwrite` first."
             )
         rgba, instance_map = decode_view(row)
@@ -114,7 +124,7 @@ class SlatFeatures:
 
     @torch.inference_mode()
     def _encode(self, features: torch.Tensor, voxels: VoxelTable) -> torch.Tensor:
-        """Return the latents (V, 8) of features (V, C): each slot is a sample."""
+        """Return the latents (V, 8) of features (V, C). Each slot is a batch element."""
         assert self._to_latents is not None
         if features.shape[1] != self._to_latents.in_channels:
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""``datagen train``: the flow transformer with scene-context attention, on the latents."""
+"""``datagen train``: trains the flow transformer with scene-context attention on the latents."""
 
 import hashlib
 import logging
@@ -44,9 +44,10 @@ BEST_FILES = ("best.json", "best.safetensors")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainFlow(Stage):
-    """Train the image-conditioned flow model; goes on from its own last state.
+    """Train the image-conditioned flow model, or resume its interrupted training.
 
-    On a CPU the same number of threads gives the same weights; another machine gives others.
+    On one CPU, the same number of threads gives the same weights. Other machines give other
+    weights.
     """
 
     name: ClassVar[str] = "train"
@@ -56,26 +57,30 @@ class TrainFlow(Stage):
     uses_gpu: ClassVar[bool] = True
 
     config: TrainConfig = field(default_factory=TrainConfig)
-    """The network and how it is trained."""
+    """The network and its training."""
     val_fraction: float = 0.05
-    """Share of the scenes held out for validation; at least one scene if above 0."""
+    """Share of the scenes held out for validation. Above 0, at least one scene is held out."""
     also: tuple[str, ...] = content(lambda stage: stage._fingerprints_of_others(), ())
-    """Workspaces whose latents are mixed in: known by their content, wherever they lie."""
+    """Other workspaces to train on too. Their content, not their place, is part of the model's
+    identity."""
     mix_weights: tuple[float, ...] = ()
-    """How often the own workspace, then each of ``also``, is met; none: all alike."""
+    """Sampling weights of this workspace and then of each of --also. By default all workspaces
+    have the same weight."""
     loader_workers: int = how(0)
-    """Processes that read and decode samples ahead; 0: none, as suits data that the cache holds."""
+    """Processes that read and decode samples in advance. 0: the training process reads them, which
+    is best if the data fits into the cache."""
     init: str | None = content(lambda stage: stage._fingerprint_of_init(), None)
-    """Weights to start from: ``small``, the embedded ones; NAME of NAME.json and NAME.safetensors
-    (a trained model's, TRELLIS's flow model's; a path or a hub id), a .pt file, or I-Scene's
-    package. Known by their content."""
+    """Initial weights: ``small`` (embedded in datagen); a path without suffix (NAME for NAME.json
+    and NAME.safetensors) or a Hugging Face id of a trained model or TRELLIS's flow model; a .pt
+    file; or I-Scene's package. Their content is part of the model's identity."""
     decoder: str | None = how(None)
-    """Shows sampled scenes while training. Default: the small one, if the latents are its own."""
+    """Decoder that shows sampled scenes during training. By default ``small``, if the latents were
+    made by the small encoder."""
     cache_gib: float = how(2.0)
-    """Memory for decoded samples, in all; what does not fit is decoded every time."""
+    """Total memory for decoded samples in GiB. What does not fit is decoded again each time."""
 
     def __post_init__(self) -> None:
-        objective_of(self.config)  # raises if this model cannot be trained so
+        objective_of(self.config)  # raises if the model does not support these settings
         if not 0 <= self.val_fraction < 1:
             raise ConfigError(f"val_fraction must lie in [0, 1), got {self.val_fraction}.")
         if self.loader_workers < 0 or self.cache_gib < 0:
@@ -86,17 +91,17 @@ class TrainFlow(Stage):
         if self.mix_weights and len(self.mix_weights) != 1 + len(self.also):
             raise ConfigError(
                 f"mix_weights: got {len(self.mix_weights)} for this workspace and "
-                f"{len(self.also)} in --also. Expected one for each of them, this one first."
+                f"{len(self.also)} in --also. Expected one per workspace, this one first."
             )
 
     @property
     def objective(self) -> Objective[Any, Any]:
-        """What is trained, by the name of the model."""
+        """The training objective of ``config.model``."""
         return objective_of(self.config)
 
     @property
     def first_weights(self) -> str | None:
-        """Path or hub id of the weights to start from."""
+        """Path or Hugging Face id of the initial weights; None for random weights."""
         return None if self.init is None else resolve_checkpoint(self.init, "model")
 
     def _fingerprint_of_init(self) -> str | None:
@@ -108,24 +113,24 @@ class TrainFlow(Stage):
         return {f"also_{i}": latents.fingerprint for i, (latents, _) in enumerate(pairs)}
 
     def check(self, inputs: Inputs) -> None:
-        """Check that the first weights and the workspaces mixed in fit the latents.
+        """Check that the initial weights and the other workspaces fit the latents.
 
         Raises:
-            ConfigError: the embedded weights are of another encoder.
-            DatasetError: latents of another workspace are missing, or of another kind.
+            ConfigError: the embedded weights belong to another encoder.
+            DatasetError: another workspace has no latents, or latents of another kind.
         """
         latents = inputs["latents"]
         self._others(inputs)
         encoder = latents.fields.get("encoder")
         if self.init == "small" and (self.config.model, encoder) != ("small", "small"):
             raise ConfigError(
-                f"--init small: {latents.folder} was encoded by {encoder!r} for --model "
-                f"{self.config.model}. Expected latents of the small encoder and --model small, "
-                "which the embedded weights are of; leave --init out, or encode again."
+                f"--init small: {latents.folder} was encoded by {encoder!r}, and --model is "
+                f"{self.config.model}. Expected latents of the small encoder and --model small; "
+                "leave --init out, or encode again."
             )
 
     def make(self, inputs: Inputs, output: Output, executor: Executor) -> Dataset:
-        """Train to the end, or from the last state on, and seal the model's folder."""
+        """Train to the end, resuming from the last state if there is one, and seal the folder."""
         started = time.monotonic()
         folder = output.folder.path
         output.begin()
@@ -147,7 +152,11 @@ class TrainFlow(Stage):
         return output.seal({"counts": counts, "files": files, "provenance": made_by})
 
     def sources(self, inputs: Inputs) -> tuple[list[ViewSource[Any]], ViewSource[Any]]:
-        """Return the training views of every workspace, and the own one's held-out views."""
+        """Return the training views of every workspace, and the held-out views of this one.
+
+        Raises:
+            DatasetError: a workspace does not store what the objective reads.
+        """
         pairs = [(inputs["latents"], inputs["renders"]), *self._others(inputs)]
         for latents, _ in pairs:
             check_stored(latents, self.objective.stored, self.name)
@@ -155,7 +164,10 @@ class TrainFlow(Stage):
         return [training for training, _ in split], split[0][1]
 
     def has_tokens(self, inputs: Inputs, encoder: DinoV2) -> bool:
-        """Say whether every workspace holds this encoder's image tokens; warns if another's."""
+        """Return whether every workspace stores image tokens of this encoder.
+
+        Logs a warning if some workspace stores tokens of another encoder.
+        """
         pairs = [(inputs["latents"], inputs["renders"]), *self._others(inputs)]
         made_by = {latents.manifest["inputs"].get(IMAGE_ENCODER) for latents, _ in pairs}
         if made_by == {None}:
@@ -164,12 +176,12 @@ class TrainFlow(Stage):
             return True
         logger.warning(
             "train: stored image tokens are of another encoder, or not in every workspace; the "
-            "encoder runs along instead"
+            "image encoder runs during training instead"
         )
         return False
 
     def output(self, root: Folder, inputs: Inputs) -> Output:
-        """Return the model's folder; the latent model has one of its own, beside the other's."""
+        """Return the folder of the trained model. Each objective has its own folder."""
         table = self.objective.table
         return Output(
             root / table.folder, self.identity(inputs), table.schema, units_per_shard=1000
@@ -182,15 +194,15 @@ class TrainFlow(Stage):
         return source.select(~is_held_out), source.select(is_held_out)
 
     def _open_pair(self, root: str) -> tuple[Dataset, Dataset]:
-        """Open latents and renders of a workspace."""
+        """Return the latents and renders of a workspace."""
         folder = Folder.at(root)
         return open_dataset(folder / "latents"), open_dataset(folder / "renders")
 
     def _others(self, inputs: Inputs) -> list[tuple[Dataset, Dataset]]:
-        """Open latents and renders of the workspaces mixed in.
+        """Return the latents and renders of the other workspaces.
 
         Raises:
-            DatasetError: one is missing, or its latents mean something else than the own ones.
+            DatasetError: a dataset is missing, or its latents differ in kind from this one's.
         """
         own = inputs["latents"]
         pairs = []
@@ -204,8 +216,8 @@ class TrainFlow(Stage):
             ):
                 if ours.get(what) != theirs.get(what):
                     raise DatasetError(
-                        f"{latents.folder}: has {what} {theirs.get(what)}, and {own.folder} has "
-                        f"{ours.get(what)}. Expected latents of one kind; encode one of them again."
+                        f"{latents.folder} has {what} {theirs.get(what)}, and {own.folder} has "
+                        f"{ours.get(what)}. Expected the same in both; encode one of them again."
                     )
             pairs.append((latents, renders))
         return pairs
@@ -213,25 +225,25 @@ class TrainFlow(Stage):
 
 @dataclass(frozen=True)
 class TrainJob:
-    """What is carried to every process that trains. Picklable."""
+    """The training that each process runs. Picklable."""
 
     stage: TrainFlow
     inputs: Inputs
     folder: Path
-    """Where all processes write and find the state: on a disk that they share."""
+    """Folder of the training state, on a disk that all processes share."""
 
     @property
     def divides(self) -> int:
-        """The views of a step are shared out evenly over the processes."""
+        """Views per step; the number of processes must divide it."""
         return self.stage.config.batch_size
 
     @property
     def log(self) -> Path:
-        """Where the first of several processes writes its lines."""
+        """Log file of the first process, if there are several."""
         return log_file(self.folder / LOGS, 0)
 
     def __call__(self, device: str, threads: int) -> None:
-        """Train, as one of the processes of ``torch.distributed`` or as the only one."""
+        """Train as the only process, or as one process of ``torch.distributed``."""
         ranks = Ranks.current()
         with logged_to(self.folder / LOGS, ranks) if is_distributed() else nullcontext():
             self._train(ranks, str(torch_device(device)), threads)
@@ -242,7 +254,7 @@ class TrainJob:
         name = stage.config.image_encoder
         encoder = None if name is None else load_dinov2(name, device)
         if encoder is not None and stage.has_tokens(self.inputs, encoder):
-            logger.info("train: reads the stored image tokens")
+            logger.info("train: reading the stored image tokens")
             held_out = replace(held_out, use_tokens=True)
             sources = [replace(source, use_tokens=True) for source in sources]
         stream = StreamConfig(
@@ -279,6 +291,6 @@ class TrainJob:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the checksum of a file that may be large."""
+    """Return the sha256 of a file, which may be large."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""The Blender of one worker, set up as its executor was told."""
+"""The Blender process of a worker."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ from datagen.engine.units import WorkerContext
 
 
 def worker_blender(context: WorkerContext, *, renders: bool = True) -> BlenderProcess:
-    """Return a worker's Blender; it writes its output to ``logs/`` and starts when first needed.
+    """Return the Blender process of a worker. It starts when it is first used.
 
     Args:
-        context: the worker's.
-        renders: False for a Blender that only opens files: it looks for no GPU.
+        context: the worker's; its settings choose the Blender, device and restarts.
+        renders: False for a Blender that only opens files; it runs on the CPU.
     """
     settings = context.settings
     return BlenderProcess(
@@ -26,5 +26,5 @@ def worker_blender(context: WorkerContext, *, renders: bool = True) -> BlenderPr
 
 
 def blender_log(context: WorkerContext) -> Path:
-    """Return where a worker's Blender writes its output."""
+    """Return the log file of a worker's Blender."""
     return log_folder(context.folder) / f"blender-{context.name}.log"

@@ -43,7 +43,7 @@ def test_folder_that_cannot_be_written_ends_the_run_and_the_rerun_completes(
 
     with monkeypatch.context() as patch:
         patch.setattr(storage, "write_pieces", full)
-        with pytest.raises(StageError, match=r"cannot write.*goes on where it stopped"):
+        with pytest.raises(StageError, match=r"cannot write.*resumes where it stopped"):
             Toy().run(Folder.at(tmp_path), LocalExecutor(), RunOptions())
     Toy().run(Folder.at(tmp_path), LocalExecutor(), RunOptions())
     assert shard_hashes(tmp_path / "toy") == reference
@@ -97,7 +97,7 @@ def test_half_written_shard_of_a_killed_run_is_cleared_away(tmp_path, reference)
     assert not list(toy.glob(".shard*"))
 
 
-def test_memory_that_runs_out_is_a_failed_row_and_the_run_goes_on(tmp_path):
+def test_memory_that_runs_out_is_a_failed_row_and_the_run_continues(tmp_path):
     code = (
         "import resource; from datagen.shards import Folder;"
         "from datagen.executors.local import LocalExecutor;"
@@ -170,7 +170,7 @@ def test_ctrl_c_stops_says_what_is_safe_and_leaves_nobody(tmp_path, workers, num
         process.send_signal(number)
     _, words = process.communicate(timeout=60)
     assert process.returncode == 130, words
-    assert "What is finished is safe; the same command goes on" in words
+    assert "Finished work is safe; the same command resumes" in words
     assert "Traceback" not in words
     assert wait_until(lambda: not any(map(is_alive, theirs)), 20)
     made = len(journal.read_text().split())

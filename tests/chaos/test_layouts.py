@@ -24,7 +24,7 @@ def make(root: Path) -> list[bytes]:
 
 
 @pytest.mark.slow
-def test_killed_run_goes_on_to_the_same_bytes(tmp_path):
+def test_killed_run_resumes_to_the_same_bytes(tmp_path):
     calm, root = tmp_path / "calm", tmp_path / "killed"
     for folder in (calm, root):
         write_assets(folder)

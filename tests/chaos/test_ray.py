@@ -89,7 +89,7 @@ def test_kill_leaves_no_orphan_and_the_rerun_gives_the_same_bytes(
 
 
 @pytest.mark.blender
-def test_killed_actor_takes_its_blender_along_and_the_run_goes_on(tmp_path, running, reference):
+def test_killed_actor_takes_its_blender_along_and_the_run_continues(tmp_path, running, reference):
     actor = family(running.pid)["ray::_Worker"][0]
     theirs = [child.pid for child in actor.children(recursive=True)]
     assert set(theirs) & set(blenders(tmp_path))

@@ -47,7 +47,7 @@ def test_plan_counts_units_that_fail(tmp_path):
 
 @pytest.mark.parametrize("stage", [SampleLayouts(), TrainFlow()])
 def test_stage_that_is_not_made_by_the_unit_is_refused(stage, tmp_path):
-    with pytest.raises(ConfigError, match="cannot be measured by the unit"):
+    with pytest.raises(ConfigError, match="not made unit by unit"):
         plan(stage, tmp_path)
 
 

@@ -37,7 +37,7 @@ class GpuToy(Toy):
 def test_workers_share_gpus_by_slots_and_none_runs_without_one(tmp_path, cluster):
     with (
         closing(RayExecutor(4, WorkerSettings(device="cuda"), cluster.address)) as executor,
-        pytest.raises(StageError, match=r"--device cuda: no machine of Ray's has a GPU"),
+        pytest.raises(StageError, match=r"--device cuda: no machine of the Ray cluster has a GPU"),
     ):
         GpuToy(journal=tmp_path).run(Folder.at(tmp_path), executor, RunOptions())
     cluster.add_node(num_cpus=4, num_gpus=1)

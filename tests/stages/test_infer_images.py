@@ -38,7 +38,7 @@ def infer(*words: str) -> int:
     return main(["infer", *words, "--steps", "2", "--device", "cpu"])
 
 
-def test_picture_and_masks_become_a_scene_with_a_node_an_instance(tmp_path, model):
+def test_image_and_masks_become_a_scene_with_a_node_an_instance(tmp_path, model):
     image, masks = write_pair(tmp_path, "room")
     assert infer("--image", image, "--masks", masks, "--model", model, "--out", "result") == 0
     folder = tmp_path / "result" / "room"
@@ -56,13 +56,13 @@ def test_picture_and_masks_become_a_scene_with_a_node_an_instance(tmp_path, mode
 
 
 def test_embedded_model_puts_what_is_seen_where_it_is_seen(tmp_path):
-    """It knows left from right, of pictures that are nothing like its own."""
-    picture = np.zeros((96, 96, 3), np.uint8)
+    """It knows left from right, for images unlike those it was trained on."""
+    image = np.zeros((96, 96, 3), np.uint8)
     ids = np.zeros((96, 96), np.uint8)
     for label, columns in ((1, slice(8, 36)), (2, slice(60, 88))):
-        picture[30:66, columns] = (150, 110, 80)
+        image[30:66, columns] = (150, 110, 80)
         ids[30:66, columns] = label
-    Image.fromarray(picture).save("boxes.png")
+    Image.fromarray(image).save("boxes.png")
     Image.fromarray(ids).save("ids.png")
     words = ("--image", "boxes.png", "--masks", "ids.png", "--model", "small", "--out", "scenes")
     assert main(["infer", *words, "--steps", "10", "--device", "cpu"]) == 0
@@ -82,11 +82,11 @@ def test_default_folder_is_the_workspaces_scenes_and_a_rerun_does_nothing(tmp_pa
     assert "complete, reusing" in capsys.readouterr().err
 
 
-def test_folder_of_pictures_becomes_a_folder_of_scenes(tmp_path, model):
+def test_folder_of_images_becomes_a_folder_of_scenes(tmp_path, model):
     for name in ("b_rgb", "a"):
         write_pair(tmp_path / "in", name)
     (tmp_path / "in" / "b_rgb_seg.png").rename(tmp_path / "in" / "b_seg.png")
-    (tmp_path / "in" / "notes.txt").write_text("no picture")
+    (tmp_path / "in" / "notes.txt").write_text("no image")
     words = ("--image", "in", "--masks", "in", "--model", model, "--out", "scenes")
     assert infer(*words) == 0
     assert [row["path"] for row in open_dataset("scenes")] == ["a", "b"]
@@ -130,10 +130,10 @@ def test_more_instances_than_a_batch_are_one_scene(tmp_path, model):
     assert row["num_instances"] == 12
 
 
-def test_bad_picture_of_a_folder_is_a_failed_row_and_the_others_are_made(tmp_path, model, capsys):
+def test_bad_image_of_a_folder_is_a_failed_row_and_the_others_are_made(tmp_path, model, capsys):
     write_pair(tmp_path / "in", "a")
     write_pair(tmp_path / "in", "b")
-    (tmp_path / "in" / "a.jpg").write_text("not a picture")
+    (tmp_path / "in" / "a.jpg").write_text("not an image")
     words = ("--image", "in", "--masks", "in", "--model", model, "--out", "o")
     assert infer(*words) == 2
     assert "1 of 2 images failed" in capsys.readouterr().err
@@ -178,24 +178,24 @@ def test_no_masks_and_small_decoder_for_published_weights_are_said(tmp_path, mod
     assert "no masks given" in capsys.readouterr().err
     write_iscene_package(tmp_path / "package")
     assert infer("--image", image, "--masks", masks, "--model", "package") == 2
-    assert "samples TRELLIS's latents, which another decoder reads" in capsys.readouterr().err
+    assert "samples TRELLIS's latents, which need another decoder" in capsys.readouterr().err
     assert infer("--image", image, "--masks", masks) == 2
     assert "dataset/model is missing" in capsys.readouterr().err
 
 
-def test_folder_with_a_picture_without_masks_stops_before_any_work(tmp_path, model, capsys):
+def test_folder_with_an_image_without_masks_stops_before_any_work(tmp_path, model, capsys):
     write_pair(tmp_path / "in", "a")
     write_pair(tmp_path / "in", "b")
     (tmp_path / "in" / "b_seg.png").unlink()
     assert infer("--image", "in", "--masks", "in", "--model", model) == 2
-    assert "1 pictures cannot be paired (first: b.jpg has no masks" in capsys.readouterr().err
+    assert "1 images cannot be paired (first: b.jpg has no masks" in capsys.readouterr().err
 
 
-def test_two_pictures_of_one_name_are_refused(tmp_path, model, capsys):
+def test_two_images_of_one_name_are_refused(tmp_path, model, capsys):
     write_pair(tmp_path / "in", "a")
     Image.open(tmp_path / "in" / "a.jpg").save(tmp_path / "in" / "a_rgb.png")
     assert infer("--image", "in", "--masks", "in", "--model", model) == 2
-    assert "2 pictures share a name (first: a)" in capsys.readouterr().err
+    assert "2 images share a name (first: a)" in capsys.readouterr().err
 
 
 @pytest.mark.ray

@@ -32,7 +32,7 @@ NO_PREVIEW = "--no-textured-preview"
 
 @pytest.fixture
 def flags(tmp_path, monkeypatch) -> list[str]:
-    """Flags of a run on one picture of three objects: a block, nothing, and one voxel."""
+    """Flags of a run on one image of three objects: a block, nothing, and one voxel."""
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     networks = {
@@ -121,9 +121,9 @@ def test_preview_shows_the_textured_scene_beside_the_input(flags, tmp_path):
     assert main([*flags, NO_PREVIEW]) == 0
     without = Image.open(tmp_path / "result" / "room" / "preview.png")
     assert main([*flags, "--overwrite"]) == 0
-    picture = Image.open(tmp_path / "result" / "room" / "preview.png")
-    assert picture.width == without.width + 384 + 16  # a panel more
-    panel = np.asarray(picture)[28:-16, -384 - 16 : -16].astype(int)
+    image = Image.open(tmp_path / "result" / "room" / "preview.png")
+    assert image.width == without.width + 384 + 16  # a panel more
+    panel = np.asarray(image)[28:-16, -384 - 16 : -16].astype(int)
     assert (np.abs(panel - 250).max(axis=2) > 20).sum() > 200  # something stands there
 
 

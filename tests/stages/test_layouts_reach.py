@@ -69,7 +69,7 @@ def test_split_without_assets_says_so(tmp_path):
     there = {asset_split(row["asset_id"]) for row in open_dataset(tmp_path / "assets")}
     missing = next(name for name in ("val", "test", "train") if name not in there)
     with pytest.raises(
-        StageError, match=rf"none of its 3 usable objects is of the split {missing}"
+        StageError, match=rf"none of its 3 usable objects is in the split {missing}"
     ):
         make(tmp_path, SampleLayouts(num_layouts=3, split=missing))
 

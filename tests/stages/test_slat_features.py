@@ -1,4 +1,4 @@
-"""``encode --store slat_features`` on a workspace whose pictures show each object in one colour."""
+"""``encode --store slat_features`` on a workspace whose images show each object in one colour."""
 
 from pathlib import Path
 
