@@ -125,11 +125,7 @@ class Dataset:
 
     def units_by_shard(self) -> dict[int, list[int]]:
         """Return the units that have rows, by the index of their shard; all in order."""
-        size = int(self.manifest["units_per_shard"])
-        members: dict[int, list[int]] = {}
-        for unit in self.units():
-            members.setdefault(unit // size, []).append(unit)
-        return members
+        return units_by_shard(self.units(), int(self.manifest["units_per_shard"]))
 
     def _read(self, name: str, columns: Sequence[str] | None, **options: Any) -> pa.Table:
         wanted = None if columns is None else list(columns)
@@ -225,3 +221,11 @@ def table_rows(table: pa.Table) -> Iterator[Row]:
 def shard_name(index: int) -> str:
     """Return the file name of shard ``index``."""
     return f"shard-{index:05d}.parquet"
+
+
+def units_by_shard(units: Sequence[int], shard_size: int) -> dict[int, list[int]]:
+    """Return the units of each shard by the index of the shard, in order."""
+    members: dict[int, list[int]] = {}
+    for unit in units:
+        members.setdefault(unit // shard_size, []).append(unit)
+    return members
