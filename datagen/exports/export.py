@@ -36,7 +36,9 @@ class ExportFormat(Protocol):
         ...
 
     @property
-    def out(self) -> Folder: ...
+    def out(self) -> Folder:
+        """The output folder."""
+        ...
 
     @property
     def reads(self) -> tuple[str, ...]:

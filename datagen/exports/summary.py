@@ -29,6 +29,7 @@ class DatasetSummary:
 
     @property
     def num_bytes(self) -> int:
+        """Bytes of all shards."""
         return sum(self.sizes.values())
 
 

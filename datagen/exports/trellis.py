@@ -143,8 +143,8 @@ def transforms(render: Row, world_to_canonical: Floats) -> dict[str, Any]:
     """Return a view's ``transforms.json``: its camera in the canonical frame, Blender's axes.
 
     ``scale`` and ``offset`` are those of TRELLIS: p_canonical = scale · p + offset, where p is
-    the world point rotated about the up axis into the view's frame. ``world_to_canonical`` is the
-    whole transform, rotation included.
+    the world point rotated about the up axis into the view's frame. ``world_to_canonical`` (4, 4)
+    is the whole transform, rotation included.
     """
     scale = float(np.cbrt(np.linalg.det(world_to_canonical[:3, :3])))
     camera = camera_to_world_gl(render["world_to_camera"])
