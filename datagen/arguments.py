@@ -76,7 +76,7 @@ class RunFlags(RunOptions):
 class LayoutArguments(TakeLayouts, SampleLayouts):
     """Compose random scenes without collisions; with --source, take the rooms of a dataset."""
 
-    OPEN: ClassVar[frozenset[str]] = frozenset({"num_layouts", "split"})
+    DEFAULT_IF_NONE: ClassVar[frozenset[str]] = frozenset({"num_layouts", "split"})
     """None stands for the chosen stage's own default."""
 
     source: Literal["front3d"] | None = None  # type: ignore[assignment]
@@ -104,7 +104,7 @@ class LayoutArguments(TakeLayouts, SampleLayouts):
 class InferArguments(InferImages, InferScenes):
     """Sample scenes from rendered views; with --image and --masks, from image files."""
 
-    OPEN: ClassVar[frozenset[str]] = frozenset()
+    DEFAULT_IF_NONE: ClassVar[frozenset[str]] = frozenset()
 
     image: Path | None = None  # type: ignore[assignment]
     """Sample from this image, or from every image of this folder, instead of rendered views."""
@@ -123,7 +123,7 @@ class InferArguments(InferImages, InferScenes):
 class EvaluateArguments(Comparison, EvaluateFiles, EvaluateScenes):
     """Score sampled scenes against the truth; with --pred and --gt, the files of any methods."""
 
-    OPEN: ClassVar[frozenset[str]] = frozenset({"collision_faces", "scenes_per_shard"})
+    DEFAULT_IF_NONE: ClassVar[frozenset[str]] = frozenset({"collision_faces", "scenes_per_shard"})
     """None stands for the chosen stage's own default."""
 
     comparison: Annotated[Comparison, tyro.conf.Suppress] = field(default_factory=Comparison)
@@ -160,7 +160,7 @@ ARGUMENTS: dict[str, type[Arguments]] = {
 
 def arguments_like(kind: type[Arguments], base: Stage) -> Arguments:
     """Return the arguments without any flag: the fields of ``base``, the pipeline's stage."""
-    names = {f.name for f in fields(kind)} - kind.OPEN
+    names = {f.name for f in fields(kind)} - kind.DEFAULT_IF_NONE
     given: Any = {f.name: getattr(base, f.name) for f in fields(base) if f.name in names}
     return kind(**given)
 
@@ -196,7 +196,7 @@ def _chosen(
                 f"or neither; see `datagen {kind.name} --help`."
             )
     values = {name: getattr(arguments, name) for name in own}
-    for name in own & arguments.OPEN:
+    for name in own & arguments.DEFAULT_IF_NONE:
         if values[name] is None and isinstance(base, kind):
             values[name] = getattr(base, name)
         elif values[name] is None:

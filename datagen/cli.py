@@ -64,8 +64,8 @@ def dispatch(arguments: list[str]) -> int:
         sys.stdout.write(HELP)
         return 0 if arguments else 2
     command = parse(arguments)
-    run = getattr(command, "run", None)
-    configure_logging(run is not None and (run.verbose or bool(run.only)))
+    flags = getattr(command, "flags", None)
+    configure_logging(flags is not None and (flags.verbose or bool(flags.only)))
     return command.execute()
 
 
@@ -140,7 +140,7 @@ def chosen_pipeline(arguments: Sequence[str]) -> Pipeline:
 def command_types() -> dict[str, Any]:
     """Return the type of every command. ``plan`` and ``run`` are unions."""
     verbs = {verb: stage_command(verb, Pipeline()) for verb in STAGE_VERBS}
-    plans = _wrapper("Plan", "verb", _any_of(verbs))
+    plans = _wrapper("Plan", "command", _any_of(verbs))
     runs = _wrapper("Run", "pipeline", _any_of({n: pipeline_command(n) for n in pipeline_names()}))
     return {**verbs, "plan": plans, "run": runs, **OTHERS}
 

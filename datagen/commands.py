@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -14,13 +14,13 @@ from datagen.arguments import ARGUMENTS, Arguments, RunFlags, arguments_like
 from datagen.doctor import examine
 from datagen.engine.plan import plan_stage
 from datagen.engine.stage import RunOptions, Stage
-from datagen.engine.units import UnitStage
+from datagen.engine.units import require_parts
 from datagen.errors import ConfigError
 from datagen.executors.job import Executor
-from datagen.exports.export import Kind
+from datagen.exports.export import FormatName
 from datagen.exports.export import export as export_views
 from datagen.report import write_report
-from datagen.run import run_stage
+from datagen.run import finish, run_stage
 from datagen.shards import Folder, open_dataset
 from datagen.stages.assets import PrepareAssets
 from datagen.stages.given_layouts import TakeLayouts
@@ -50,7 +50,7 @@ class StageCommand:
     """The pipeline whose stage gives the defaults."""
     stage: Any
     """Settings of the stage."""
-    run: RunFlags = field(default_factory=RunFlags)
+    flags: RunFlags = field(default_factory=RunFlags)
 
     def chosen(self) -> Stage:
         """Return the stage that the flags describe."""
@@ -61,10 +61,12 @@ class StageCommand:
 
     def execute(self) -> int:
         """Run the stage in its workspace; return 1 if its dataset is incomplete."""
-        stage, root = self.chosen(), Folder.at(self.run.root)
-        with closing(self.run.executor()) as executor:
+        stage, root = self.chosen(), Folder.at(self.flags.root)
+        if self.flags.only:
+            require_parts(stage)  # before an input is made that would not be used
+        with closing(self.flags.executor()) as executor:
             self._make_first(stage, root, executor)
-            return make(stage, root, executor, self.run.options)
+            return run_and_print(stage, root, executor, self.flags.options)
 
     def _make_first(self, stage: Stage, root: Folder, executor: Executor) -> None:
         first = MADE_FIRST.get(self.verb)
@@ -76,7 +78,7 @@ class StageCommand:
                 f"{self.verb}: {root / needed.table.folder} is not there, "
                 f"making it first (datagen {first})"
             )
-            plain = replace(self.run.options, overwrite=False, only=())
+            plain = replace(self.flags.options, overwrite=False, only=())
             needed.run(root, executor, plain)
 
 
@@ -84,15 +86,16 @@ class StageCommand:
 class PlanCommand:
     """Estimates rows, bytes and hours of a verb from a few test units."""
 
-    verb: StageCommand
+    command: StageCommand
+    """The verb with its flags."""
 
     def execute(self) -> int:
-        run = self.verb.run
+        flags = self.command.flags
         measured = plan_stage(
-            self.verb.chosen(),
-            Folder.at(run.root),
-            num_workers=run.workers,
-            settings=run.worker_settings,
+            self.command.chosen(),
+            Folder.at(flags.root),
+            num_workers=flags.workers,
+            settings=flags.worker_settings,
         )
         sys.stdout.write(f"{measured}\n")
         return 0
@@ -104,36 +107,37 @@ class PipelineCommand:
 
     pipeline: ClassVar[Pipeline]
     assets: PrepareAssets
-    run: RunFlags = field(default_factory=RunFlags)
+    flags: RunFlags = field(default_factory=RunFlags)
 
     def execute(self) -> int:
         pipeline = replace(self.pipeline, assets=self.assets)
         if isinstance(pipeline.layouts, TakeLayouts):
             layouts = replace(pipeline.layouts, source_path=self.assets.source_path)
             pipeline = replace(pipeline, layouts=layouts)
-        root = Folder.at(self.run.root)
-        with closing(self.run.executor()) as executor:
+        root = Folder.at(self.flags.root)
+        with closing(self.flags.executor()) as executor:
             for _, stage in pipeline.stages():
-                make(stage, root, executor, self.run.options)
+                run_and_print(stage, root, executor, self.flags.options)
         sys.stdout.write(f"report: {write_report(root.path)}\n")
         return 0
 
 
-def make(stage: Stage, root: Folder, executor: Executor, options: RunOptions) -> int:
+def run_and_print(stage: Stage, root: Folder, executor: Executor, options: RunOptions) -> int:
     """Run a stage, print its result, and return the exit code.
 
     Raises:
         ConfigError: ``options.only`` is given and the stage makes no units.
     """
     if options.only:
-        if not isinstance(stage, UnitStage):
-            raise ConfigError(f"--only: {stage.name} is not made unit by unit. Leave --only out.")
-        for line in stage.run_only(root, executor, options):
-            sys.stdout.write(f"{stage.name}: {line}\n")
-        return 0
-    dataset, lines = run_stage(stage, root, executor, options)
+        made, sealed = require_parts(stage).run_only(root, executor, options)
+        lines = [f"{stage.name}: {line}" for line in made]
+        lines += [] if sealed is None else finish(stage, sealed, root)
+        exit_code = 0
+    else:
+        dataset, lines = run_stage(stage, root, executor, options)
+        exit_code = 0 if stage.is_complete(dataset) else 1
     sys.stdout.writelines(f"{line}\n" for line in lines)
-    return 0 if stage.is_complete(dataset) else 1
+    return exit_code
 
 
 @dataclass(frozen=True)
@@ -208,7 +212,7 @@ class DoctorCommand:
 class ExportCommand:
     """Copy the kept views into another format. An interrupted export is resumed."""
 
-    kind: tyro.conf.Positional[Kind]
+    format: tyro.conf.Positional[FormatName]
     """The format. webdataset: tar files. trellis: renders/, ss_latents/ and metadata.csv. coco:
     images/ and annotations.json with RLE masks."""
     out: str
@@ -226,8 +230,8 @@ class ExportCommand:
         flags = RunFlags(root=self.root, workers=self.workers, ray_address=self.ray_address)
         root, out = Folder.at(self.root), Folder.at(self.out)
         with closing(flags.executor()) as executor:
-            written = export_views(self.kind, root, out, executor, instances=self.instances)
-        sys.stdout.write(f"export {self.kind}: {written} in {self.out}\n")
+            written = export_views(self.format, root, out, executor, instances=self.instances)
+        sys.stdout.write(f"export {self.format}: {written} in {self.out}\n")
         return 0
 
 
@@ -242,35 +246,26 @@ OTHERS: dict[str, type[Any]] = {
 
 
 def stage_command(verb: str, pipeline: Pipeline) -> type[StageCommand]:
-    """Return the command of a verb, with the defaults of a pipeline's stage."""
+    """Return the command of a verb. A pipeline's stage gives the defaults."""
     default = getattr(pipeline, verb)
     if verb in ARGUMENTS:
         default = arguments_like(ARGUMENTS[verb], default)
-    return _command(StageCommand, "stage", default, pipeline, verb)
+    return make_dataclass(
+        f"{verb.title()}Command",
+        [("stage", type(default), field(default=default))],
+        bases=(StageCommand,),
+        namespace={"verb": verb, "pipeline": pipeline, "__doc__": type(default).__doc__},
+        frozen=True,
+    )
 
 
 def pipeline_command(name: str) -> type[PipelineCommand]:
-    """Return the command that runs a pipeline, with the defaults of that pipeline.
-
-    Raises:
-        ConfigError: there is no such pipeline.
-    """
+    """Return the command that runs a pipeline. The pipeline gives the defaults."""
     pipeline = load_pipeline(name)
-    return _command(PipelineCommand, "assets", pipeline.assets, pipeline, name)
-
-
-def _command(base: type[Any], name: str, default: Any, pipeline: Pipeline, word: str) -> type[Any]:
-    """Return a subclass of a command in which the field ``name`` has the type of ``default``."""
-    return dataclass(frozen=True)(
-        type(
-            f"{word.title()}{base.__name__}",
-            (base,),
-            {
-                "__annotations__": {name: type(default)},
-                "__doc__": type(default).__doc__ if base is StageCommand else base.__doc__,
-                name: field(default=default),
-                "pipeline": pipeline,
-                "verb": word,
-            },
-        )
+    return make_dataclass(
+        f"{name.title()}Command",
+        [("assets", PrepareAssets, field(default=pipeline.assets))],
+        bases=(PipelineCommand,),
+        namespace={"pipeline": pipeline, "__doc__": PipelineCommand.__doc__},
+        frozen=True,
     )

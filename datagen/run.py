@@ -4,7 +4,7 @@ These steps write attributions, cards and report pages. They are registered here
 not depend on them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from datagen.engine.stage import RunOptions, Stage, funnel
 from datagen.errors import StageError
@@ -18,8 +18,8 @@ from datagen.stages.evaluate_files import EvaluateFiles
 from datagen.stages.given_layouts import TakeLayouts
 from datagen.stages.layouts import SampleLayouts
 
-Finish = Callable[[Stage, Dataset, Folder], Iterator[str]]
-"""Called with a stage, its sealed dataset and the workspace; yields lines for standard output."""
+Finish = Callable[[Stage, Dataset, Folder], list[str]]
+"""Called with a stage, its sealed dataset and the workspace; returns lines for standard output."""
 
 
 def run_stage(
@@ -45,22 +45,23 @@ def run_stage(
     """
     folder = root if isinstance(root, Folder) else Folder.at(root)
     dataset = stage.run(folder, executor or LocalExecutor(), options or RunOptions())
-    return dataset, [
-        f"{stage.name}: {funnel(dataset)} in {dataset.folder}",
-        *(line for finish in _following(stage) for line in finish(stage, dataset, folder)),
-    ]
+    return dataset, finish(stage, dataset, folder)
 
 
-def _following(stage: Stage) -> list[Finish]:
-    own = [finish for kind, finish in FINISH if isinstance(stage, kind)]
-    return [*own, _card]
+def finish(stage: Stage, dataset: Dataset, root: Folder) -> list[str]:
+    """Run the steps that follow a sealed dataset, and return lines about what was done."""
+    steps = [step for kind, step in FINISH if isinstance(stage, kind)]
+    lines = [f"{stage.name}: {funnel(dataset)} in {dataset.folder}"]
+    for step in (*steps, _card):
+        lines += step(stage, dataset, root)
+    return lines
 
 
-def _verification(stage: Stage, dataset: Dataset, root: Folder) -> Iterator[str]:
+def _verification(stage: Stage, dataset: Dataset, root: Folder) -> list[str]:
     """With ``--verify``, check all layouts for collisions between the meshes."""
     assert isinstance(stage, SampleLayouts), stage
     if not stage.verify:
-        return
+        return []
     try:
         from datagen.verify.layouts import verify_and_record
     except ModuleNotFoundError as error:
@@ -69,27 +70,27 @@ def _verification(stage: Stage, dataset: Dataset, root: Folder) -> Iterator[str]
             "Expected the extra `evaluate`; run `pip install 'datagen[evaluate]'`."
         ) from error
     verify_and_record(open_dataset(root / "assets"), dataset)
-    yield from ()
+    return []
 
 
-def _attribution(stage: Stage, dataset: Dataset, root: Folder) -> Iterator[str]:
+def _attribution(stage: Stage, dataset: Dataset, root: Folder) -> list[str]:
     """Write the authors and licenses of all assets in the layouts."""
     write_attribution(root)
-    yield from ()
+    return []
 
 
-def _comparison(stage: Stage, dataset: Dataset, root: Folder) -> Iterator[str]:
+def _comparison(stage: Stage, dataset: Dataset, root: Folder) -> list[str]:
     """Write the tables and the report page of a comparison."""
     assert isinstance(stage, EvaluateFiles), stage
     stage.write_summary(dataset)
-    yield dataset.folder.read_bytes("summary.md").decode().removesuffix("\n")
-    yield f"report: {write_comparison_report(stage, dataset)}"
+    summary = dataset.folder.read_bytes("summary.md").decode().removesuffix("\n")
+    return [summary, f"report: {write_comparison_report(stage, dataset)}"]
 
 
-def _card(stage: Stage, dataset: Dataset, root: Folder) -> Iterator[str]:
+def _card(stage: Stage, dataset: Dataset, root: Folder) -> list[str]:
     """Write the dataset card and the machine-readable description of the workspace."""
     write_card(root)
-    yield from ()
+    return []
 
 
 FINISH: list[tuple[type[Stage], Finish]] = [

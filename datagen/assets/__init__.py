@@ -1,0 +1,1 @@
+"""Assets: their sources, imported objects, and licenses."""

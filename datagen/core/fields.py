@@ -1,7 +1,7 @@
 """Marks on the fields of a stage or of its settings: how each field decides a dataset's bytes.
 
 - A plain field decides by its value.
-- A ``how`` field never decides.
+- A ``how`` field takes no part by itself: another field may depend on it.
 - A ``content`` field names files, and the content of the files decides.
 - A ``resolved`` field decides by a value that is computed from the whole stage.
 """
@@ -25,7 +25,9 @@ _HOW, _CONTENT, _RESOLVED = "how", "content", "resolved"
 
 
 def how(default: Any = dataclasses.MISSING, **options: Any) -> Any:
-    """Return a field that changes how a stage runs and never the bytes that it makes.
+    """Return a field that takes no part in the identity by itself.
+
+    It says how a stage runs, or a ``content`` or ``resolved`` field depends on it.
 
     Args:
         default: the field's default.

@@ -126,7 +126,7 @@ class Stage(ABC):
             output.reopen_failed(sealed)
             sealed = None
         if sealed is None:
-            with clear_end(output.folder):
+            with explain_write_errors(output.folder):
                 sealed = self.make(inputs, output, executor)
         else:
             logger.info(f"{self.name}: complete, reusing {sealed.folder}")
@@ -135,7 +135,7 @@ class Stage(ABC):
 
 
 @contextmanager
-def clear_end(folder: Folder, numbers: Container[int] = NOT_WRITABLE) -> Iterator[None]:
+def explain_write_errors(folder: Folder, numbers: Container[int] = NOT_WRITABLE) -> Iterator[None]:
     """Turn an ``OSError`` for lack of room or permission into an error that ends the run.
 
     Args:

@@ -19,11 +19,20 @@ from typing import Any, ClassVar
 from datagen.engine.logs import log_folder, workspace_of
 from datagen.engine.progress import Progress
 from datagen.engine.provenance import provenance
-from datagen.engine.stage import NO_ROOM, Inputs, RunOptions, Stage, clear_end, funnel, open_inputs
+from datagen.engine.stage import (
+    NO_ROOM,
+    Inputs,
+    RunOptions,
+    Stage,
+    explain_write_errors,
+    funnel,
+    open_inputs,
+)
 from datagen.errors import ConfigError, DatagenError, StageError
 from datagen.executors.job import Executor, Report, Task, WorkerOptions
 from datagen.executors.memory import resident_tree_mb
 from datagen.shards import Dataset, Failure, Folder, Output, Row
+from datagen.shards.dataset import units_by_shard
 
 logger = logging.getLogger(__name__)
 
@@ -129,30 +138,34 @@ class UnitStage(Stage):
         logger.info(f"{self.name}: {funnel(dataset)} → {dataset.folder}")
         return dataset
 
-    def run_only(self, root: Folder, executor: Executor, options: RunOptions) -> list[str]:
-        """Make the units in ``options.only``, and return one line about each.
+    def run_only(
+        self, root: Folder, executor: Executor, options: RunOptions
+    ) -> tuple[list[str], Dataset | None]:
+        """Make the units in ``options.only``, failed ones again.
 
-        Failed units are retried. Afterwards the dataset is sealed if no unit is missing.
+        Returns:
+            One line about each unit; the dataset if it is sealed afterwards, which it is as soon
+            as no unit is missing.
 
         Raises:
             ConfigError: the stage has no such unit, or makes whole shards at once.
         """
+        require_parts(self)
         inputs = open_inputs(self, root)
+        self.check(inputs)
         output = self.output(root, inputs)
         units = self.units(inputs)
-        if not self.keeps_parts:
-            raise ConfigError(f"--only: {self.name} makes whole shards at once. Leave it out.")
         if foreign := sorted({*options.only} - {*units}):
             raise ConfigError(
                 f"--only {foreign[0]}: no such {self.unit_column}. Expected some of the "
                 f"{len(units)} from {units[0]} to {units[-1]}."
             )
-        with clear_end(output.folder):
+        with explain_write_errors(output.folder):
             sealed = output.sealed()
             if sealed is not None:
                 failed = {item["unit"] for item in sealed.manifest["failed"]} & {*options.only}
                 if not failed:
-                    return [f"{unit}: there already" for unit in options.only]
+                    return [f"{unit}: there already" for unit in options.only], sealed
                 output.reopen_failed(sealed, failed)
             output.begin()
             output.forget_failed(options.only)
@@ -160,7 +173,7 @@ class UnitStage(Stage):
 
     def _make_only(
         self, inputs: Inputs, output: Output, executor: Executor, only: Sequence[int]
-    ) -> list[str]:
+    ) -> tuple[list[str], Dataset | None]:
         units = self.units(inputs)
         todo = {
             shard: [unit for unit in missing if unit in only]
@@ -174,9 +187,9 @@ class UnitStage(Stage):
                 reason = report.reasons.get(unit)
                 made = f"made in {report.seconds:.1f} s" + (f" ({counts})" if counts else "")
                 words[unit] = made if reason is None else f"failed: {reason}"
-        if not any(output.missing_units(units).values()):
-            self.make(inputs, output, executor)
-        return [f"{unit}: {word}" for unit, word in words.items()]
+        is_whole = not any(output.missing_units(units).values())
+        dataset = self.make(inputs, output, executor) if is_whole else None
+        return [f"{unit}: {word}" for unit, word in words.items()], dataset
 
     def _make_missing(
         self, inputs: Inputs, output: Output, executor: Executor, progress: Progress
@@ -201,6 +214,19 @@ class UnitStage(Stage):
         if self.keeps_parts:
             return [Task(shard, (unit,)) for shard in sorted(missing) for unit in missing[shard]]
         return [Task(shard, tuple(missing[shard])) for shard in sorted(missing)]
+
+
+def require_parts(stage: Stage) -> UnitStage:
+    """Return a stage whose units can be made one by one.
+
+    Raises:
+        ConfigError: ``--only`` was given, and this stage makes no units or whole shards at once.
+    """
+    if not isinstance(stage, UnitStage):
+        raise ConfigError(f"--only: {stage.name} is not made unit by unit. Leave --only out.")
+    if not stage.keeps_parts:
+        raise ConfigError(f"--only: {stage.name} makes whole shards at once. Leave --only out.")
+    return stage
 
 
 @dataclass(frozen=True)
@@ -234,12 +260,12 @@ class StageJob:
         for unit in task.units:
             made, failure = self._make_unit(process, unit)
             if self.stage.keeps_parts:
-                with clear_end(self.output.folder):
+                with explain_write_errors(self.output.folder):
                     self.output.write_part(unit, made, failure)
             rows += made
             failures += [failure] if failure else []
         if not self.stage.keeps_parts:
-            with clear_end(self.output.folder):
+            with explain_write_errors(self.output.folder):
                 self.output.write_shard(task.shard, rows, failures)
         counts = self.stage.tally(rows) | dict(context.events)
         context.events.clear()
@@ -263,17 +289,9 @@ class StageJob:
 
     def _make_unit(self, process: Process, unit: int) -> tuple[list[Row], Failure | None]:
         try:
-            with clear_end(self.output.folder, NO_ROOM):
+            with explain_write_errors(self.output.folder, NO_ROOM):
                 return process(unit), None
         except DatagenError:
             raise
         except Exception as error:  # noqa: BLE001  one bad row must not end the run
             return [], Failure(unit, str(error) or type(error).__name__, traceback.format_exc())
-
-
-def units_by_shard(units: Sequence[int], shard_size: int) -> dict[int, list[int]]:
-    """Return the units of each shard by shard number, in order."""
-    members: dict[int, list[int]] = {}
-    for unit in units:
-        members.setdefault(unit // shard_size, []).append(unit)
-    return members

@@ -98,9 +98,13 @@ def in_one_space(
     true_format: SceneFormat,
     how: Comparison,
 ) -> tuple[list[Mesh | None], list[Mesh | None]]:
-    """Return predicted and true instances in the space of the scores, not aligned yet.
+    """Return predicted and true instances in the space of the scores, before alignment.
 
-    A scene row's ``transform`` brings the first onto the second.
+    The ``transform`` of a scene's row brings the predicted ones onto the true ones.
+
+    Returns:
+        A list for each side; per instance vertices (V, 3) and faces (F, 3), or None if it has no
+        surface.
     """
     definition = how.definition(file_format)
     predicted_range, _ = _range_of(prediction, file_format, "predicted")
@@ -118,7 +122,14 @@ def comparison_rows(
     true_format: SceneFormat,
     how: Comparison,
 ) -> list[dict[str, Any]]:
-    """Return the row of the whole scene, then one a true instance.
+    """Return the row of the whole scene, then one row for each true instance.
+
+    Args:
+        prediction: the predicted instances.
+        file_format: of the prediction.
+        truth: the true instances.
+        true_format: of the truth.
+        how: protocol, alignment and number of points.
 
     Raises:
         RowError: a true instance has no surface, or a surface cannot be sampled.

@@ -43,7 +43,13 @@ def cd_l2_mean(predicted: Points, true: Points) -> float:
 
 
 def f_score(predicted: Points, true: Points, tau: float) -> float:
-    """Return the F-score in [0, 1] of (N, 3) against (M, 3); nearer than tau counts as a hit."""
+    """Return the F-score in [0, 1] of points (N, 3) against (M, 3); distances below tau are hits.
+
+    Args:
+        predicted: (N, 3).
+        true: (M, 3), in the same frame and unit.
+        tau: in the points' unit.
+    """
     return f_score_at(*nearest_distances(predicted, true), tau)
 
 
@@ -124,8 +130,10 @@ def box_iou(first: Points, second: Points) -> float:
 def self_overlap(parts: Sequence[Mesh]) -> float:
     """Return the mean voxel IoU of all pairs of parts in [−1, 1]³, filled, 64 voxels a side.
 
-    What PartCrafter calls IoU: how much the prediction's own parts lie in one another. 0 is best,
-    and what a single part has.
+    PartCrafter's IoU: how much the parts of a prediction overlap. 0 is best; a single part has 0.
+
+    Args:
+        parts: vertices (V, 3) in [−1, 1] and faces (F, 3) of each.
     """
     grids = [
         binary_fill_holes(

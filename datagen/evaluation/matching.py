@@ -63,6 +63,10 @@ def match_by_overlap(predicted: Sequence[Mesh | None], true: Sequence[Mesh]) -> 
 
     The overlap of two instances is the mean of their box IoU and the voxel IoU of their surfaces.
     A pair without overlap stays unmatched.
+
+    Args:
+        predicted: vertices (V, 3) and faces (F, 3) of each instance; None without a surface.
+        true: the same, in the same frame; every instance has a surface.
     """
     found = [index for index, mesh in enumerate(predicted) if mesh is not None and len(mesh[1])]
     partners: list[int | None] = [None] * len(true)

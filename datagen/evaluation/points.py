@@ -19,6 +19,11 @@ POINTS_PER_OBJECT = 20_480
 def sample_surface(mesh: Mesh, num_points: int, rng: np.random.Generator) -> Floats:
     """Return points (num_points, 3) sampled uniformly by area, in the mesh's own frame.
 
+    Args:
+        mesh: vertices (V, 3) and faces (F, 3).
+        num_points: how many.
+        rng: the random stream.
+
     Raises:
         RowError: the mesh has no faces, no area, a coordinate that is not finite, or a face that
             names a vertex it does not have.

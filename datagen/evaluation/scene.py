@@ -121,10 +121,16 @@ def score_scene(
     points_per_object: int = POINTS_PER_OBJECT,
     seed: int = 0,
 ) -> SceneScores:
-    """Score a prediction against the truth; the module says in which spaces.
+    """Return the scores of a prediction against the truth; the module describes their spaces.
 
     The points depend on seed and placement index alone, so two predictions of one scene are
     scored against the same true points.
+
+    Args:
+        prediction: instances in the order of the true ones.
+        ground_truth: the true instances.
+        points_per_object: points that are sampled on each instance.
+        seed: of the points.
 
     Raises:
         RowError: the scenes differ in their number of instances, a true instance is missing, or

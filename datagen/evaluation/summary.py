@@ -41,6 +41,7 @@ class PrintedScore:
 
     @property
     def arrow(self) -> str:
+        """An arrow in the direction of better values."""
         return "↑" if self.better == "higher" else "↓"
 
 

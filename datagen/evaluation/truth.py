@@ -21,22 +21,34 @@ class Truth(Protocol):
     """True scenes, by id."""
 
     @property
-    def format(self) -> SceneFormat: ...
+    def format(self) -> SceneFormat:
+        """The format that the scenes are read from."""
+        ...
 
     @property
     def whole(self) -> bool:
-        """Whether a scene without a prediction is an omission; not so with a workspace's views."""
+        """Whether every scene needs a prediction; False for a workspace's views."""
         ...
 
-    def ids(self) -> set[str]: ...
+    def ids(self) -> set[str]:
+        """Return the ids of all scenes."""
+        ...
 
-    def read(self, scene_id: str) -> ReadScene: ...
+    def read(self, scene_id: str) -> ReadScene:
+        """Return a scene.
+
+        Raises:
+            RowError: it is missing or damaged.
+        """
+        ...
 
     def seen(self, scene_id: str) -> list["Seen"] | None:
-        """Return what the image shows of each true instance; None where there is no image."""
+        """Return how much the image shows of each true instance; None if there is no image."""
         ...
 
-    def fingerprint(self, scene_ids: Iterable[str]) -> str: ...
+    def fingerprint(self, scene_ids: Iterable[str]) -> str:
+        """Return a hash of the content of scenes."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,7 @@ class Seen:
 
 
 def seen_instances(workspace: Workspace, layout_id: int, view_index: int) -> list[Seen] | None:
-    """Return what a rendered view shows of each placement; None if there is no such view."""
+    """Return how much a rendered view shows of each placement; None if there is no such view."""
     columns = ["width", "height", "visible_px", "amodal_px"]
     view = workspace.view(layout_id, view_index, columns)
     if view is None:

@@ -68,6 +68,7 @@ class Report:
 
     @property
     def failed(self) -> int:
+        """Number of failed units."""
         return len(self.reasons)
 
 
@@ -115,7 +116,9 @@ class Executor(Protocol):
     """Decides where tasks and trainings run."""
 
     @property
-    def settings(self) -> WorkerSettings: ...
+    def settings(self) -> WorkerSettings:
+        """What every worker is given."""
+        ...
 
     def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[tuple[Task, Report]]:
         """Perform all tasks in any order; yield each with its report."""

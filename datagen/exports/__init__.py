@@ -1,1 +1,1 @@
-"""What others read: the dataset card, Croissant, and copies in other tools' layouts."""
+"""What others read: the dataset card, Croissant, and copies in other tools' formats."""

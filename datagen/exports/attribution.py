@@ -1,4 +1,4 @@
-"""``ATTRIBUTION.md``: who made the objects that the scenes show, and under which terms."""
+"""``ATTRIBUTION.md``: the authors and licenses of the objects that the scenes show."""
 
 from collections import Counter, defaultdict
 
@@ -11,13 +11,12 @@ COLUMNS = ["asset_id", "source", "source_uid", "name", "license", "author"]
 
 
 def write_attribution(root: Folder) -> str:
-    """Write ``ATTRIBUTION.md`` of a workspace with finished assets and layouts; return its name.
+    """Write ``ATTRIBUTION.md`` of a workspace and return its path or URL.
 
-    Every object that stands in at least one layout is listed, and no other. The same datasets
-    give the same bytes.
+    It lists the objects that are in at least one layout. The same datasets give the same bytes.
 
     Raises:
-        DatasetError: assets or layouts are missing or unfinished.
+        DatasetError: the assets or layouts are missing or unfinished.
     """
     workspace = Workspace(root)
     layouts = workspace.require("layouts", FILE)
@@ -30,7 +29,7 @@ def write_attribution(root: Folder) -> str:
 
 
 def count_scenes(layouts: Dataset) -> Counter[str]:
-    """Return in how many scenes each asset stands, by ``asset_id``."""
+    """Return the number of scenes that each asset is in, by ``asset_id``."""
     counts: Counter[str] = Counter()
     for row in layouts.rows(["placements"]):
         counts.update({placement["asset_id"] for placement in row["placements"]})
@@ -42,8 +41,8 @@ def attribution(rows: list[Row], scenes: Counter[str], num_layouts: int) -> str:
 
     Args:
         rows: the assets that are used, with COLUMNS.
-        scenes: in how many scenes each stands.
-        num_layouts: all scenes.
+        scenes: number of scenes that each asset is in, by ``asset_id``.
+        num_layouts: number of all scenes.
     """
     by_license: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -52,7 +51,8 @@ def attribution(rows: list[Row], scenes: Counter[str], num_layouts: int) -> str:
         "# Attribution",
         "",
         f"The {num_layouts} scenes of this dataset show the {len(rows)} objects below. They were "
-        "cleaned, scaled, placed and rendered; what is derived from them is under their terms too.",
+        "cleaned, scaled, placed and rendered. Their terms also apply to everything derived from "
+        "them.",
     ]
     for license_id in sorted(by_license):
         lines += ["", f"## {license_id}", "", terms(license_id), ""]
@@ -66,16 +66,16 @@ def attribution(rows: list[Row], scenes: Counter[str], num_layouts: int) -> str:
 
 
 def terms(license_id: str) -> str:
-    """Return where a license can be read."""
+    """Return a sentence on where the terms of a license can be read."""
     if license_id == UNKNOWN_LICENSE:
-        return "The source states no license. Ask the author before these are passed on."
+        return "The source states no license. Ask the author before you distribute these objects."
     if license_id.startswith("LicenseRef-"):
         return "The source states its own terms."
     return f"Terms: <https://spdx.org/licenses/{license_id}.html>"
 
 
 def order(row: Row) -> tuple[str, str, str]:
-    """Return what a table is sorted by."""
+    """Return the key by which tables are sorted."""
     return (row["source"], row["author"].casefold(), row["source_uid"])
 
 

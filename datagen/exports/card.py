@@ -15,11 +15,11 @@ CROISSANT = "croissant.json"
 MARK = "<!-- Written by datagen after every stage. Without this line it is yours and stays. -->"
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-"""Hugging Face's classes of size, by rows of the largest dataset."""
+"""Hugging Face's size categories: limit of the rows of the largest dataset, and name."""
 
 
 def write_card(root: Folder) -> None:
-    """Write a workspace's card and Croissant file; a README that is somebody's own stays.
+    """Write a workspace's card and Croissant file; a README without MARK is left unchanged.
 
     The same datasets give the same bytes.
     """
@@ -28,17 +28,17 @@ def write_card(root: Folder) -> None:
         return
     root.write_bytes(CROISSANT, (json.dumps(croissant(summary), indent=1) + "\n").encode())
     if root.exists(CARD) and MARK not in root.read_bytes(CARD).decode(errors="replace"):
-        logger.info(f"{root}/{CARD} is not datagen's and stays as it is")
+        logger.info(f"{root}/{CARD} was not written by datagen and is left unchanged")
         return
     root.write_bytes(CARD, card(summary).encode())
 
 
 def card(summary: Summary) -> str:
-    """Return the card's text: front matter as Hugging Face reads it, then what people read."""
+    """Return the card's text: front matter for Hugging Face, then the text for people."""
     lines = [*_front_matter(summary), MARK, "", f"# {summary.title}", ""]
     lines += [
         "Randomly composed scenes of single 3D objects, made by datagen for models that turn one "
-        "image into a 3D scene. Scenes are collision-free and mean nothing: no room, no order. "
+        "image into a 3D scene. Objects are placed at random, without a room, and never collide. "
         "World: right-handed, Z up, metres. Cameras: OpenCV axes, pixels.",
         "",
         "| dataset | a row is | rows | shards | size |",
@@ -71,7 +71,7 @@ def _front_matter(summary: Summary) -> list[str]:
 
 
 def hub_license(spdx_id: str) -> str:
-    """Return Hugging Face's word for a license; ``other`` has its terms in ATTRIBUTION.md."""
+    """Return Hugging Face's name for a license, ``other`` if it has none."""
     known = ("CC", "MIT", "Apache", "BSD", "GPL", "LGPL")
     if not spdx_id.startswith(known):
         return "other"
@@ -101,7 +101,7 @@ def _reading(summary: Summary) -> list[str]:
 def _licenses(summary: Summary) -> list[str]:
     if not summary.licenses:
         return []
-    words = "Of the objects shown; what is derived from them is under their terms too."
+    words = "Licenses of the objects shown. Their terms also apply to everything derived from them."
     if any(entry.name == "layouts" for entry in summary.datasets):
         words += " `ATTRIBUTION.md` names every object and its author."
     lines = ["## Licenses", "", words, "", "| license | objects |", "|---|---|"]

@@ -1,4 +1,4 @@
-"""``datagen export coco``: pictures and COCO instance annotations with RLE masks."""
+"""``datagen export coco``: images and COCO instance annotations with RLE masks."""
 
 import io
 import json
@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from datagen.shards.workspace import Workspace
 
 ANNOTATIONS = "annotations.json"
 NO_CATEGORY = "object"
-"""Of objects whose source names no category."""
+"""The category of objects whose source names none."""
 
 _Json = dict[str, Any]
 
@@ -27,23 +27,28 @@ _Json = dict[str, Any]
 class Coco:
     """``images/LLLLLL_VVV.png`` and ``annotations.json``.
 
-    An annotation is one visible placement of a view: uncompressed RLE (column-major counts),
-    ``bbox`` as x, y, width, height, ``area`` in pixels, ``category_id`` from the asset's category,
-    and ``asset_id`` and ``placement`` beside COCO's own.
+    Each visible placement of a view has an annotation: uncompressed RLE (column-major counts),
+    ``bbox`` as x, y, width, height, ``area`` in pixels, ``category_id`` from the asset's category.
+    The fields ``asset_id`` and ``placement`` are added to those of COCO.
     """
 
-    kind: ClassVar[str] = "coco"
+    name: ClassVar[str] = "coco"
     final: ClassVar[str | None] = ANNOTATIONS
+    has_instances: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...]] = ("renders", "layouts", "assets")
 
     workspace: Workspace
     out: Folder
 
+    @classmethod
+    def of(cls, workspace: Workspace, out: Folder, *, instances: bool) -> Self:
+        return cls(workspace, out)
+
     def part(self, shard: int) -> str:
         return part_name(shard)
 
     def write_shard(self, shard: int, layout_ids: Sequence[int]) -> None:
-        """Write a shard's pictures, and what the annotations say of them without their numbers."""
+        """Write a shard's images, and their annotations without ids."""
         lines = []
         for layout_id in layout_ids:
             layout = self.workspace.layout(layout_id)
@@ -76,7 +81,7 @@ class Coco:
                 file.write("]}\n")
             self.out.write_file(ANNOTATIONS, path)
         (self.out / PARTS_FOLDER).delete_folder()
-        return f"{count} pictures"
+        return f"{count} images"
 
 
 def annotations(render: Row) -> Iterator[_Json]:
@@ -99,7 +104,7 @@ def annotations(render: Row) -> Iterator[_Json]:
 
 
 def run_lengths(mask: NDArray[np.bool_]) -> list[int]:
-    """Return COCO's uncompressed RLE of a mask (H, W): down the columns, zeros first."""
+    """Return COCO's uncompressed RLE of a mask (H, W): column by column, zeros first."""
     flat = mask.ravel(order="F")
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     edges = np.concatenate([[0], changes, [flat.size]])
@@ -108,7 +113,7 @@ def run_lengths(mask: NDArray[np.bool_]) -> list[int]:
 
 
 def _numbered(lines: Iterator[_Json]) -> Iterator[tuple[int, _Json]]:
-    """Yield annotations with the number of their image."""
+    """Yield each annotation after the id of its image."""
     for image_id, line in enumerate(lines, 1):
         for annotation in line["annotations"]:
             yield image_id, annotation

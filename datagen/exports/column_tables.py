@@ -1,4 +1,4 @@
-"""Tables of columns in Markdown, as cards and docs/data.md print them."""
+"""Markdown tables of a dataset's columns, for cards and docs/data.md."""
 
 from collections.abc import Iterable
 
@@ -11,11 +11,11 @@ HEADER = ("| column | type | unit | meaning |", "|---|---|---|---|")
 
 
 def column_table(table: Table, fields: Iterable[pa.Field]) -> list[str]:
-    """Return the lines of a table of columns; a column that is not declared has no meaning.
+    """Return the lines of a table of columns; a column that is not declared has no meaning in it.
 
     Args:
-        table: what declares the columns.
-        fields: the columns to list, of its schema or of a dataset's.
+        table: the declarations.
+        fields: the columns to list, of the table's schema or of a dataset.
     """
     return [*HEADER, *(_line(table, field) for field in fields)]
 

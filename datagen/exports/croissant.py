@@ -1,4 +1,4 @@
-"""Croissant: a dataset described for machines (MLCommons, https://docs.mlcommons.org/croissant)."""
+"""The Croissant description of a workspace (MLCommons, https://docs.mlcommons.org/croissant)."""
 
 from dataclasses import replace
 from typing import Any
@@ -49,7 +49,7 @@ CONTEXT: _Json = {
     "subField": "cr:subField",
     "transform": "cr:transform",
 }
-"""The context that the specification, version 1.0, prints."""
+"""The context of version 1.0 of the specification."""
 
 PARQUET = "application/x-parquet"
 
@@ -57,7 +57,7 @@ PARQUET = "application/x-parquet"
 def croissant(summary: Summary) -> _Json:
     """Return a workspace's Croissant description: files with sha256, and typed columns.
 
-    Columns of structs are left out: Croissant's readers do not open them from Parquet.
+    Columns of structs are left out, since readers of Croissant cannot read them from Parquet.
     """
     described: _Json = {
         "@context": CONTEXT,
@@ -78,7 +78,7 @@ def croissant(summary: Summary) -> _Json:
 
 
 def license_url(license_id: str) -> str:
-    """Return where the terms are: at SPDX, or in the attribution beside the data."""
+    """Return the address of a license's terms: at SPDX, or ATTRIBUTION.md beside the data."""
     if license_id.startswith("LicenseRef-"):
         return "ATTRIBUTION.md"
     return f"https://spdx.org/licenses/{license_id}.html"
@@ -122,7 +122,7 @@ def _record_set(entry: DatasetSummary) -> _Json:
 
 
 def _column(table: Table, field: pa.Field) -> Column:
-    """Return a dataset's own column with its declared meaning."""
+    """Return the column of a dataset's field, with the declared meaning if there is one."""
     declared = table.find(field.name)
     return Column(field, "") if declared is None else replace(declared, field=field)
 
@@ -149,7 +149,7 @@ def _field(dataset: str, column: Column) -> _Json:
 
 
 def _data_type(column: Column) -> str | None:
-    """Return the Croissant type of a column, None if it has none. Bytes are read as text's are."""
+    """Return the Croissant type of a column, None for structs; bytes have the type of text."""
     kind = column.field.type
     kind = kind.value_type if pa.types.is_list(kind) else kind
     if column.is_image:

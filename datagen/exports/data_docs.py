@@ -1,6 +1,6 @@
-"""The part of docs/data.md that is made of the declared tables.
+"""The generated part of docs/data.md: the declared tables.
 
-``python -m datagen.exports.data_docs docs/data.md`` writes it anew.
+``python -m datagen.exports.data_docs docs/data.md`` writes it again.
 """
 
 import sys
@@ -13,11 +13,11 @@ from datagen.shards.tables import Table
 from datagen.stages.tables import TABLES
 
 BEGIN = "<!-- Made by `python -m datagen.exports.data_docs docs/data.md`: do not edit. -->"
-END = "<!-- End of what is made. -->"
+END = "<!-- End of the generated part. -->"
 
 
 def data_docs(text: str, tables: Iterable[Table]) -> str:
-    """Return the text of docs/data.md with the part between BEGIN and END made of the tables.
+    """Return the text of docs/data.md with the tables between BEGIN and END.
 
     Raises:
         DatasetError: the text has no such part.
@@ -30,7 +30,7 @@ def data_docs(text: str, tables: Iterable[Table]) -> str:
 
 
 def tables_in_words(tables: list[Table]) -> list[str]:
-    """Return the lines: a table of the datasets, then each one's columns."""
+    """Return Markdown lines: a table of the datasets, then the columns of each dataset."""
     lines = ["| folder | made by | a row is |", "|---|---|---|"]
     lines += [
         f"| `{table.folder}/{'NAME/' if table.nested else ''}` | `datagen {table.verb}` "
@@ -44,7 +44,7 @@ def tables_in_words(tables: list[Table]) -> list[str]:
 
 
 def write_data_docs(path: Path) -> None:
-    """Write the part of a file that is made."""
+    """Replace the generated part of a file."""
     path.write_text(data_docs(path.read_text(), TABLES.values()))
 
 

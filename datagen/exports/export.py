@@ -1,10 +1,10 @@
-"""``datagen export``: copies of a workspace in the layouts of other tools."""
+"""``datagen export``: copies of a workspace's views in the formats of other tools."""
 
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, Self
 
 from datagen.errors import ConfigError, StageError
 from datagen.executors.job import Executor, Report, Task, WorkerOptions
@@ -17,46 +17,64 @@ from datagen.shards.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["webdataset", "trellis", "coco"]
 
+class ExportFormat(Protocol):
+    """A format in which another tool reads views.
 
-class Layout(Protocol):
-    """How a tool wants the views: written shard by shard, anywhere, then finished once."""
+    The shards of renders are written independently, on any worker; then ``finish`` is called once.
+    """
 
-    kind: ClassVar[str]
+    name: ClassVar[str]
     final: ClassVar[str | None]
-    """The file that is written last; None if the parts are all."""
+    """The file that ``finish`` writes last; None if it writes no file."""
+    has_instances: ClassVar[bool]
+    """Whether instances can be entries of their own, besides the scenes."""
+
+    @classmethod
+    def of(cls, workspace: Workspace, out: Folder, *, instances: bool) -> Self:
+        """Return the export of a workspace into a folder."""
+        ...
 
     @property
-    def out(self) -> Folder: ...
+    def out(self) -> Folder:
+        """The output folder."""
+        ...
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The datasets that are exported, by their folders; without them there is no export."""
+        """The folders of the datasets that are needed."""
         ...
 
     def part(self, shard: int) -> str:
-        """Return the file that is written last for a shard of renders."""
+        """Return the name of the file that ``write_shard`` writes last."""
         ...
 
     def write_shard(self, shard: int, layout_ids: Sequence[int]) -> None:
-        """Write what belongs to a shard; its part last. The same bytes each time."""
+        """Write the files of one shard of renders, the same bytes each time; its part last."""
         ...
 
     def finish(self, shards: Sequence[int]) -> str:
-        """Write what needs all shards, and say in words what there is."""
+        """Write what needs all shards, and return in words what was written."""
         ...
+
+
+FormatName = Literal["webdataset", "trellis", "coco"]
+FORMATS: dict[str, type[ExportFormat]] = {
+    "webdataset": WebDataset,
+    "trellis": Trellis,
+    "coco": Coco,
+}
 
 
 @dataclass(frozen=True)
 class ExportJob:
-    """An export as executors know work: a task is a shard of renders."""
+    """An export as executors run it: a task is a shard of renders."""
 
-    layout: Layout
+    target: ExportFormat
 
     @property
     def name(self) -> str:
-        return f"export {self.layout.kind}"
+        return f"export {self.target.name}"
 
     @property
     def uses_gpu(self) -> bool:
@@ -67,7 +85,7 @@ class ExportJob:
         yield
 
     def perform(self, opened: None, task: Task) -> Report:
-        self.layout.write_shard(task.shard, task.units)
+        self.target.write_shard(task.shard, task.units)
         return Report()
 
     def fail(self, task: Task, reason: str) -> Report:
@@ -78,49 +96,42 @@ class ExportJob:
 
 
 def export(
-    kind: Kind, root: Folder, out: Folder, executor: Executor, *, instances: bool = False
+    name: FormatName, root: Folder, out: Folder, executor: Executor, *, instances: bool = False
 ) -> str:
-    """Export a workspace's kept views into a folder; go on if some of it is there.
+    """Export a workspace's kept views into a folder, and return what was written, in words.
+
+    An interrupted export is resumed: shards that are complete are kept.
 
     Args:
-        kind: whose layout.
+        name: the format, a key of FORMATS.
         root: the workspace.
-        out: new, or that of an interrupted export; a URL as well.
+        out: a new folder, or that of an interrupted export; local or a URL.
         executor: where shards are written; never changes the bytes.
-        instances: trellis: entries for the instances besides the scenes.
-
-    Returns:
-        What was written, in words.
+        instances: also make an entry for each instance, where the format has such entries.
 
     Raises:
-        DatasetError: a dataset is missing that this export needs.
-        ConfigError: ``out`` holds something else, or ``instances`` is asked of another kind.
+        DatasetError: a dataset that this format needs is missing.
+        ConfigError: ``out`` holds other files, or the format has no entries for instances.
     """
-    if instances and kind != "trellis":
+    kind = FORMATS[name]
+    if instances and not kind.has_instances:
+        others = [name for name, other in FORMATS.items() if other.has_instances]
         raise ConfigError(
-            f"export {kind}: --instances was given. Only trellis has entries of their own for "
-            "instances; leave it out, since the others hold every instance anyway."
+            f"export {name}: --instances was given. Expected a format with separate entries for "
+            f"instances ({', '.join(others)}); leave it out, all instances are exported anyway."
         )
     workspace = Workspace(root)
-    layout = _open_layout(kind, workspace, out, instances=instances)
-    datasets = {name: workspace.require(name, "export") for name in layout.reads}
-    claim(out, f"{kind}, with instances" if instances else kind, list(datasets.values()))
-    if layout.final is not None and out.exists(layout.final):
+    target = kind.of(workspace, out, instances=instances)
+    datasets = {folder: workspace.require(folder, "export") for folder in target.reads}
+    claim(out, f"{name}, with instances" if instances else name, list(datasets.values()))
+    if target.final is not None and out.exists(target.final):
         return "complete, nothing to do"
     shards = datasets["renders"].units_by_shard()
     todo = [
         Task(shard, tuple(layout_ids))
         for shard, layout_ids in shards.items()
-        if not out.exists(layout.part(shard))
+        if not out.exists(target.part(shard))
     ]
-    for done, _ in enumerate(executor.run(ExportJob(layout), todo), 1):
-        logger.info(f"export {kind}: {done} of {len(todo)} shards")
-    return layout.finish(list(shards))
-
-
-def _open_layout(kind: Kind, workspace: Workspace, out: Folder, *, instances: bool) -> Layout:
-    if kind == "trellis":
-        return Trellis(workspace, out, instances=instances)
-    if kind == "coco":
-        return Coco(workspace, out)
-    return WebDataset(workspace, out, with_latents=workspace.dataset("latents") is not None)
+    for done, _ in enumerate(executor.run(ExportJob(target), todo), 1):
+        logger.info(f"export {name}: {done} of {len(todo)} shards")
+    return target.finish(list(shards))

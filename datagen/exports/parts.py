@@ -1,4 +1,4 @@
-"""The output folder of an export: whose it is, and the lines that wait for its last file."""
+"""The output folder of an export: its claim, and the lines kept for its last file."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -9,29 +9,29 @@ from datagen.shards import Dataset, Folder, Row
 
 EXPORT = "export.json"
 PARTS_FOLDER = ".parts"
-"""Folder in an unfinished export."""
+"""Folder of an unfinished export, one file for each shard of renders."""
 
 
-def claim(out: Folder, kind: str, datasets: Sequence[Dataset]) -> None:
-    """Say in an output folder what is exported there, so that a rerun goes on with the same.
+def claim(out: Folder, name: str, datasets: Sequence[Dataset]) -> None:
+    """Record in an output folder what is exported there, so that only the same export resumes.
 
     Raises:
-        ConfigError: the folder holds something else.
+        ConfigError: the folder holds other files, or another export.
     """
     fingerprints = {dataset.manifest["name"]: dataset.fingerprint for dataset in datasets}
-    claimed = json.dumps({"export": kind, "datasets": fingerprints}, indent=1).encode() + b"\n"
+    claimed = json.dumps({"export": name, "datasets": fingerprints}, indent=1).encode() + b"\n"
     if out.exists(EXPORT) and out.read_bytes(EXPORT) == claimed:
         return
     if not out.is_free():
         raise ConfigError(
-            f"--out {out} holds something else than this export of these datasets. "
+            f"--out {out} holds other files than this export of these datasets. "
             "Expected a new folder, or the one of an interrupted export; give another --out."
         )
     out.write_bytes(EXPORT, claimed)
 
 
 def part_name(shard: int) -> str:
-    """Return where lines wait that a file of all shards is made of."""
+    """Return the file of one shard's lines, from which ``finish`` makes a file of all shards."""
     return f"{PARTS_FOLDER}/shard-{shard:05d}.jsonl"
 
 
@@ -48,5 +48,5 @@ def read_parts(out: Folder, shards: Sequence[int]) -> Iterator[dict[str, Any]]:
 
 
 def view_name(row: Row) -> str:
-    """Return the name of a view in exports; sorted by name they are sorted by scene and view."""
+    """Return the name of a view in exports; names sort by scene, then view."""
     return f"{row['layout_id']:06d}_{row['view_index']:03d}"

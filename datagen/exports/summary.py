@@ -1,4 +1,4 @@
-"""What a workspace holds, in numbers: for its card and its Croissant file."""
+"""Datasets, sizes and licenses of a workspace, for its card and its Croissant file."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -21,14 +21,15 @@ class DatasetSummary:
     name: str
     """Its folder in the workspace."""
     table: Table
-    """What declares its columns."""
+    """The declaration of its columns."""
     dataset: Dataset
     schema: pa.Schema
     sizes: dict[str, int]
-    """Bytes by shard."""
+    """Bytes of each shard, by its file name."""
 
     @property
     def num_bytes(self) -> int:
+        """Bytes of all shards."""
         return sum(self.sizes.values())
 
 
@@ -39,22 +40,22 @@ class Summary:
     title: str
     datasets: list[DatasetSummary]
     licenses: Counter[str]
-    """Objects by license; of all usable objects while there are no scenes."""
+    """Number of objects by license. While there are no scenes, all usable objects count."""
 
     @property
     def finished(self) -> str:
-        """When the last dataset was sealed, ISO 8601."""
+        """Time when the last dataset was sealed, ISO 8601."""
         return max(str(d.dataset.manifest["provenance"]["finished"]) for d in self.datasets)
 
     @property
     def version(self) -> str:
-        """Of datagen that sealed the last of them."""
+        """Version of datagen that sealed the last dataset."""
         last = self.datasets[-1].dataset.manifest["provenance"]["versions"]["datagen"]
         return str(last or "0")
 
 
 def summarise(root: Folder) -> Summary | None:
-    """Return what a workspace holds; None while no dataset with rows is sealed."""
+    """Return the summary of a workspace, None while no dataset with rows is sealed."""
     datasets = []
     workspace = Workspace(root)
     for table in TABLES.values():

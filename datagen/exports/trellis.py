@@ -1,9 +1,9 @@
 """``datagen export trellis``: what TRELLIS's dataset toolkit writes and its trainer reads.
 
-TRELLIS knows objects in one canonical frame; here the frame belongs to the view. So every kept
-view becomes an entry of its own: one frame, and the latent of the scene as that view sees it. An
-instance, if asked for, is an entry too: the same camera and frame, the picture with nothing else
-left in it, and its latent at its place in the scene.
+In TRELLIS, an object has one canonical frame; here, each view has its own. So every kept view is
+an entry: one camera, and the latent of the scene in the frame of that view. With ``instances``,
+each instance is an entry too: the same camera and frame, the image of this instance alone, and
+its latent at its place in the scene.
 """
 
 import csv
@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from datagen.shards.workspace import Workspace
 from datagen.voxels.drawing import png_bytes
 
 AESTHETIC_SCORE = 10.0
-"""TRELLIS drops entries below its threshold, and those without a score: these are kept."""
+"""TRELLIS drops entries without a score or below its threshold; this score is above it."""
 
 
 @dataclass(frozen=True)
@@ -35,24 +35,30 @@ class Trellis:
     """Renders, latents and ``metadata.csv``.
 
     ``renders/<id>/{000.png, transforms.json}``, ``ss_latents/<encoder>/<id>.npz`` with ``mean``
-    float32 (8, 16, 16, 16), and in a local folder ``renders_cond``, a link to ``renders``: the
-    trainer takes its conditioning pictures there. ``id`` is ``LLLLLL_VVV``, layout and view; of
-    instances ``LLLLLL_VVV_instance_XX``, placement XX, where it is seen at all.
+    float32 (8, 16, 16, 16). In a local folder also ``renders_cond``, a link to ``renders``, where
+    the trainer reads its conditioning images. ``id`` is ``LLLLLL_VVV``, layout and view; that of
+    an instance is ``LLLLLL_VVV_instance_XX``, placement XX. Instances that the view does not show
+    have no entry.
     """
 
-    kind: ClassVar[str] = "trellis"
+    name: ClassVar[str] = "trellis"
     final: ClassVar[str | None] = "metadata.csv"
+    has_instances: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = ("renders", "latents")
 
     workspace: Workspace
     out: Folder
     instances: bool = False
 
+    @classmethod
+    def of(cls, workspace: Workspace, out: Folder, *, instances: bool) -> Self:
+        return cls(workspace, out, instances)
+
     def part(self, shard: int) -> str:
         return part_name(shard)
 
     def write_shard(self, shard: int, layout_ids: Sequence[int]) -> None:
-        """Write a shard's entries, and what ``metadata.csv`` says of them.
+        """Write a shard's entries, and their rows of ``metadata.csv`` as a part.
 
         Raises:
             DatasetError: the latents were not stored.
@@ -81,24 +87,24 @@ class Trellis:
 
     @property
     def _encoder(self) -> str:
-        latents = self.workspace.require("latents", f"export {self.kind}")
+        latents = self.workspace.require("latents", f"export {self.name}")
         return Path(str(latents.fields["encoder"])).name
 
     def _write_entry(self, entry: "Entry", render: Row, latent: Row) -> None:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, mean=entry.latent.astype(np.float32))
         self.out.write_bytes(f"ss_latents/{self._encoder}/{entry.name}.npz", buffer.getvalue())
-        self.out.write_bytes(f"renders/{entry.name}/000.png", entry.picture)
+        self.out.write_bytes(f"renders/{entry.name}/000.png", entry.image)
         text = json.dumps(transforms(render, latent["world_to_canonical"]), indent=1)
         self.out.write_bytes(f"renders/{entry.name}/transforms.json", text.encode())
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What TRELLIS takes for an object."""
+    """One object of TRELLIS: a scene or an instance."""
 
     name: str
-    picture: bytes
+    image: bytes
     """PNG, RGBA."""
     latent: NDArray[np.float16]
     """(8, 16, 16, 16)."""
@@ -107,7 +113,7 @@ class Entry:
 
 
 def entries(render: Row, latent: Row, *, instances: bool) -> Iterator[Entry]:
-    """Yield a view's scene and, if asked for, its instances; those of which nothing is seen not.
+    """Yield a view's scene and, with ``instances``, each instance that the view shows.
 
     Raises:
         DatasetError: the latents were not stored.
@@ -136,8 +142,9 @@ def entries(render: Row, latent: Row, *, instances: bool) -> Iterator[Entry]:
 def transforms(render: Row, world_to_canonical: Floats) -> dict[str, Any]:
     """Return a view's ``transforms.json``: its camera in the canonical frame, Blender's axes.
 
-    ``scale`` and ``offset`` are TRELLIS's, and as there p_canonical = scale · p + offset; p is the
-    world point turned about the up axis into the view's frame. ``world_to_canonical`` has all.
+    ``scale`` and ``offset`` are those of TRELLIS: p_canonical = scale · p + offset, where p is
+    the world point rotated about the up axis into the view's frame. ``world_to_canonical`` (4, 4)
+    is the whole transform, rotation included.
     """
     scale = float(np.cbrt(np.linalg.det(world_to_canonical[:3, :3])))
     camera = camera_to_world_gl(render["world_to_camera"])

@@ -1,4 +1,4 @@
-"""``datagen export webdataset``: a tar a shard of renders, a sample a kept view."""
+"""``datagen export webdataset``: a tar for each shard of renders, a sample for each kept view."""
 
 import io
 import json
@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -20,19 +20,24 @@ TENSORS = ("scene_latent", "instance_latents", "occupancy")
 
 @dataclass(frozen=True)
 class WebDataset:
-    """``shard-00000.tar`` and so on; tars that are there are kept.
+    """``shard-00000.tar`` and so on; tars that exist are kept.
 
     A sample has the key ``LLLLLL_VVV`` and the parts ``rgb.png``, ``instance_map.png``, ``json``
-    (camera, pixels, frame), and with latents ``latents.npz`` (the tensors that are stored, by
-    column). The same datasets give the same bytes.
+    (camera, visible pixels, frame). Where there are latents, ``latents.npz`` has the stored
+    tensors by the names of their columns. The same datasets give the same bytes.
     """
 
-    kind: ClassVar[str] = "webdataset"
+    name: ClassVar[str] = "webdataset"
     final: ClassVar[str | None] = None
+    has_instances: ClassVar[bool] = False
 
     workspace: Workspace
     out: Folder
     with_latents: bool
+
+    @classmethod
+    def of(cls, workspace: Workspace, out: Folder, *, instances: bool) -> Self:
+        return cls(workspace, out, workspace.dataset("latents") is not None)
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -64,7 +69,7 @@ class WebDataset:
 
 
 def sample(render: Row, latent: Row | None) -> Iterator[tuple[str, bytes]]:
-    """Yield the parts of a sample by extension."""
+    """Yield each part of a sample: its extension and its bytes."""
     about = {name: render[name] for name in ("layout_id", "view_index", "width", "height")}
     about |= {name: render[name] for name in ("visible_px", "amodal_px")}
     about |= {name: render[name].tolist() for name in ("world_to_camera", "intrinsics")}

@@ -151,7 +151,7 @@ def measure_mesh(triangles: Floats) -> MeasuredMesh:
 
 
 def find_levels(mesh: MeasuredMesh) -> Iterator[tuple[float, NDArray[np.int64]]]:
-    """Yield height, metres, and face indices of the levels, the largest area first."""
+    """Yield height, metres, and face indices (M,) of the levels, the largest area first."""
     width = LEVEL_SHARE * mesh.height
     left = np.flatnonzero(mesh.is_flat & (mesh.high - mesh.low <= width))
     left = left[np.argsort(mesh.high[left], kind="stable")]
@@ -174,7 +174,7 @@ def fit_support(mesh: MeasuredMesh, level: float, members: NDArray[np.int64]) ->
     Args:
         mesh: the object.
         level: height, metres.
-        members: indices of the level's faces.
+        members: (M,), indices of the level's faces.
     """
     if level < LOWEST_SHARE * mesh.height:
         return None

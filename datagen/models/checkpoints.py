@@ -122,7 +122,7 @@ def load_strictly(model: nn.Module, tensors: dict[str, Tensor], where: Path) -> 
 
     Args:
         model: from ``build_described``; it stores all of its buffers.
-        tensors: exactly the model's, by name and shape.
+        tensors: (...), with exactly the names and shapes of the model's tensors.
         where: their file, for messages.
 
     Raises:

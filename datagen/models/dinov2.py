@@ -142,7 +142,7 @@ def dinov2_from_hub_format(
     """Return the encoder of torch.hub's state dict; the tensors' shapes give its sizes.
 
     Args:
-        tensors: the state dict.
+        tensors: (...), the state dict.
         where: its file, for messages.
         device: where the network goes.
 
@@ -178,7 +178,7 @@ def dinov2_from_hub_format(
 
 
 def translate_hub_keys(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return torch.hub's tensors under the names that transformers' published files use."""
+    """Return torch.hub's tensors (...) under the names of transformers' published files."""
     renamed: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         if not key.startswith("blocks."):

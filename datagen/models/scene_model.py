@@ -261,11 +261,11 @@ class SceneModel(nn.Module):
         return torch.cat([v[:, :1, 1], v[:, :, 0], v[:, :, 2]], dim=1)
 
     def normalize(self, latent: Tensor) -> Tensor:
-        """Return the flow model's latents (…, 8, R, R, R) for those of the encoder."""
+        """Return the flow model's latents (..., 8, R, R, R) for those of the encoder."""
         return (latent - self.latent_mean) / self.latent_std
 
     def denormalize(self, x_0: Tensor) -> Tensor:
-        """Return the decoder's latents (…, 8, R, R, R) for samples: ``normalize`` inverted."""
+        """Return the decoder's latents (..., 8, R, R, R) for samples; inverts ``normalize``."""
         return x_0 * self.latent_std + self.latent_mean
 
 

@@ -93,7 +93,10 @@ class SmallSparseStructureEncoder(nn.Module):
 
 
 def any_of(values: Tensor, dim: int) -> Tensor:
-    """Return ``values.any(dim)`` for a short axis, a few times faster than torch on a CPU."""
+    """Return ``values.any(dim)`` of a tensor (...) with a short axis ``dim``.
+
+    On a CPU this is a few times faster than torch.
+    """
     return reduce(torch.logical_or, values.unbind(dim))
 
 

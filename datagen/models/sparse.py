@@ -44,7 +44,7 @@ class Sites:
     def pairs(self) -> list[tuple[Tensor, Tensor] | None]:
         """For each of the 27 taps, the sites with a neighbour there, and those neighbours.
 
-        Each is a pair of row numbers, int64 of equal length; None for the centre tap.
+        Each is a pair of row numbers, (M,) int64; None for the centre tap.
         """
         keys = pack(self.coords)
         sorted_keys, order = keys.sort()
@@ -147,7 +147,7 @@ class SparseConv3d(nn.Module):
         return out.to(feats.dtype)
 
     def on_children(self, feats: Tensor, parents: Sites) -> Tensor:
-        """Return the convolution (8 N, C_out) of features (N, C_in) copied to all 8 children.
+        """Return the convolution (8N, C_out) of features (N, C_in) copied to all 8 children.
 
         The result is that of ``forward(feats.repeat_interleave(8, dim=0), subdivide(parents))``. A
         child's 27 neighbours belong to only 8 parents: along an axis, the three neighbours of the

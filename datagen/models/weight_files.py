@@ -83,7 +83,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Return a file's tensors by name, on the CPU.
+    """Return a file's tensors (...) by name, on the CPU.
 
     Args:
         path: a .safetensors file, or a state dict as ``torch.save`` writes it (.pt, .pth). The
@@ -126,7 +126,11 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
 def find_misfits(expected: dict[str, Tensor], tensors: dict[str, Tensor]) -> str:
     """Return in words which tensors differ from the expected ones in name or shape, or "".
 
-    For each kind of difference: how many there are, and the first three names.
+    Each kind of difference is given with its number and the first three names.
+
+    Args:
+        expected: (...), by name.
+        tensors: (...), by name.
     """
     misshapen = [
         f"{key} {tuple(tensors[key].shape)} instead of {tuple(expected[key].shape)}"

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: about a workspace, and about a comparison of files."""
+"""HTML pages that need no other file: of a workspace, and of a comparison of files."""
 
 from datagen.report.comparison import write_comparison_report
 from datagen.report.page import write_report

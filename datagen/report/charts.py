@@ -1,9 +1,9 @@
-"""Small charts as inline SVG, coloured by the page's own variables."""
+"""Small charts as SVG; colours are variables of the page's style."""
 
 from collections.abc import Sequence
-from html import escape
 
 import numpy as np
+from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 from datagen.core.frames import Floats
@@ -12,7 +12,7 @@ _WIDTH, _HEIGHT = 360, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 10, 34
 
 Series = tuple[str, str, Floats, Floats]
-"""Label, style of the line, x, y."""
+"""Label, CSS style of the line, x, y."""
 
 Dots = tuple[str, str, Floats, Floats]
 """Label, CSS colour, x, y."""
@@ -25,10 +25,10 @@ def histogram(
     whole: bool = False,
     bins: int = 18,
     bounds: tuple[float, float] | None = None,
-) -> str:
-    """Return how often values fall into equal bins, or how often each whole number occurs.
+) -> Markup:
+    """Return a histogram in equal bins, or with ``whole``, in one bin for each whole number.
 
-    Bins reach from the least value to the greatest, or over ``bounds``, which hold all of them.
+    The bins reach from the least value to the greatest, or over ``bounds``.
     """
     data = np.asarray(values, np.float64)
     if whole:
@@ -59,10 +59,10 @@ def line_chart(
     *,
     log_y: bool = False,
     bounds: tuple[float, float] | None = None,
-) -> str:
-    """Return lines over a common x; values that are not finite are left out.
+) -> Markup:
+    """Return a chart of lines over a common x; values that are not finite are left out.
 
-    The axis of y reaches from the least value to the greatest, or over ``bounds``.
+    The y axis reaches from the least value to the greatest, or over ``bounds``.
     """
     drawn = [(name, style, *_finite(x, y, log_y)) for name, style, x, y in series]
     drawn = [line for line in drawn if len(line[2])]
@@ -89,16 +89,17 @@ def line_chart(
     return _svg(axes + lines + legend, x_label, _WIDTH * 2, int(_HEIGHT * 1.4))
 
 
-def scatter(series: Sequence[Dots], x_label: str, *, log_x: bool = False) -> str:
-    """Return dots, y from 0 to 1, and through each series a line of means over its neighbours.
+def scatter(series: Sequence[Dots], x_label: str, *, log_x: bool = False) -> Markup:
+    """Return a chart of dots, y from 0 to 1, with a line of local means for each series.
 
-    With ``log_x`` the axis of x is logarithmic; what is not above 0, or not finite, is left out.
+    With ``log_x`` the x axis is logarithmic. Dots that are not finite, or then not above 0, are
+    left out; without any dot the result is empty.
     """
-    # The two axes change places twice, since _finite knows of a logarithmic y.
+    # _finite has a logarithmic y, so the axes are swapped before it and swapped back after it.
     drawn = [(name, color, *_finite(y, x, log_x)[::-1]) for name, color, x, y in series]
     drawn = [dots for dots in drawn if len(dots[2])]
     if not drawn:
-        return ""
+        return Markup()
     all_x = np.concatenate([dots[2] for dots in drawn])
     x_of = _axis(all_x.min(), all_x.max(), _LEFT, _WIDTH - _RIGHT)
     y_of = _axis(0, 1, _HEIGHT - _BOTTOM, _TOP + 14)
@@ -122,11 +123,16 @@ def scatter(series: Sequence[Dots], x_label: str, *, log_x: bool = False) -> str
     return _svg(axes + shapes, f"{x_label}, n = {len(all_x)}")
 
 
-def direction_map(directions: Floats, labels: Sequence[str], colors: dict[str, str]) -> str:
-    """Return where cameras stand: unit directions (N, 3), z_up, as azimuth and elevation.
+def direction_map(directions: Floats, labels: Sequence[str], colors: dict[str, str]) -> Markup:
+    """Return a map of the directions of cameras, by azimuth and elevation.
 
-    The scale of the elevation is its sine, so that directions spread evenly over the sphere are
-    spread evenly over the picture.
+    The elevation has the scale of its sine: directions that are uniform on the sphere are
+    uniform on the map.
+
+    Args:
+        directions: (N, 3), unit vectors towards the cameras, z_up.
+        labels: N names, shown when the mouse is over a dot.
+        colors: CSS colour of each name.
     """
     azimuth = np.degrees(np.arctan2(directions[:, 1], directions[:, 0]))
     x_of = _axis(-180, 180, _LEFT, _WIDTH - _RIGHT)
@@ -167,7 +173,7 @@ def _x_ticks(
     return "".join(
         f'<line x1="{x_of(v):.1f}" x2="{x_of(v):.1f}" y1="{bottom}" y2="{bottom + 4}" '
         f'stroke="var(--line)"/><text x="{x_of(v):.1f}" y="{bottom + 15}" '
-        f'text-anchor="middle">{name}</text>'
+        f'text-anchor="middle">{escape(name)}</text>'
         for v, name in zip(values, names, strict=True)
     )
 
@@ -189,7 +195,7 @@ def _whole_ticks(edges: NDArray[np.float64]) -> list[float]:
 
 
 def _local_means(x: Floats, y: Floats) -> list[tuple[float, float]]:
-    """Return means (x, y) at each of few different x, else of equally many neighbours."""
+    """Return means (x, y): for each x if there are at most 12, else of 8 equal groups by x."""
     order = np.argsort(x, kind="stable")
     x, y = x[order], y[order]
     different = np.unique(x)
@@ -205,8 +211,9 @@ def _finite(x: Floats, y: Floats, log_y: bool) -> tuple[Floats, Floats]:
     return x[keep], np.log10(y[keep]) if log_y else y[keep]
 
 
-def _svg(content: str, label: str, width: int = _WIDTH, height: int = _HEIGHT) -> str:
-    return (
+def _svg(content: str, label: str, width: int = _WIDTH, height: int = _HEIGHT) -> Markup:
+    """Return shapes, whose texts are escaped, as a chart with a label."""
+    return Markup(
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">{content}'
         f'<text x="{width / 2}" y="{height - 4}" text-anchor="middle">{escape(label)}</text></svg>'
     )

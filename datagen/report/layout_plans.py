@@ -1,16 +1,16 @@
-"""Layouts seen from above, and how scenes vary."""
+"""Layouts seen from above, and histograms of all scenes."""
 
-from html import escape
 from itertools import islice
 
 import numpy as np
+from markupsafe import Markup, escape
 from scipy.spatial import ConvexHull, QhullError
 from shapely import from_wkb
 
 from datagen.core.frames import Floats, transform_points
 from datagen.core.meshes import transform_mesh
+from datagen.report.blocks import Block, Figure, Grid, Key, Text
 from datagen.report.charts import histogram
-from datagen.report.markup import figure, grid, paragraph, swatch
 from datagen.report.scenes import placement_name
 from datagen.shards import Row
 from datagen.shards.scenes import asset_to_world
@@ -21,21 +21,22 @@ NUM_PLANS = 8
 _PX_PER_M = 100.0
 
 
-def layout_plans(workspace: Workspace) -> str:
+def layout_plans(workspace: Workspace) -> list[Block]:
     """Return plans of the first scenes and histograms over all of them."""
     dataset = workspace.require("layouts", "report")
     plans = [_plan_figure(workspace, row) for row in islice(dataset, NUM_PLANS)]
-    explanation = paragraph(
-        "Seen from above, X to the right, Y up. Filled: the outline of the object (its convex "
-        "hull). Circle: the disk that the sampler keeps free of others; dotted: half of the gap "
-        "around it, so dotted circles may touch and not overlap. Dashed: where things can "
-        "stand. A thick outline marks an object that stands on another. Square: the region."
+    explanation = Text(
+        "Seen from above: X to the right, Y up. Filled area: the convex hull of the object. "
+        "Circle: the disk that the sampler keeps free of other objects. Dotted circle: the disk "
+        "and half of the gap around it; dotted circles may touch but never overlap. Dashed "
+        "outline: the surface on which other objects can stand. Thick outline: an object that "
+        "stands on another. Square: the region."
     )
-    return explanation + grid(plans, 270) + _histograms(workspace)
+    return [explanation, Grid(plans, 270), *_histograms(workspace)]
 
 
-def draw_plan(workspace: Workspace, layout: Row) -> str:
-    """Return one scene from above as SVG; one metre is 100 units."""
+def draw_plan(workspace: Workspace, layout: Row) -> Markup:
+    """Return a plan of one scene from above as SVG, 100 units per metre."""
     placements = layout["placements"]
     reach = max(
         [layout["region_half_m"] or 0.0]
@@ -60,27 +61,29 @@ def draw_plan(workspace: Workspace, layout: Row) -> str:
     ]
     view_box = f"{-half:.1f} {-half:.1f} {2 * half:.1f} {2 * half:.1f}"
     label = f"scene {layout['layout_id']} from above"
-    return f'<svg viewBox="{view_box}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
-
-
-def _plan_figure(workspace: Workspace, layout: Row) -> str:
-    names = ", ".join(
-        f"{swatch(f'rgb{instance_color(index)}')}{index} "
-        + escape(placement_name(workspace, placement))
-        + (f" (on {placement['supported_by']})" if placement["supported_by"] >= 0 else "")
-        for index, placement in enumerate(layout["placements"])
+    return Markup(
+        f'<svg viewBox="{view_box}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
     )
-    caption = f"<b>scene {layout['layout_id']}</b>"
+
+
+def _plan_figure(workspace: Workspace, layout: Row) -> Figure:
+    legend = []
+    for index, placement in enumerate(layout["placements"]):
+        on = f" (on {placement['supported_by']})" if placement["supported_by"] >= 0 else ""
+        name = f"{index} {placement_name(workspace, placement)}{on}"
+        legend.append(Key(f"rgb{instance_color(index)}", name))
+    details = ""
     if layout["gap_m"] is not None:
-        caption += f" · s = {layout['gap_scale']:.2f}, gap {layout['gap_m']:.2f} m"
-        caption += f", {layout['expansions']} expansions"
-    return figure(draw_plan(workspace, layout), f"{caption}<br>{names}")
+        details = f"s = {layout['gap_scale']:.2f}, gap {layout['gap_m']:.2f} m"
+        details += f", {layout['expansions']} expansions"
+    plan = draw_plan(workspace, layout)
+    return Figure([plan], f"scene {layout['layout_id']}", details, legend=legend)
 
 
 def _draw_placement(
     workspace: Workspace, layout: Row, index: int, placement: Row, unit: float
 ) -> str:
-    """Return a placement's shapes; ``unit`` is the width of a thin line in the drawing."""
+    """Return the shapes of a placement as SVG; a thin line has the width ``unit``."""
     color = f"rgb{instance_color(index)}"
     x, y = placement["position_m"][0] * _PX_PER_M, -placement["position_m"][1] * _PX_PER_M
     stacked = placement["supported_by"] >= 0
@@ -102,7 +105,7 @@ def _draw_placement(
 def _draw_number(layout: Row, index: int, placement: Row, unit: float) -> str:
     x, y = placement["position_m"][0] * _PX_PER_M, -placement["position_m"][1] * _PX_PER_M
     if any(other["supported_by"] == index for other in layout["placements"]):
-        y += 0.75 * placement["radius_m"] * _PX_PER_M  # the middle belongs to what it carries
+        y += 0.75 * placement["radius_m"] * _PX_PER_M  # the middle is taken by the objects on it
     return (
         f'<text x="{x:.1f}" y="{y + 4 * unit:.1f}" text-anchor="middle" '
         f'style="font-size: {13 * unit:.1f}px; font-weight: 600">{index}</text>'
@@ -140,23 +143,25 @@ def _svg_points(points: Floats) -> str:
     return " ".join(f"{x * _PX_PER_M:.1f},{-y * _PX_PER_M:.1f}" for x, y in points[:, :2])
 
 
-def _histograms(workspace: Workspace) -> str:
+def _histograms(workspace: Workspace) -> list[Block]:
     columns = ["placements", "gap_scale", "region_half_m", "expansions"]
     rows = list(workspace.require("layouts", "report").rows(columns))
     counts = [len(row["placements"]) for row in rows]
     stacked = sum(p["supported_by"] >= 0 for row in rows for p in row["placements"])
-    charts = [histogram(counts, "objects a scene", whole=True)]
-    text = f"{len(rows):,} scenes, {sum(counts):,} objects in them, {stacked:,} on another one."
+    charts = [histogram(counts, "number of objects in a scene", whole=True)]
+    text = (
+        f"{len(rows):,} scenes with {sum(counts):,} objects, {stacked:,} of them on another object."
+    )
     sampled = [row for row in rows if row["region_half_m"] is not None]
     if sampled:
         shares = _ground_shares(sampled)
         charts += _sampled_charts(sampled, shares)
         text += " " + _describe_sides(shares)
-    return paragraph(text) + grid([figure(chart, "") for chart in charts], 300)
+    return [Text(text), Grid([Figure([chart]) for chart in charts], 300)]
 
 
-def _sampled_charts(rows: list[Row], shares: Floats) -> list[str]:
-    """Return what the sampler drew, of layouts that were not given."""
+def _sampled_charts(rows: list[Row], shares: Floats) -> list[Markup]:
+    """Return histograms of what the sampler chose; given layouts have none."""
     yaws = [float(np.degrees(p["yaw_rad"])) for row in rows for p in row["placements"]]
     gap_scales = [row["gap_scale"] for row in rows]
     expansions = [row["expansions"] for row in rows]
@@ -172,7 +177,7 @@ def _sampled_charts(rows: list[Row], shares: Floats) -> list[str]:
 
 
 def _ground_shares(rows: list[Row]) -> Floats:
-    """Return where the objects on the ground stand, (N, 2), in shares of half the region's side."""
+    """Return x, y (N, 2) of the objects on the ground; 1 is the region's edge."""
     return np.array(
         [
             np.array(placement["position_m"][:2]) / row["region_half_m"]
@@ -184,14 +189,14 @@ def _ground_shares(rows: list[Row]) -> Floats:
 
 
 def _describe_sides(shares: Floats) -> str:
-    """Return how evenly objects fall to the sides of the region, in words."""
+    """Return a sentence on how evenly the objects fill the region."""
     mean = shares.mean(axis=0)
     error = shares.std(axis=0) / np.sqrt(len(shares))
     right, upper = (shares >= 0).T
     quadrants = [right & upper, ~right & upper, ~right & ~upper, right & ~upper]
     percent = ", ".join(f"{100 * quadrant.mean():.1f}" for quadrant in quadrants)
     return (
-        f"Mean place of the {len(shares):,} on the ground, 1 being the region's edge: "
+        f"Mean position of the {len(shares):,} on the ground, where 1 is the region's edge: "
         f"x {mean[0]:+.4f} ± {error[0]:.4f}, y {mean[1]:+.4f} ± {error[1]:.4f}; "
-        f"{percent} % of them stand in the quadrants, anticlockwise from the upper right."
+        f"{percent} % of them are in the four quadrants, anticlockwise from the upper right."
     )

@@ -1,14 +1,15 @@
-"""Prediction over truth, in two colours, before and after alignment."""
+"""Images of prediction and truth in two colours, before and after alignment."""
 
 from collections.abc import Sequence
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from datagen.core.cameras import distance_to_frame, intrinsics_from_fov, look_at
 from datagen.core.frames import Floats, transform_points
 from datagen.core.meshes import Mesh
-from datagen.report.markup import image
+from datagen.report.images import image
 from datagen.report.shading import Triangles, shade
 
 TRUE_COLOR, PREDICTED_COLOR = (47, 111, 210), (232, 112, 32)
@@ -21,12 +22,12 @@ def overlays(
     true: Sequence[Mesh | None],
     transform: Floats,
     size_px: int = 200,
-) -> list[str]:
-    """Return four images as HTML: from the front and from above, before, then after alignment.
+) -> list[Markup]:
+    """Return four images as HTML: before alignment from the front and from above, then after it.
 
     Args:
-        predicted: vertices (V, 3), faces (F, 3) an instance, Z up; None where missing.
-        true: the same.
+        predicted: vertices (V, 3) and faces (F, 3) of each instance, z_up; None where missing.
+        true: the same of the truth.
         transform: (4, 4), the alignment, predicted to true.
         size_px: side of an image.
     """
@@ -43,13 +44,13 @@ def overlays(
 def overlay(
     predicted: Triangles, true: Triangles, towards: Floats, size_px: int
 ) -> NDArray[np.uint8]:
-    """Return RGBA (size, size, 4): truth blue, prediction orange, mixed where both are seen.
+    """Return RGBA (size, size, 4): truth blue, prediction orange, mixed where both are visible.
 
     Args:
         predicted: (T, 3, 3), may be empty.
         true: (U, 3, 3), not empty.
-        towards: (3,), from the middle to the camera.
-        size_px: side of the image, which both fill.
+        towards: (3,), direction from the centre to the camera.
+        size_px: side of the image; truth and prediction together fill it.
     """
     corners = np.concatenate([true.reshape(-1, 3), predicted.reshape(-1, 3)])
     center = (corners.min(axis=0) + corners.max(axis=0)) / 2

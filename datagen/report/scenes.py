@@ -1,4 +1,4 @@
-"""What chapters about scenes share: which scenes they show, names of objects, input images."""
+"""Parts of the chapters about scenes: which scenes are shown, names of objects, images."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +8,7 @@ from datagen.shards.workspace import Workspace
 from datagen.views.passes import read_rgba
 
 NUM_SCENES = 5
-"""Scenes whose views are shown; the first ones, so that chapters show the same scenes."""
+"""Number of scenes whose views are shown. The first ones, so that chapters show the same."""
 
 
 def scenes_with_views(workspace: Workspace) -> list[int]:
@@ -23,7 +23,7 @@ def scenes_with_views(workspace: Workspace) -> list[int]:
 
 
 def placement_name(workspace: Workspace, placement: Row) -> str:
-    """Return the name of a placement's asset, or the start of its id where assets are missing."""
+    """Return the name of a placement's asset, or the start of its id if the asset is missing."""
     asset = workspace.assets.get(placement["asset_id"])
     return str(asset["name"]) if asset else str(placement["asset_id"])[:8]
 

@@ -1,17 +1,18 @@
-"""Scores against what makes a scene hard: small masks, hidden objects, many objects."""
+"""Charts of scores against mask area, occlusion and number of objects."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup
 
 from datagen.core.frames import Floats
 from datagen.evaluation.metrics import HEADLINE, HEADLINE_TAU, RATES
 from datagen.evaluation.summary import Collisions
 from datagen.evaluation.truth import Seen, seen_instances
+from datagen.report.blocks import Block, Figure, Grid, Text
 from datagen.report.charts import Dots, line_chart, scatter
-from datagen.report.markup import figure, grid, paragraph
 from datagen.shards import Row
 from datagen.shards.workspace import Workspace
 from datagen.voxels.drawing import instance_color
@@ -19,26 +20,29 @@ from datagen.voxels.drawing import instance_color
 
 @dataclass(frozen=True)
 class ScoredObject:
-    """One true object's score in [0, 1], and what the image shows of it if there is one."""
+    """The score in [0, 1] of one true object, and what the image shows of it."""
 
     method: str
     score: float
     seen: Seen | None
+    """None without rendered views."""
 
 
 @dataclass(frozen=True)
 class ScoredScene:
-    """One scene's score in [0, 1]."""
+    """The score in [0, 1] of one scene."""
 
     method: str
     score: float
     num_objects: int
 
 
-def score_charts(objects: Sequence[ScoredObject], scenes: Sequence[ScoredScene], score: str) -> str:
-    """Return charts of a score by mask area, by occlusion, by number of objects.
+def score_charts(
+    objects: Sequence[ScoredObject], scenes: Sequence[ScoredScene], score: str
+) -> list[Block]:
+    """Return charts of a score against mask area, occlusion and number of objects.
 
-    What cannot be drawn, because images or scores of objects are missing, is named in a note.
+    A note names the charts that are missing because images or scores of objects are missing.
     """
     charts = []
     known = [(thing, thing.seen) for thing in objects if thing.seen is not None]
@@ -57,20 +61,20 @@ def score_charts(objects: Sequence[ScoredObject], scenes: Sequence[ScoredScene],
         note = "Not drawn against mask area and occlusion: the protocol scores no single objects."
     by_number = [(scene.method, scene.num_objects, scene.score) for scene in scenes]
     charts.append(_chart(by_number, "scenes: number of objects"))
-    text = paragraph(f"Upwards: {score}, from 0 to 1. A dot an object or a scene; lines: means.")
-    shown = text + grid([figure(chart, "") for chart in charts if chart], 360)
-    return shown + (paragraph(note, "note") if note else "")
+    text = f"Vertical axis: {score}, from 0 to 1. Dots: objects or scenes. Lines: means."
+    shown: list[Block] = [Text(text), Grid([Figure([chart]) for chart in charts if chart], 360)]
+    return [*shown, Text(note, "note")] if note else shown
 
 
 def workspace_score_charts(
     workspace: Workspace, objects: Sequence[Sequence[Row]], scenes: Sequence[Sequence[Row]]
-) -> str:
+) -> list[Block]:
     """Return the charts of a workspace's own scores, in the frame of the view.
 
     Args:
-        workspace: its renders say what is seen.
+        workspace: its renders show how much of an object is visible.
         objects: rows of ``scores``, in any groups.
-        scenes: the same of whole scenes.
+        scenes: the same for whole scenes.
     """
     seen: dict[tuple[int, int], list[Seen] | None] = {}
     things = []
@@ -96,11 +100,14 @@ def workspace_score_charts(
     return score_charts(things, wholes, f"F-score at {HEADLINE_TAU:g}, not aligned")
 
 
-def collision_chart(curves: Mapping[str, Sequence[Collisions]]) -> str:
-    """Return a chart a collision rate over the tolerance, a line a method; "" without any."""
+def collision_charts(curves: Mapping[str, Sequence[Collisions]]) -> list[Block]:
+    """Return a chart for each collision rate over the tolerance, with a line for each method.
+
+    Without any curve, the result is a note.
+    """
     known = {method: curve for method, curve in curves.items() if curve}
     if not known:
-        return ""
+        return [Text("No collisions were computed.", "note")]
     charts = []
     for rate in RATES:
         series = [
@@ -113,12 +120,14 @@ def collision_chart(curves: Mapping[str, Sequence[Collisions]]) -> str:
             for index, (method, curve) in enumerate(known.items())
         ]
         label = f"{rate.title}, %, by tolerance, % of the scene's extent"
-        charts.append(figure(line_chart(series, label, bounds=(0.0, 100.0)), ""))
-    return grid(charts, 420)
+        charts.append(Figure([line_chart(series, label, bounds=(0.0, 100.0))]))
+    return [Grid(charts, 420)]
 
 
-def _chart(points: Sequence[tuple[str, float, float]], label: str, *, log_x: bool = False) -> str:
-    """Return a scatter of (method, x, y), a colour a method."""
+def _chart(
+    points: Sequence[tuple[str, float, float]], label: str, *, log_x: bool = False
+) -> Markup:
+    """Return a scatter chart of (method, x, y) with a colour for each method."""
     methods = dict.fromkeys(method for method, _, _ in points)
     series: list[Dots] = []
     for index, method in enumerate(methods):

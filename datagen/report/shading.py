@@ -1,4 +1,4 @@
-"""Flat-shaded pictures of meshes by ray casting: for the contact sheet and for dropped views."""
+"""Flat-shaded images of meshes by ray casting: thumbnails, dropped views and overlays."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ _KEY_LIGHT = np.array([-0.45, -0.65, -0.6])  # camera axes: from the upper left,
 
 
 def portrait(triangles: Triangles, color: tuple[int, int, int], size_px: int) -> NDArray[np.uint8]:
-    """Return RGBA (size, size, 4) of one object, filling the picture, clear background."""
+    """Return RGBA (size, size, 4) of one object that fills the image; the background is clear."""
     corners = triangles.reshape(-1, 3)
     center = (corners.min(axis=0) + corners.max(axis=0)) / 2
     radius = float(np.linalg.norm(corners - center, axis=1).max())
@@ -44,8 +44,8 @@ def shade(
         triangles: (T, 3, 3), metres, world.
         colors: (T, 3), sRGB 0 to 255.
         world_to_camera: (4, 4).
-        intrinsics: (3, 3), pixels of a picture of ``size_px``.
-        size_px: width and height.
+        intrinsics: (3, 3), pixels of an image of ``size_px``.
+        size_px: width and height of the image.
     """
     width, height = size_px
     fine = np.array(intrinsics, np.float64)
@@ -74,7 +74,7 @@ def _brightness(triangles: Triangles, world_to_camera: Floats) -> Floats:
     normals = np.cross(edges[:, 0], edges[:, 1]) @ world_to_camera[:3, :3].T
     lengths = np.linalg.norm(normals, axis=1, keepdims=True)
     normals = normals / np.where(lengths > 0, lengths, 1.0)
-    # Winding is not to be trusted: a face is lit from the side that the camera sees.
+    # Models have faces with either winding: each is lit on the side that the camera sees.
     corner = triangles[:, 0] @ world_to_camera[:3, :3].T + world_to_camera[:3, 3]
     normals *= np.where((normals * corner).sum(axis=1, keepdims=True) > 0, -1.0, 1.0)
     light = _KEY_LIGHT / np.linalg.norm(_KEY_LIGHT)
@@ -82,7 +82,7 @@ def _brightness(triangles: Triangles, world_to_camera: Floats) -> Floats:
 
 
 def _shrink(lit: Floats) -> NDArray[np.uint8]:
-    """Average blocks (H, s, W, s, 4), straight alpha in and out."""
+    """Return the averages of blocks (H, s, W, s, 4); both have straight alpha."""
     alpha = lit[..., 3:].mean(axis=(1, 3))
     color = (lit[..., :3] * lit[..., 3:]).sum(axis=(1, 3))
     color /= np.maximum(lit[..., 3:].sum(axis=(1, 3)), 1.0)

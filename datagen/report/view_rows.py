@@ -1,15 +1,16 @@
-"""Rendered views with their instance maps, the views that were dropped, and voxels beside them."""
+"""The chapters of views and voxels: rendered views, instance maps, dropped views, voxels."""
 
 from collections import Counter
 from collections.abc import Sequence
-from html import escape
+from itertools import chain
 
 import numpy as np
 
 from datagen.core.meshes import Mesh
 from datagen.core.sequences import evenly_spaced
+from datagen.report.blocks import Block, Figure, Grid, Heading, Key, Text
 from datagen.report.charts import direction_map
-from datagen.report.markup import figure, grid, image, paragraph, side_by_side, swatch
+from datagen.report.images import image
 from datagen.report.scenes import input_image, placement_name, scenes_with_views
 from datagen.report.shading import shade
 from datagen.shards import Row
@@ -25,32 +26,32 @@ _KEPT = "kept"
 _DOT_COLORS = ("#8a929e", "#e4a11b", "#d0473d", "#9660be", "#3eb2b2")
 
 
-def view_rows(workspace: Workspace) -> str:
-    """Return kept views as picture over instance map, and where the dropped ones stood and why."""
-    text = paragraph(
-        "Each view: the rendered picture beside its instance map, in the colours of the plans. "
-        "Dropped views were never rendered; their pictures here are ray-cast with the same colours."
+def view_rows(workspace: Workspace) -> list[Block]:
+    """Return kept views beside their instance maps, and why and where others were dropped."""
+    text = Text(
+        "Each view: the rendered image beside its instance map, in the colours of the plans. "
+        "Dropped views were never rendered; their images here are ray-cast with the same colours."
     )
-    return text + "".join(
-        _scene_views(workspace, layout_id) for layout_id in scenes_with_views(workspace)
-    )
+    scenes = [_scene_views(workspace, layout_id) for layout_id in scenes_with_views(workspace)]
+    return [text, *chain.from_iterable(scenes)]
 
 
-def voxel_rows(workspace: Workspace) -> str:
-    """Return true voxels beside the view in whose frame they stand."""
-    text = paragraph(
-        "The 64³ voxels of a view, in its own frame: turned about the up axis so that the camera "
-        "stands in front, the whole scene filling the outlined cube. Drawn a little from the right "
-        "and from above, whatever the camera's height."
+def voxel_rows(workspace: Workspace) -> list[Block]:
+    """Return true voxels, each beside the view in whose frame they are."""
+    text = Text(
+        "The 64³ voxels of a view, in the frame of the view: the scene is rotated about the up "
+        "axis so that the camera is in front of it, and it fills the outlined cube. Voxels are "
+        "always drawn from the front, a little from the right and from above, whatever the "
+        "camera's height."
     )
     cards = []
     for layout_id in scenes_with_views(workspace):
         latents = workspace.require("latents", "report").rows_of(layout_id)
         cards += [_voxel_card(workspace, latent) for latent in evenly_spaced(latents, 2)]
-    return text + grid(cards, 380)
+    return [text, Grid(cards, 380)]
 
 
-def _scene_views(workspace: Workspace, layout_id: int) -> str:
+def _scene_views(workspace: Workspace, layout_id: int) -> list[Block]:
     views = workspace.require("renders", "report").rows_of(layout_id)
     layout = workspace.layout(layout_id)
     placements = [] if layout is None else layout["placements"]
@@ -63,25 +64,21 @@ def _scene_views(workspace: Workspace, layout_id: int) -> str:
         meshes = workspace.scene_meshes(layout).meshes
         shown = evenly_spaced(dropped, DROPPED_A_SCENE)
         others += [_dropped_card(meshes, view, names) for view in shown]
-    return (
-        f"<h3>{escape(heading)}</h3>"
-        + grid([_kept_card(view, names) for view in evenly_spaced(kept, VIEWS_A_SCENE)], 340)
-        + grid(others, 260)
-    )
+    cards = [_kept_card(view, names) for view in evenly_spaced(kept, VIEWS_A_SCENE)]
+    return [Heading(heading), Grid(cards, 340), Grid(others, 260)]
 
 
-def _kept_card(view: Row, names: list[str]) -> str:
-    picture = image(read_rgba(view["rgb"]), f"view {view['view_index']}")
+def _kept_card(view: Row, names: list[str]) -> Figure:
+    rendered = image(read_rgba(view["rgb"]), f"view {view['view_index']}")
     instance_map = color_instances(read_instance_map(view["instance_map"]))
-    pictures = side_by_side([picture, image(instance_map, "instance map", exact=True)])
+    images = [rendered, image(instance_map, "instance map", exact=True)]
     fraction, index = _least_visible(view)
-    name = escape(names[index] if names else str(index))
-    return figure(
-        pictures, f"<b>view {view['view_index']}</b> · least visible: {name}, {fraction:.0%}"
-    )
+    name = names[index] if names else str(index)
+    details = f"least visible: {name}, {fraction:.0%}"
+    return Figure(images, f"view {view['view_index']}", details)
 
 
-def _dropped_card(meshes: Sequence[Mesh], view: Row, names: list[str]) -> str:
+def _dropped_card(meshes: Sequence[Mesh], view: Row, names: list[str]) -> Figure:
     triangles = [vertices[faces] for vertices, faces in meshes]
     colors = [
         np.broadcast_to(np.array(instance_color(i), np.float64), (len(t), 3))
@@ -91,7 +88,7 @@ def _dropped_card(meshes: Sequence[Mesh], view: Row, names: list[str]) -> str:
     intrinsics = np.array(view["intrinsics"])
     intrinsics[:2] *= factor
     size_px = (round(view["width"] * factor), round(view["height"] * factor))
-    picture = shade(
+    drawn = shade(
         np.concatenate(triangles),
         np.concatenate(colors),
         view["world_to_camera"],
@@ -100,45 +97,37 @@ def _dropped_card(meshes: Sequence[Mesh], view: Row, names: list[str]) -> str:
     )
     fraction, index = _least_visible(view)
     visible, whole = view["visible_px"][index], view["amodal_px"][index]
-    caption = (
-        f"<b>view {view['view_index']} dropped: {escape(str(view['drop_reason']))}</b><br>"
-        f"{escape(names[index])}: {visible:,} of {whole:,} px visible ({fraction:.0%})"
-    )
-    return figure(image(picture, f"dropped view {view['view_index']}"), caption)
+    title = f"view {view['view_index']} dropped: {view['drop_reason']}"
+    line = f"{names[index]}: {visible:,} of {whole:,} px visible ({fraction:.0%})"
+    shown = image(drawn, f"dropped view {view['view_index']}")
+    return Figure([shown], title, lines=[line])
 
 
 def _least_visible(view: Row) -> tuple[float, int]:
-    """Return the smallest visible share of a placement, and which."""
+    """Return the smallest visible share of all placements, and the index of that placement."""
     shares = np.array(view["visible_px"]) / np.maximum(view["amodal_px"], 1)
     index = int(np.argmin(shares))
     return float(shares[index]), index
 
 
-def _direction_card(views: list[Row]) -> str:
-    """Return where the cameras stand, those of dropped views coloured by reason."""
-    # A camera looks along its Z axis at the scene: it stands on the other side.
+def _direction_card(views: list[Row]) -> Figure:
+    """Return where the cameras are, those of dropped views coloured by reason."""
+    # A camera looks along its Z axis at the scene, so it is in the direction of -Z.
     towards_camera = np.array([-np.asarray(view["world_to_camera"])[2, :3] for view in views])
     labels = [_KEPT if view["kept"] else str(view["drop_reason"]) for view in views]
     counts = Counter(labels)
     reasons = sorted({label for label in labels if label != _KEPT})
     colors = {_KEPT: _DOT_COLORS[0]}
     colors |= {r: _DOT_COLORS[1 + i % (len(_DOT_COLORS) - 1)] for i, r in enumerate(reasons)}
-    caption = ", ".join(
-        f"{swatch(color)}{counts[name]} {escape(name)}"
-        for name, color in colors.items()
-        if counts[name]
-    )
-    return figure(direction_map(towards_camera, labels, colors), caption)
+    legend = [Key(c, f"{counts[name]} {name}") for name, c in colors.items() if counts[name]]
+    return Figure([direction_map(towards_camera, labels, colors)], legend=legend)
 
 
-def _voxel_card(workspace: Workspace, latent: Row) -> str:
+def _voxel_card(workspace: Workspace, latent: Row) -> Figure:
     grids = unpack_instances(latent["occupancy"].tobytes())
-    picture = input_image(workspace, latent["layout_id"], latent["view_index"])
+    shown = input_image(workspace, latent["layout_id"], latent["view_index"])
     voxels = image(draw_voxels(grids), "voxels", max_px=480, exact=True)
-    pictures = [voxels] if picture is None else [image(picture, "input"), voxels]
+    images = [voxels] if shown is None else [image(shown, "input"), voxels]
     counts = ", ".join(str(int(grid.sum())) for grid in grids)
-    caption = (
-        f"<b>scene {latent['layout_id']}, view {latent['view_index']}</b> · "
-        f"voxels an instance: {counts}"
-    )
-    return figure(side_by_side(pictures), caption)
+    title = f"scene {latent['layout_id']}, view {latent['view_index']}"
+    return Figure(images, title, f"voxels of each instance: {counts}")

@@ -76,7 +76,7 @@ def write_scene_glb(
 
     Args:
         path: of the GLB; its folder is made if missing.
-        instances: meshes by index.
+        instances: vertices (V, 3), Z up, and faces (F, 3) by index.
         colors: sRGB colour of an instance, 0..255.
     """
     present = {index: mesh for index, mesh in sorted(instances.items()) if _has_faces(mesh)}
@@ -99,9 +99,11 @@ def write_scene_glb(
 
 
 def write_instance_glbs(folder: Path, instances: Mapping[int, Mesh | None]) -> list[Path]:
-    """Write ``instance_XX.glb`` for every instance that has a surface; return their paths.
+    """Write ``instance_XX.glb`` for every instance that has a surface; return the paths.
 
-    Each keeps its place in the scene.
+    Args:
+        folder: where they are written.
+        instances: vertices (V, 3) and faces (F, 3) by index, in the scene's frame.
     """
     paths = []
     for index, mesh in sorted(instances.items()):
@@ -113,6 +115,9 @@ def write_instance_glbs(folder: Path, instances: Mapping[int, Mesh | None]) -> l
 
 def read_scene_glb(path: Path) -> dict[int, Mesh]:
     """Return the meshes of a GLB that ``write_scene_glb`` wrote, by instance index.
+
+    Returns:
+        Vertices (V, 3) float32, Z up, and faces (F, 3).
 
     Raises:
         DatasetError: the file is missing, is no GLB, or has a node of another name.

@@ -1,4 +1,4 @@
-"""Reading a dataset: a folder of Parquet shards sealed by ``manifest.json``."""
+"""Reading of a dataset: a folder of Parquet shards sealed by ``manifest.json``."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -19,10 +19,10 @@ Row = dict[str, Any]
 MANIFEST = "manifest.json"
 
 SCHEMA_VERSION = 1
-"""Of the files that stages write: raised when a reader of the older one would misread them."""
+"""Version of the files that stages write. It is raised when older readers would misread them."""
 
 VERSION_KEY = b"datagen.schema_version"
-"""Where every shard holds it, in its Parquet metadata."""
+"""Key of the version in the Parquet metadata of every shard."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,20 @@ class Dataset:
     """A sealed dataset. Iterating gives rows as dicts, tensors as read-only arrays."""
 
     folder: Folder
+    """Where it is."""
     manifest: dict[str, Any]
+    """The content of ``manifest.json``."""
 
     def __len__(self) -> int:
         return int(self.manifest["rows"])
 
     def __iter__(self) -> Iterator[Row]:
+        """Iterate over all rows in order."""
         return self.rows()
 
     @property
     def fingerprint(self) -> str:
+        """The sha256 of the identity of the stage that wrote it."""
         return str(self.manifest["fingerprint"])
 
     @property
@@ -49,28 +53,58 @@ class Dataset:
 
     @property
     def schema(self) -> pa.Schema:
-        """The schema of the rows; shards agree in it."""
+        """The schema of the rows, equal in all shards.
+
+        Raises:
+            DatasetError: there are no shards, or the first one cannot be read.
+        """
         shards = self.manifest["shards"]
         if not shards:
-            raise DatasetError(f"{self.folder} has no rows, so no schema. Make it again.")
+            raise DatasetError(
+                f"{self.folder}: has no shards, so no schema. Expected at least one shard; make "
+                "the dataset again with --overwrite."
+            )
         with open_shard(self.folder, shards[0]["path"]) as file:
             return file.schema_arrow.remove_metadata()
 
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[Row]:
-        """Iterate over all rows in order, or only some of their columns."""
+        """Iterate over all rows in order.
+
+        Args:
+            columns: those to read; None: all.
+
+        Raises:
+            DatasetError: a shard is missing or damaged, or of a newer schema version.
+        """
         for shard in self.manifest["shards"]:
             yield from self.shard_rows(shard["path"], columns)
 
     def shard_rows(self, name: str, columns: Sequence[str] | None = None) -> Iterator[Row]:
-        """Iterate over the rows of one shard in order, or only some of their columns."""
+        """Iterate over the rows of one shard in order.
+
+        Args:
+            name: of the shard's file.
+            columns: those to read; None: all.
+
+        Raises:
+            DatasetError: the shard is missing or damaged, or of a newer schema version.
+        """
         yield from table_rows(self._read(name, columns))
 
     def rows_of(
         self, unit: int, columns: Sequence[str] | None = None, *, view_index: int | None = None
     ) -> list[Row]:
-        """Return the rows of one unit (its ``layout_id``), or its one view.
+        """Return the rows of one unit, or of one of its views; [] if there are none.
 
-        Of its shard alone the row groups are read that may hold them.
+        Only the row groups of its shard that may hold them are read.
+
+        Args:
+            unit: its id, for most datasets a ``layout_id``.
+            columns: those to read; None: all. The columns of the keys are always read.
+            view_index: the view; None: all rows of the unit.
+
+        Raises:
+            DatasetError: the shard is missing or damaged, or of a newer schema version.
         """
         key = self.manifest["unit_column"]
         name = shard_name(unit // int(self.manifest["units_per_shard"]))
@@ -90,17 +124,13 @@ class Dataset:
         return list(found)
 
     def units_by_shard(self) -> dict[int, list[int]]:
-        """Return the units that have rows by the index of their shard, all in order."""
-        size = int(self.manifest["units_per_shard"])
-        members: dict[int, list[int]] = {}
-        for unit in self.units():
-            members.setdefault(unit // size, []).append(unit)
-        return members
+        """Return the units that have rows, by the index of their shard; all in order."""
+        return units_by_shard(self.units(), int(self.manifest["units_per_shard"]))
 
     def _read(self, name: str, columns: Sequence[str] | None, **options: Any) -> pa.Table:
         wanted = None if columns is None else list(columns)
         with _readable(self.folder, name), self.folder.open_file(name) as file:
-            # Threads are the executor's to give, and a scene is small.
+            # The executor decides the number of threads, and a scene is small.
             table = pq.read_table(
                 file, columns=wanted, use_threads=False, page_checksum_verification=True, **options
             )
@@ -110,7 +140,7 @@ class Dataset:
 
 @contextmanager
 def open_shard(folder: Folder, name: str) -> Iterator[pq.ParquetFile]:
-    """Open one shard for reading row group by row group; pages are checked as they are read.
+    """Open one shard for reading by row groups; the checksum of each page is checked on reading.
 
     Raises:
         DatasetError: the shard is missing, truncated or damaged, or of a newer schema version.
@@ -124,44 +154,44 @@ def open_shard(folder: Folder, name: str) -> Iterator[pq.ParquetFile]:
 
 @contextmanager
 def _readable(folder: Folder, name: str) -> Iterator[None]:
-    """Turn what goes wrong while a shard is read into one line that names it."""
+    """Turn errors of reading a shard into one line that names it."""
     try:
         yield
     except FileNotFoundError:
         raise DatasetError(
-            f"{folder}/{name} is missing although the manifest lists it. "
+            f"{folder}/{name} is missing, but the manifest lists it. "
             "Restore the file, or make the dataset again with --overwrite."
         ) from None
     except (pa.ArrowInvalid, OSError) as error:
         raise DatasetError(
             f"{folder}/{name} cannot be read: it is truncated or damaged ({first_line(error)}). "
-            "A shard is a whole Parquet file; delete it together with manifest.json and run the "
-            "stage again, which makes this shard alone."
+            "Expected an intact Parquet file; delete it together with manifest.json and run the "
+            "stage again, which makes only this shard."
         ) from error
 
 
 def _refuse_newer(name: str, version: int) -> None:
     if version > SCHEMA_VERSION:
         raise DatasetError(
-            f"{name} was written with schema version {version}, this datagen reads up to "
+            f"{name} was written with schema version {version}. This datagen reads versions up to "
             f"{SCHEMA_VERSION}. Update datagen to read it."
         )
 
 
 def open_dataset(path_or_url: str | Path | Folder) -> Dataset:
-    """Open a sealed dataset.
+    """Return the sealed dataset in a folder.
 
     Raises:
-        DatasetError: the folder is missing, unfinished, of a newer schema version, or has a
-            manifest that is none.
+        DatasetError: the folder is missing, the dataset is unfinished or of a newer schema
+            version, or the manifest is damaged.
     """
     folder = path_or_url if isinstance(path_or_url, Folder) else Folder.at(path_or_url)
     if not folder.exists():
         raise DatasetError(f"{folder} does not exist. Expected a dataset's folder.")
     if not folder.exists(MANIFEST):
         raise DatasetError(
-            f"{folder} has no {MANIFEST}: it is unfinished or no dataset. "
-            "Run its stage again; it goes on where it stopped."
+            f"{folder} has no {MANIFEST}. Expected a finished dataset; run its stage again, which "
+            "resumes where it stopped."
         )
     try:
         manifest = json.loads(folder.read_bytes(MANIFEST))
@@ -171,7 +201,7 @@ def open_dataset(path_or_url: str | Path | Folder) -> Dataset:
         ) from error
     if not isinstance(manifest, dict):
         raise DatasetError(
-            f"{folder}/{MANIFEST} is no JSON object. Delete it and run the stage again."
+            f"{folder}/{MANIFEST} is not a JSON object. Delete it and run the stage again."
         )
     _refuse_newer(f"{folder}/{MANIFEST}", manifest.get("schema_version", 0))
     return Dataset(folder, manifest)
@@ -191,3 +221,11 @@ def table_rows(table: pa.Table) -> Iterator[Row]:
 def shard_name(index: int) -> str:
     """Return the file name of shard ``index``."""
     return f"shard-{index:05d}.parquet"
+
+
+def units_by_shard(units: Sequence[int], shard_size: int) -> dict[int, list[int]]:
+    """Return the units of each shard by the index of the shard, in order."""
+    members: dict[int, list[int]] = {}
+    for unit in units:
+        members.setdefault(unit // shard_size, []).append(unit)
+    return members

@@ -1,7 +1,7 @@
-"""Writing a dataset: parts beside an unfinished shard, shards, and the manifest last.
+"""Writing of a dataset: parts of unfinished shards, then shards, and the manifest last.
 
-Any file here may be missing after a kill; none is ever half there. Every shard and part carries
-the identity of the stage that wrote it, so that two settings are never mixed.
+All files are written atomically: after a kill a file is complete or missing. Every shard and part
+holds the identity of the stage that wrote it, so rows of different settings are never mixed.
 """
 
 import hashlib
@@ -38,10 +38,11 @@ FAILURES_KEY = b"datagen.failures"
 PARTS = ".parts"
 IDENTITY = "identity.json"
 ROWS_PER_GROUP = 16
-"""A view with its image is about a megabyte: a reader of one view reads few megabytes."""
+"""Rows with images or tensors in a row group. A view takes about a megabyte, so a reader of one
+view reads a few megabytes."""
 
 LIGHT_ROWS_PER_GROUP = 4096
-"""Of rows without images and tensors."""
+"""Rows without images and tensors in a row group."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,22 @@ class Identity:
     """Everything that decides a dataset's bytes."""
 
     name: str
+    """Name of the stage."""
     revision: int
+    """Revision of the stage's code; it is raised when the code makes other bytes."""
     fields: dict[str, Any]
+    """Fields of the stage that decide the bytes."""
     inputs: dict[str, str]
     """Fingerprints of the inputs, by name."""
 
     @property
     def fingerprint(self) -> str:
+        """The sha256 of ``json``, as hexadecimal digits."""
         return hashlib.sha256(self.json.encode()).hexdigest()
 
     @property
     def json(self) -> str:
+        """The identity and the schema version, as JSON with sorted keys."""
         content = {
             "name": self.name,
             "revision": self.revision,
@@ -70,7 +76,11 @@ class Identity:
         return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
     def differences(self, other: dict[str, Any]) -> list[str]:
-        """Say in words what differs between another identity (as JSON gave it) and this one."""
+        """Return what differs from another identity, in words, one entry per difference.
+
+        Args:
+            other: as read from JSON.
+        """
         words = []
         if (there := other.get("schema_version", 0)) != SCHEMA_VERSION:
             words.append(f"schema version {there} there, {SCHEMA_VERSION} now")
@@ -93,7 +103,9 @@ class Failure:
     """One unit that could not be made."""
 
     unit: int
+    """Id of the unit."""
     reason: str
+    """One line."""
     traceback: str = ""
 
 
@@ -102,16 +114,22 @@ class Output:
     """The folder that a stage writes, before and after it is sealed."""
 
     folder: Folder
+    """Where it is."""
     identity: Identity
+    """Of the stage that writes it."""
     schema: pa.Schema
+    """Columns of its rows."""
     units_per_shard: int
+    """Units in each shard; unit u belongs to shard u // units_per_shard."""
     unit_column: str = "layout_id"
+    """Column with the id of a row's unit."""
 
     def sealed(self) -> Dataset | None:
-        """Return the finished dataset if the folder holds it; refuse another one's folder.
+        """Return the finished dataset; None if it is missing or unfinished.
 
         Raises:
-            DatasetError: the folder holds rows made with other fields or inputs.
+            DatasetError: the folder holds rows made by another stage, or with other fields or
+                inputs.
         """
         if self.folder.exists(MANIFEST):
             manifest = json.loads(self.folder.read_bytes(MANIFEST))
@@ -119,20 +137,23 @@ class Output:
             return Dataset(self.folder, manifest)
         if self._parts_folder.exists(IDENTITY) and self._has_content():
             self._refuse_other(json.loads(self._parts_folder.read_bytes(IDENTITY)))
-        else:  # after a repair: the manifest was deleted together with a damaged shard
+        else:  # for a repair, the manifest was deleted together with a damaged shard
             for name in self.shard_names():
                 self._refuse_foreign(name)
         return None
 
     def begin(self) -> None:
-        """Say whose folder this is, before anything else is written into it."""
+        """Write the identity, before anything else; delete partial files of killed runs."""
         self._parts_folder.write_bytes(IDENTITY, self.identity.json.encode())
         for name in self.folder.names():
             if name.startswith((".shard-", f".{MANIFEST}.")):  # half-written by a killed run
                 self.folder.delete(name)
 
     def missing_units(self, units: Iterable[int]) -> dict[int, list[int]]:
-        """Return the units still to make, by shard; a shard that is there has none."""
+        """Return the units that are not made yet, by unfinished shard.
+
+        A shard all of whose units are made, but not merged, has an empty list.
+        """
         done = set(self.folder.names(".parquet"))
         parts: dict[int, set[str]] = {}
         missing: dict[int, list[int]] = {}
@@ -148,17 +169,17 @@ class Output:
         return missing
 
     def write_part(self, unit: int, rows: list[Row], failure: Failure | None = None) -> None:
-        """Write the rows of one finished (or failed) unit beside its unfinished shard."""
+        """Write the part of one unit, with its rows or its failure."""
         failures = [failure] if failure else []
         shard = unit // self.units_per_shard
         self._parts(shard).write_bytes(_part_name(unit), self._parquet(rows, failures))
 
     def write_shard(self, shard: int, rows: list[Row], failures: list[Failure]) -> None:
-        """Write a shard in one go, for stages whose units are too small for parts."""
+        """Write a shard directly, for stages whose units are too small for parts."""
         self._write_shard(shard_name(shard), self._parquet(rows, failures))
 
     def merge_parts(self, shard: int, units: Iterable[int]) -> None:
-        """Merge the parts of one shard, in the order of their units, into the shard."""
+        """Write a shard from its parts, in the order of ``units``, and delete the parts."""
         parts = self._parts(shard)
         tables, failures = [], []
         for unit in units:
@@ -170,7 +191,7 @@ class Output:
         parts.delete_folder()
 
     def forget_failed(self, units: Iterable[int]) -> None:
-        """Delete those of an unfinished dataset's parts that say that a unit failed."""
+        """Delete the parts of failed units, in an unfinished dataset."""
         for unit in units:
             parts, name = self._parts(unit // self.units_per_shard), _part_name(unit)
             if parts.exists(name):
@@ -180,11 +201,11 @@ class Output:
                     parts.delete(name)
 
     def reopen_failed(self, sealed: Dataset, units: Container[int] | None = None) -> None:
-        """Break the seal and turn shards with failures back into parts without the failed units.
+        """Delete the manifest, and split shards with failures into parts without the failed units.
 
         Args:
             sealed: the finished dataset.
-            units: only these are to be made again; other failures stay. None: all that failed.
+            units: failed units to make again; other failures stay. None: all failed units.
         """
         self.begin()
         self.folder.delete(MANIFEST)
@@ -205,17 +226,21 @@ class Output:
             self._records.delete(f"{shard['path']}.json")
 
     def shard_names(self) -> list[str]:
-        """Return the names of the shards that are there, in order."""
+        """Return the names of the finished shards, in order."""
         return self.folder.names(".parquet")
 
     def rows(self, columns: list[str]) -> Iterator[Row]:
-        """Iterate over some columns of the shards that are there."""
+        """Iterate over the rows of the finished shards, with some of their columns."""
         for name in self.shard_names():
             with self.folder.open_file(name) as file:
                 yield from pq.read_table(file, columns=columns, use_threads=False).to_pylist()
 
     def seal(self, extra: dict[str, Any]) -> Dataset:
-        """Write the manifest, last of all, and drop what is left of the parts."""
+        """Write the manifest, delete the folder of parts, and return the finished dataset.
+
+        Args:
+            extra: entries to add to the manifest.
+        """
         shards = [self._shard_record(name) for name in self.shard_names()]
         manifest = {
             **json.loads(self.identity.json),
@@ -240,7 +265,7 @@ class Output:
         self._records.write_bytes(f"{name}.json", json.dumps(self._record(name, data)).encode())
 
     def _shard_record(self, name: str) -> dict[str, Any]:
-        """Return what the manifest says of a shard; a terabyte is not read twice for it."""
+        """Return a shard's entry in the manifest, recorded when the shard was written."""
         if self._records.exists(f"{name}.json"):
             return dict(json.loads(self._records.read_bytes(f"{name}.json")))
         return self._record(name, self.folder.read_bytes(name))
@@ -271,13 +296,13 @@ class Output:
             identity = (file.schema_arrow.metadata or {}).get(IDENTITY_KEY)
         if identity is None:
             raise DatasetError(
-                f"{self.folder}/{name} does not say which stage wrote it. Expected a folder of "
-                "datagen's own; use --overwrite or another --root."
+                f"{self.folder}/{name} does not say which stage wrote it. Expected a folder that "
+                "only datagen writes; use --overwrite or another --root."
             )
         self._refuse_other(json.loads(identity))
 
     def _has_content(self) -> bool:
-        """Say whether more is there than the identity that a run wrote before it failed."""
+        """Return whether the folder holds more than the identity and logs of a failed run."""
         files = {*self.folder.names()} - {PARTS, "logs"}
         return bool(files or {*self._parts_folder.names()} - {IDENTITY})
 
@@ -301,7 +326,7 @@ class Output:
             "compression": "zstd",
             "write_page_index": True,
             "write_page_checksum": True,
-            # Images and tensors do not repeat; dictionaries of them cost a quarter of the reading.
+            # Images and tensors do not repeat; dictionaries would make reading a quarter slower.
             "use_dictionary": not self._is_heavy,
         }
         with pq.ParquetWriter(buffer, table.schema, **options) as writer:
@@ -314,9 +339,9 @@ class Output:
         return any(is_tensor(f) or pa.types.is_binary(f.type) for f in self.schema)
 
     def _row_groups(self, table: pa.Table) -> Iterator[pa.Table]:
-        """Cut a table into row groups; what is heavy is cut at every unit too.
+        """Yield the row groups of a table; heavy ones hold rows of a single unit.
 
-        So the statistics of a view's group tell it from all others, and one group is read for it.
+        So a reader finds the row group of a view by its statistics, and reads only that one.
         """
         if not self._is_heavy:
             for start in range(0, len(table), LIGHT_ROWS_PER_GROUP):
@@ -330,7 +355,11 @@ class Output:
 
 
 def rows_table(rows: list[Row], schema: pa.Schema) -> pa.Table:
-    """Return rows (dicts, tensors as arrays) as a table of the schema."""
+    """Return rows (dicts, tensors as arrays) as a table of a schema.
+
+    Raises:
+        ValueError: a tensor has another shape than its column.
+    """
     columns = []
     for column in schema:
         values = [row[column.name] for row in rows]
@@ -341,7 +370,7 @@ def rows_table(rows: list[Row], schema: pa.Schema) -> pa.Table:
 
 
 def _by_version(manifest: dict[str, Any]) -> str:
-    """Return by which other version a dataset was made: its fields may have other names."""
+    """Return " by datagen VERSION" for a dataset of another version, whose fields may differ."""
     made_by = manifest.get("provenance", {}).get("versions", {}).get("datagen")
     here = package_version()
     return "" if None in (made_by, here) or made_by == here else f" by datagen {made_by}"

@@ -1,4 +1,4 @@
-"""The geometry of scenes: assets' meshes, and where a layout's placements put them."""
+"""The geometry of scenes: meshes of assets, and their placements in the world."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,21 +16,21 @@ from datagen.shards.dataset import Dataset, Row
 from datagen.voxels import check_mesh
 
 CACHED_ASSETS = 512
-"""Assets whose geometry is kept in memory: the most recent ones."""
+"""Number of assets whose geometry is kept in memory, the most recent ones."""
 
 
 @dataclass(frozen=True)
 class SceneMeshes:
-    """A scene's placements, in their order."""
+    """The meshes of a scene's placements, in their order."""
 
     meshes: list[tuple[Floats, AnyIntegers]] = field(default_factory=list)
     """Vertices (V, 3), metres, world, and faces (F, 3)."""
     transparent: list[NDArray[np.bool_] | None] = field(default_factory=list)
     """(F,): faces whose material has alpha below 1; None where all are opaque."""
     prepared_paths: list[Path] = field(default_factory=list)
-    """What Blender loads; empty unless it was asked for."""
+    """Files that Blender loads; [] unless they were asked for."""
     asset_to_world: list[Floats] = field(default_factory=list)
-    """(4, 4), metres."""
+    """(4, 4), the asset's own frame to the world, metres."""
 
     @property
     def vertices(self) -> Floats:
@@ -38,7 +38,7 @@ class SceneMeshes:
         return np.concatenate([vertices for vertices, _ in self.meshes])
 
     def transformed(self, matrix: Floats) -> list[Mesh]:
-        """Return the placements' meshes in another frame.
+        """Return the placements' meshes, vertices (V, 3) and faces (F, 3), in another frame.
 
         Args:
             matrix: (4, 4), world to that frame, for example a view's ``world_to_canonical``.
@@ -50,17 +50,17 @@ def asset_to_world(placement: Mapping[str, Any]) -> Floats:
     """Return the (4, 4) matrix that puts an asset into the world, metres.
 
     Args:
-        placement: as the column ``placements`` of ``layouts`` holds it.
+        placement: an entry of the column ``placements`` of ``layouts``.
     """
     position_m = np.array(placement["position_m"])
     return placement_matrix(position_m, placement["yaw_rad"], placement["scale"])
 
 
 class SceneReader:
-    """Reads assets' geometry and the scenes that are made of it.
+    """Reads the geometry of assets and of scenes.
 
     Args:
-        assets: a sealed dataset; its rows are read at once, its geometry when it is asked for.
+        assets: a sealed dataset. Its rows are read immediately, geometry when it is needed.
     """
 
     def __init__(self, assets: Dataset) -> None:
@@ -83,12 +83,11 @@ class SceneReader:
 
         Args:
             layout: a row of ``layouts``.
-            prepared: whether the files for Blender are wanted too (copied here if they are in
-                remote storage).
+            prepared: also return the files for Blender. Files in remote storage are copied to
+                this machine.
 
         Raises:
-            RowError: the layout names an asset that is not there, or whose geometry is missing
-                or damaged.
+            RowError: a placed asset is missing, or its geometry is missing or damaged.
         """
         scene = SceneMeshes()
         for placement in layout["placements"]:
@@ -115,7 +114,7 @@ class SceneReader:
             ) from error
         try:
             check_mesh(geometry["vertices"], geometry["faces"])
-        except DatasetError as error:  # one bad asset ends the scenes that use it, not the run
+        except DatasetError as error:  # a bad asset fails the scenes that use it; the run continues
             raise RowError(f"{folder}/{path}: {error}") from error
         return geometry
 

@@ -1,7 +1,7 @@
-"""A folder on any filesystem that pyarrow or fsspec knows (local paths, s3://, gs://, …).
+"""A folder on any filesystem that pyarrow or fsspec supports (local paths, s3://, gs://, …).
 
-A file exists completely or not at all: local files are written beside the target, flushed and
-renamed; object stores only show finished uploads.
+Files are written atomically: local files are written beside the target, flushed and renamed;
+object stores only show finished uploads.
 """
 
 import hashlib
@@ -23,13 +23,15 @@ OBJECT_STORES = {"s3", "gcs", "abfs"}
 """Filesystems where a file appears when its upload is finished; elsewhere it is renamed."""
 
 PIECE_BYTES = 1 << 22
+"""Size of the pieces that large files are read and written in."""
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder by URL or absolute local path. Small and picklable; holds no connection."""
+    """A folder by URL or absolute local path. Picklable; it holds no connection."""
 
     url: str
+    """URL or absolute local path."""
 
     @classmethod
     def at(cls, path_or_url: str | Path) -> "Folder":
@@ -38,37 +40,47 @@ class Folder:
         return cls(text if "://" in text else str(Path(text).expanduser().absolute()))
 
     def __truediv__(self, name: str) -> "Folder":
-        """Return the folder of a name in this one; a URL's options (``?region=…``) go with it."""
+        """Return the folder of a name in this one; options of the URL (``?region=…``) are kept."""
         if self.is_local:
             return Folder(f"{self.url.rstrip('/')}/{name}")
         place, mark, options = self.url.partition("?")
         return Folder(f"{place.rstrip('/')}/{name}{mark}{options}")
 
     def __str__(self) -> str:
-        """Return the URL for messages: without the key and secret that it may hold."""
+        """Return the URL without a key and secret, for messages."""
         return re.sub(r"(?<=://)[^/@]*@", "", self.url)
 
     @property
     def is_local(self) -> bool:
+        """Whether it is a local path."""
         return "://" not in self.url
 
     @property
     def path(self) -> Path:
-        """The local path; only for a local folder."""
+        """The local path.
+
+        Raises:
+            DatasetError: the folder is remote.
+        """
         if not self.is_local:
             raise DatasetError(
-                f"{self.url} is not a local folder; this step works on local files. "
-                "Use a local --root for it."
+                f"{self.url} is not a local folder. Expected one, since this step works on local "
+                "files; use a local --root."
             )
         return Path(self.url)
 
     def exists(self, name: str = "") -> bool:
+        """Return whether the folder, or a file or folder in it, exists.
+
+        Raises:
+            DatasetError: the filesystem cannot be reached.
+        """
         filesystem, path = self._resolve(name)
         with self._reached(name):
             return bool(filesystem.get_file_info(path).type != pafs.FileType.NotFound)
 
     def is_free(self) -> bool:
-        """Say whether nothing is here: no folder and no file, or an empty folder."""
+        """Return whether there is nothing at this path, or only an empty folder."""
         filesystem, path = self._resolve("")
         kind = filesystem.get_file_info(path).type
         return kind == pafs.FileType.NotFound or (
@@ -76,7 +88,7 @@ class Folder:
         )
 
     def names(self, suffix: str = "") -> list[str]:
-        """Return the sorted names of the entries that end with the suffix; [] if none."""
+        """Return the sorted names of the entries that end with ``suffix``; [] if none."""
         infos = self._infos()
         return sorted(info.base_name for info in infos if info.base_name.endswith(suffix))
 
@@ -86,7 +98,7 @@ class Folder:
         return sorted(info.base_name for info in infos if info.type == pafs.FileType.Directory)
 
     def sizes(self, suffix: str = "") -> dict[str, int]:
-        """Return the sizes in bytes of the files that end with the suffix, by sorted name."""
+        """Return the sizes of the files that end with ``suffix``, bytes, by sorted name."""
         infos = self._infos()
         files = [info for info in infos if info.type == pafs.FileType.File]
         found = {i.base_name: int(i.size) for i in files if i.base_name.endswith(suffix)}
@@ -108,22 +120,33 @@ class Folder:
         return digest.hexdigest()
 
     def read_bytes(self, name: str) -> bytes:
+        """Return the content of a file.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            DatasetError: the filesystem cannot be reached.
+        """
         filesystem, path = self._resolve(name)
         with self._reached(name), filesystem.open_input_stream(path) as stream:
             return bytes(stream.read())
 
     def open_file(self, name: str) -> pa.NativeFile:
-        """Open a file for reading at any place of it, so that few columns cost few bytes."""
+        """Open a file for random access, so that reading few columns reads few bytes.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            DatasetError: the filesystem cannot be reached.
+        """
         filesystem, path = self._resolve(name)
         with self._reached(name):
             return filesystem.open_input_file(path)
 
     def write_bytes(self, name: str, data: bytes) -> None:
-        """Write a whole file atomically, making its folders."""
+        """Write a file atomically; missing folders are made."""
         self._write(name, [data])
 
     def write_file(self, name: str, source: Path) -> None:
-        """Write a copy of a local file atomically, piece by piece, making its folders."""
+        """Write a copy of a local file atomically, in pieces; missing folders are made."""
         with source.open("rb") as file:
             self._write(name, iter(lambda: file.read(PIECE_BYTES), b""))
 
@@ -132,22 +155,25 @@ class Folder:
         if self.is_local:
             return write_pieces(Path(path), pieces)
         with self._reached(name):
-            _write_far(filesystem, path, pieces)
+            _write_remote(filesystem, path, pieces)
 
     def delete(self, name: str) -> None:
-        """Delete a file if it is there."""
+        """Delete a file if it exists."""
         filesystem, path = self._resolve(name)
         if self.exists(name):
             filesystem.delete_file(path)
 
     def delete_folder(self) -> None:
-        """Delete the folder and all in it, if it is there."""
+        """Delete the folder and its content, if it exists."""
         filesystem, path = self._resolve("")
         if self.exists():
             filesystem.delete_dir(path)
 
     def local_copy(self, name: str) -> Path:
-        """Return a local path of the file: itself, or a copy in the cache under its sha256."""
+        """Return a local path of a file: its own, or for a remote file that of a cached copy.
+
+        The cache is the folder DATAGEN_CACHE, by default ~/.cache/datagen.
+        """
         if self.is_local:
             return Path(self.url) / name
         data = self.read_bytes(name)
@@ -160,7 +186,7 @@ class Folder:
 
     @contextmanager
     def _reached(self, name: str) -> Iterator[None]:
-        """Turn what goes wrong on the way to another machine into one line."""
+        """Turn errors of a remote filesystem into one line."""
         try:
             yield
         except FileNotFoundError:
@@ -169,10 +195,10 @@ class Folder:
             if self.is_local:
                 raise
             raise DatasetError(
-                f"{self / name if name else self}: the filesystem answers: {error}. Expected one "
-                "that can be reached, with access to this place (for s3://, see AWS_ENDPOINT_URL, "
-                "the region and the credentials). What is finished is safe; run the same command "
-                "again."
+                f"{self / name if name else self}: the filesystem answers: {error}. Expected a "
+                "reachable filesystem with access to this path; check its address, region and "
+                "credentials (s3://: AWS_ENDPOINT_URL) and run the same command again, which "
+                "resumes."
             ) from error
 
     def _resolve(self, name: str) -> tuple[pafs.FileSystem, str]:
@@ -194,8 +220,8 @@ KNOWN_URLS = (
 )
 
 
-def _write_far(filesystem: pafs.FileSystem, path: str, pieces: Iterable[bytes]) -> None:
-    """Write a file that appears when it is whole: at once, or renamed where uploads show early."""
+def _write_remote(filesystem: pafs.FileSystem, path: str, pieces: Iterable[bytes]) -> None:
+    """Write a file that appears when it is complete: directly to an object store, else renamed."""
     folder, name = path.rsplit("/", 1)
     filesystem.create_dir(folder, recursive=True)
     target = path if filesystem.type_name in OBJECT_STORES else f"{folder}/.{name}.new"
@@ -207,7 +233,7 @@ def _write_far(filesystem: pafs.FileSystem, path: str, pieces: Iterable[bytes]) 
 
 
 def _resolve_by_fsspec(url: str) -> tuple[pafs.FileSystem, str]:
-    """Open a URL whose scheme pyarrow does not know with fsspec, which has some dozens more."""
+    """Return filesystem and path of a URL whose scheme only fsspec supports."""
     try:
         filesystem, path = fsspec.url_to_fs(url)
     except (ValueError, ImportError, OSError) as error:
@@ -218,12 +244,12 @@ def _resolve_by_fsspec(url: str) -> tuple[pafs.FileSystem, str]:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write beside the target, flush, then rename: a killed process leaves no half file."""
+    """Write a local file beside its target, flush, then rename: a kill leaves no partial file."""
     write_pieces(path, [data])
 
 
 def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
-    """Write a file as ``write_atomically`` does, from pieces that need not lie in memory."""
+    """Write a local file as ``write_atomically`` does, from pieces."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False)  # noqa: SIM115
     try:
@@ -235,5 +261,5 @@ def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
         Path(file.name).chmod(0o644)
         Path(file.name).replace(path)
     except BaseException:
-        Path(file.name).unlink(missing_ok=True)  # on a full disk, what was written is in the way
+        Path(file.name).unlink(missing_ok=True)  # it would take space on a full disk
         raise

@@ -1,7 +1,7 @@
-"""How a stage's dataset is declared: every column once, with type, unit and one sentence.
+"""Declarations of a stage's dataset: every column once, with type, unit and one sentence.
 
-Schemas, cards, Croissant files, docs/data.md and ``datagen verify`` are made of these
-declarations. Units and sentences are not written into Parquet files.
+Schemas, cards, Croissant files, docs/data.md and ``datagen verify`` use these declarations.
+Parquet files do not contain the units and sentences.
 """
 
 from collections.abc import Iterable
@@ -20,45 +20,47 @@ class Column:
     """One column of a table."""
 
     field: pa.Field
-    """Name, type, and for a tensor dtype and shape in the metadata."""
+    """Name and type; for a tensor also dtype and shape, in the metadata."""
     meaning: str
     """One sentence."""
     unit: str = ""
-    """SI, or a word such as "pixels"; "" where there is none."""
+    """SI unit, or a word such as "pixels"; "" if there is none."""
     is_image: bool = False
     """Whether it holds a PNG file."""
 
     @property
     def name(self) -> str:
+        """Name of the column."""
         return str(self.field.name)
 
 
 @dataclass(frozen=True)
 class Table:
-    """The dataset of a stage: what it is called, and what its rows hold."""
+    """The declaration of a stage's dataset."""
 
     folder: str
     """Its folder in a workspace."""
     verb: str
     """The command that makes it: ``datagen VERB``."""
     row: str
-    """What a row is, in words; "" where the dataset has no rows."""
+    """What a row describes, in words; "" if the dataset has no rows."""
     columns: tuple[Column, ...]
+    """Columns that every dataset of this kind has."""
     optional: tuple[Column, ...] = ()
-    """Columns that follow these where they are asked for."""
+    """Columns that a dataset has, after the others, if they are asked for."""
     key: tuple[str, ...] = ()
-    """Columns that identify a row; rows are sorted by them. () where no sorted columns do."""
+    """Columns that identify a row; rows are sorted by them. () if there is no such key."""
     nested: bool = False
     """True: each sub-folder of the folder is a dataset."""
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """The columns that every dataset of this kind has."""
+        """Arrow schema of the columns that every dataset of this kind has."""
         return pa.schema([column.field for column in self.columns])
 
     @cached_property
     def full_schema(self) -> pa.Schema:
-        """All columns, the optional ones last."""
+        """Arrow schema of all columns, the optional ones last."""
         return pa.schema([column.field for column in (*self.columns, *self.optional)])
 
     def find(self, name: str) -> Column | None:
@@ -67,18 +69,18 @@ class Table:
 
 
 def by_folder(tables: Iterable[Table]) -> dict[str, Table]:
-    """Return tables by their folders, in their order."""
+    """Return tables by folder, in their order."""
     return {table.folder: table for table in tables}
 
 
 def column(name: str, kind: pa.DataType, meaning: str, *, unit: str = "") -> Column:
-    """Declare a column.
+    """Return the declaration of a column.
 
     Args:
-        name: of the column; with its unit as suffix where it has one (``radius_m``).
+        name: of the column, with its unit as a suffix if it has one (``radius_m``).
         kind: Arrow type.
-        meaning: one sentence, for people who read the data.
-        unit: of its numbers.
+        meaning: one sentence for readers of the data.
+        unit: of the values.
     """
     return Column(pa.field(name, kind), meaning, unit)
 
@@ -86,24 +88,24 @@ def column(name: str, kind: pa.DataType, meaning: str, *, unit: str = "") -> Col
 def tensor_column(
     name: str, dtype: DTypeLike, shape: tuple[int, ...], meaning: str, *, unit: str = ""
 ) -> Column:
-    """Declare a column of arrays: raw bytes, little-endian, C order.
+    """Return the declaration of a column of arrays, stored as bytes, little-endian, C order.
 
     Args:
         name: of the column.
         dtype: of the array.
-        shape: of the array; -1 for an axis whose length differs by row.
-        meaning: one sentence.
-        unit: of its numbers.
+        shape: of the array; -1 for an axis whose length varies by row.
+        meaning: one sentence for readers of the data.
+        unit: of the values.
     """
     return Column(tensor_field(name, np.dtype(dtype), shape), meaning, unit)
 
 
 def image_column(name: str, meaning: str, *, unit: str = "") -> Column:
-    """Declare a column of PNG files.
+    """Return the declaration of a column of PNG files.
 
     Args:
         name: of the column.
-        meaning: one sentence.
-        unit: of its pixels' values.
+        meaning: one sentence for readers of the data.
+        unit: of the pixels' values.
     """
     return Column(pa.field(name, pa.binary()), meaning, unit, is_image=True)

@@ -1,6 +1,6 @@
-"""Tensors in Parquet: ``binary`` columns (little-endian, C order) whose metadata says the rest.
+"""Tensors in Parquet: ``binary`` columns, little-endian, C order.
 
-Metadata of the field: dtype, and shape with -1 for an axis whose length varies by row.
+The metadata of the field gives dtype and shape, with -1 for an axis whose length varies by row.
 """
 
 import json
@@ -12,13 +12,27 @@ from numpy.typing import DTypeLike, NDArray
 
 
 def tensor_field(name: str, dtype: DTypeLike, shape: tuple[int, ...]) -> pa.Field:
-    """Return a binary field whose metadata says how to read its bytes."""
+    """Return a binary field whose metadata gives dtype and shape of its tensors.
+
+    Args:
+        name: of the field.
+        dtype: of the tensors.
+        shape: of the tensors; -1 for an axis whose length varies by row.
+    """
     spec = {"dtype": np.dtype(dtype).newbyteorder("<").str, "shape": json.dumps(list(shape))}
     return pa.field(name, pa.binary(), metadata=spec)
 
 
 def tensor_bytes(field: pa.Field, array: NDArray[np.generic]) -> bytes:
-    """Return the bytes of an array as the field stores it; ValueError on another shape."""
+    """Return the bytes that a field stores for an array.
+
+    Args:
+        field: a tensor field.
+        array: (...), of the field's shape; it is converted to the field's dtype.
+
+    Raises:
+        ValueError: the array has another shape.
+    """
     _, shape = tensor_spec(field)
     if len(shape) != array.ndim or any(
         want not in (-1, have) for want, have in zip(shape, array.shape, strict=True)
@@ -28,13 +42,17 @@ def tensor_bytes(field: pa.Field, array: NDArray[np.generic]) -> bytes:
 
 
 def read_tensor(field: pa.Field, data: bytes) -> NDArray[np.generic]:
-    """Return the array (read-only) that a tensor field's bytes hold."""
+    """Return the array (...) of a tensor field's bytes, read-only, with its dtype and shape.
+
+    Raises:
+        ValueError: the number of bytes does not fit the shape.
+    """
     dtype, shape = tensor_spec(field)
     return np.frombuffer(data, dtype).reshape(shape)
 
 
 def tensor_spec(field: pa.Field) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    """Return dtype and shape of a tensor field."""
+    """Return dtype and shape of a tensor field; -1 is an axis whose length varies by row."""
     return np.dtype(field.metadata[b"dtype"].decode()), tuple(json.loads(field.metadata[b"shape"]))
 
 

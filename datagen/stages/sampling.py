@@ -186,7 +186,8 @@ class SamplingStage(UnitStage):
     ) -> Prediction:
         """Return the scene sampled from an image by the models in ``models``.
 
-        The images are encoded once for both models. Arguments are those of ``logits``.
+        The images are encoded once for both models. Arguments are those of ``logits``: an image
+        (H, W, 4), its instance map (H, W), the number of instances and the seed.
         """
         images = SceneImages.cut(networks.model, rgba, instance_map, num_instances)
         if networks.latent is None:

@@ -120,7 +120,8 @@ class TrainFlow(Stage):
             DatasetError: another workspace has no latents, or latents of another kind.
         """
         latents = inputs["latents"]
-        self._others(inputs)
+        for read in (latents, *(other for other, _ in self._others(inputs))):
+            check_stored(read, self.objective.stored, self.name)
         encoder = latents.fields.get("encoder")
         if self.init == "small" and (self.config.model, encoder) != ("small", "small"):
             raise ConfigError(
@@ -158,8 +159,6 @@ class TrainFlow(Stage):
             DatasetError: a workspace does not store what the objective reads.
         """
         pairs = [(inputs["latents"], inputs["renders"]), *self._others(inputs)]
-        for latents, _ in pairs:
-            check_stored(latents, self.objective.stored, self.name)
         split = [self._split(self.objective.source.open(*pair)) for pair in pairs]
         return [training for training, _ in split], split[0][1]
 

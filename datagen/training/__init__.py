@@ -1,4 +1,4 @@
-"""Training: the loader of samples, the objectives, and a loop that resumes."""
+"""Training: the loader of samples, the objectives, and a training loop that can resume."""
 
 from datagen.training.config import ISCENE_L, FlowMatching, TrainConfig
 from datagen.training.data.loader import SceneLoader, SceneStream, StreamConfig

@@ -1,4 +1,4 @@
-"""States to resume from: whole or not there, the last few of them kept."""
+"""States to resume from: each is written atomically, and the last few are kept."""
 
 import logging
 import os
@@ -23,11 +23,11 @@ class Checkpoints:
         self._keep_last = keep_last
 
     def paths(self) -> list[Path]:
-        """Return the states, the oldest first."""
+        """Return the files of the states, the oldest first."""
         return sorted(self._folder.glob("step-*.pt"))
 
     def write(self, step: int, state: dict[str, Any]) -> None:
-        """Write a state and delete those that are too many: after a kill, the last one is whole."""
+        """Write a state atomically, then delete all but the last ``keep_last``."""
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"step-{step:08d}.pt"
         partial = path.with_name(f".{path.name}.part")
@@ -40,10 +40,10 @@ class Checkpoints:
             old.unlink()
 
     def newest(self) -> tuple[Path, dict[str, Any]] | None:
-        """Return the last state that can be read; None where there is none at all.
+        """Return the last readable state and its file; None if there are no states.
 
         Raises:
-            DatasetError: there are states, and none can be read.
+            DatasetError: there are states, but none can be read.
         """
         paths = self.paths()[::-1]
         for path in paths:
@@ -51,16 +51,16 @@ class Checkpoints:
                 return path, torch.load(path, map_location="cpu", weights_only=True)
             except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
                 reason = str(error).strip().splitlines()[:1]
-                logger.warning(f"train: {path} cannot be read ({reason}); trying the one before")
+                logger.warning(f"train: {path} cannot be read ({reason}); trying an older state")
         if paths:
             raise DatasetError(
                 f"{self._folder}: none of {len(paths)} states can be read (last: {paths[0].name}). "
-                "Expected at least one whole one; start again with --overwrite."
+                "Expected at least one intact state; start again with --overwrite."
             )
         return None
 
     def delete(self) -> None:
-        """Delete all states: a finished training needs none."""
+        """Delete all states; a finished training needs none."""
         for path in self.paths():
             path.unlink()
         if self._folder.is_dir() and not any(self._folder.iterdir()):

@@ -22,123 +22,130 @@ AT_LEAST_ONE = (
 
 @dataclass(frozen=True, kw_only=True)
 class FlowMatching:
-    """The numbers of the training objective; defaults are TRELLIS's."""
+    """The settings of rectified flow; defaults are TRELLIS's."""
 
     t_mean: float = 1.0
-    """Mean of the normal whose sigmoid is t."""
+    """Mean of the normal distribution whose sigmoid gives t."""
 
     t_std: float = 1.0
-    """Its standard deviation."""
+    """Standard deviation of that normal distribution."""
 
     sigma_min: float = 1e-5
-    """σ, the spread left at t = 0."""
+    """σ, the standard deviation of the noise at t = 0."""
 
     t_floor: float = 0.0
-    """Below this t a sample's loss is scaled by (t / t_floor)²; 0: never (TRELLIS).
+    """Below this t a sample's loss is multiplied by (t / t_floor)²; 0: never (TRELLIS).
 
-    Where the model predicts x_0, v = (x_t - x_0) / t multiplies its errors without bound.
+    A model that predicts x_0 needs this: v = (x_t - x_0) / t divides its errors by a small t.
     """
 
     drop_condition: float = 0.1
-    """Share of samples whose condition is zeros, for guidance; all grids of a sample together."""
+    """Share of samples trained without condition (zeros), for guidance. All grids of a sample
+    keep or lose it together."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Everything that decides a trained model, besides the samples.
+    """The settings of a training.
 
-    What a kind of model cannot do is refused by its objective: see ``objective_of``.
+    ``objective_of`` refuses settings that the chosen model does not support.
     """
 
     model: ModelSize | SlatSize = "small"
-    """The network's size; slat-small: a latent model, on ``encode --store slat_features``."""
+    """The network's size. slat-small is a latent model; it needs data of
+    ``encode --store slat_features``."""
 
     image_encoder: str | None = None
-    """A frozen image encoder (dinov2_vitl14_reg, a folder, a hub id or torch.hub's .pth file);
-    None: one of our own is trained along."""
+    """A frozen image encoder: dinov2_vitl14_reg, a folder, a hub id or torch.hub's .pth file.
+    None: the model's own encoder is trained with it."""
 
     scene_context_blocks: int | None = None
-    """Middle blocks in which the instances see their scene; 0: none. None: the model's own."""
+    """Number of middle blocks in which instances attend to their scene. None: as published."""
 
     low_rank_mean: bool = True
-    """Let the small model learn the views at hand by heart too (``LowRankMean``); off for weights
-    that other trainings start from."""
+    """The small model also memorises the training views (``LowRankMean``). Turn it off for
+    weights that other trainings start from."""
 
     max_steps: int = 1000
     """Optimizer steps."""
 
     batch_size: int = 4
-    """Views a step, over all processes together: their number does not change the training."""
+    """Views per step, over all processes together. The number of processes does not change the
+    training."""
 
     micro_batch_size: int | None = how(None)
-    """Views that a process has in the network at once; gradients of the rest of its share are
-    added. None: the whole share."""
+    """Views that a process puts through the network at once; gradients of its views are added
+    up. None: all its views at once."""
 
     instances_per_view: int = 3
-    """Instances drawn from each of them."""
+    """Instances drawn from each view."""
 
     lr: float = 2e-3
-    """Highest learning rate."""
+    """Maximum learning rate."""
 
     lr_schedule: Literal["constant", "cosine"] = "cosine"
-    """What follows the warm-up: the same rate, or a fall to zero at the last step."""
+    """Learning rate after the warm-up: constant, or a cosine down to zero at the last step."""
 
     warmup_steps: int = 50
     """Steps over which the learning rate rises."""
 
     weight_decay: float = 0.0
-    """AdamW's."""
+    """Weight decay of AdamW."""
 
     grad_clip: float = 1.0
-    """Highest norm of the gradient."""
+    """Maximum norm of the gradient."""
 
     adaptive_clip: bool = False
-    """Clip at the 95th percentile of the last 1,000 norms too, once there are as many (TRELLIS)."""
+    """Also clip at the 95th percentile of the last 1,000 norms, once there are 1,000 (TRELLIS)."""
 
     ema_decay: float = 0.99
-    """Share of the averaged weights that a step keeps."""
+    """Decay of the averaged weights: the share that is kept at each step."""
 
     ema_warmup: bool = True
-    """Keep less in the first steps: a short run must not average over its random start."""
+    """Use a smaller decay in the first steps, so that the average forgets the random start."""
 
     normalize_latents: bool = True
-    """Give each latent channel mean 0 and the spread that the model expects (TRELLIS does not)."""
+    """Give each latent channel mean 0 and the standard deviation that the model expects.
+    TRELLIS trains on raw latents."""
 
     precision: Literal["float32", "bfloat16"] = "bfloat16"
-    """What matrix products are computed in (weights and their updates stay in float32)."""
+    """Precision of matrix products; weights and their updates are always float32."""
 
     flow: FlowMatching = field(default_factory=lambda: FlowMatching(t_std=2.0, t_floor=1.0))
-    """The objective. Default: wide times, since a short training meets t near 1 too seldom, where
-    sampling starts; and the plain error of x_0, which the small model predicts."""
+    """Rectified flow. The default draws t from a wide distribution: sampling starts at t = 1, and
+    a short training would see few such t. It also weighs losses by t², which gives the plain
+    error of x_0, the value that the small model predicts."""
 
     activation_checkpointing: bool = how(False)
-    """Compute the blocks a second time in the backward pass instead of keeping what is in them."""
+    """Compute the blocks a second time in the backward pass; this saves GPU memory."""
 
     compile_blocks: bool = how(False)
-    """Compile the transformer blocks (torch.compile): faster on a GPU, other last bits."""
+    """Compile the transformer blocks (torch.compile): faster on a GPU, different rounding."""
 
     fsdp: bool = how(False)
-    """Several processes: share out weights, gradients and optimizer (FSDP); else each has all."""
+    """Split weights, gradients and optimizer state over the processes (FSDP). Off: every process
+    holds all of them."""
 
     checkpoint_every: int = how(200)
-    """Steps between states to resume from."""
+    """Steps between saved states, from which a run resumes."""
 
     keep_last: int = how(2)
-    """States to keep."""
+    """Saved states to keep."""
 
     validate_every: int = 200
-    """Steps between validation losses; the model of the lowest is kept as ``best``."""
+    """Steps between validation losses. The model with the lowest loss is kept as ``best``."""
 
     val_views: int = 16
-    """Held-out views that the validation loss is measured on."""
+    """Number of held-out views for the validation loss."""
 
     sample_every: int = how(500)
-    """Steps between sampled scenes: voxel IoU and pictures of held-out views; 0: never."""
+    """Steps between sampled scenes: voxel IoU and images of held-out views. 0: never."""
 
     sampled_views: int = how(2)
-    """Held-out views that are sampled."""
+    """Number of held-out views that are sampled."""
 
     seed: int = 0
+    """Seed of the weights, of the samples' order and of all draws."""
 
     def __post_init__(self) -> None:
         for name in AT_LEAST_ONE:
@@ -171,17 +178,20 @@ ISCENE_L = TrainConfig(
     sample_every=10_000,
     sampled_views=4,
 )
-"""The paper's numbers (8 views on each of 8 GPUs: fewer GPUs take their 64 in turns, so the
-training is the same one); where it is silent, TRELLIS's."""
+"""The paper's settings; TRELLIS's where the paper gives none.
+
+The paper trains on 8 GPUs with 8 views each. Fewer GPUs take the same 64 views in several passes
+of 8, which gives the same training.
+"""
 
 
 def config_of(model: str) -> TrainConfig | None:
-    """Return the settings that a model was published with; None for a model of our own."""
+    """Return the settings that a model was published with; None for this project's models."""
     return ISCENE_L if model == ISCENE_L.model else None
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
-    """Return the rate of a step counted from 0: the whole scheduler, without a state."""
+    """Return the learning rate of a step, counted from 0."""
     warmup = min(1.0, (step + 1) / max(config.warmup_steps, 1))
     if config.lr_schedule == "constant":
         return config.lr * warmup

@@ -1,7 +1,7 @@
-"""One training in several processes: all this project's trainer knows of them is torch's own.
+"""One training in several processes, with ``torch.distributed``.
 
-Whoever starts the processes (see executors) starts ``torch.distributed``; where nobody did, there
-is one process. View i of a step belongs to process i mod W.
+The executors start the processes and ``torch.distributed``. If it was not started, there is one
+process. View i of a step belongs to process i mod W, where W is the number of processes.
 """
 
 from collections.abc import Iterator
@@ -19,31 +19,32 @@ from datagen.models.structured_latent_model import StructuredLatentModel
 
 
 def is_distributed() -> bool:
-    """Say whether somebody has started ``torch.distributed`` in this process."""
+    """Return whether ``torch.distributed`` was started in this process."""
     return dist.is_available() and dist.is_initialized()
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which process this is, of how many."""
+    """The rank of this process, and the number of processes."""
 
     rank: int = 0
     world: int = 1
 
     @classmethod
     def current(cls) -> "Ranks":
-        """Return this process's place."""
+        """Return the rank of this process; 0 of 1 without ``torch.distributed``."""
         return cls(dist.get_rank(), dist.get_world_size()) if is_distributed() else cls()
 
     @property
     def is_first(self) -> bool:
+        """Whether this process writes the files of the training."""
         return self.rank == 0
 
     def places(self, batch_size: int) -> range:
-        """Return which views of a step are this process's.
+        """Return the indices of this process's views in a step.
 
         Raises:
-            ConfigError: the processes cannot have equally many.
+            ConfigError: ``batch_size`` is no multiple of the number of processes.
         """
         if batch_size % self.world:
             raise ConfigError(
@@ -53,7 +54,7 @@ class Ranks:
         return range(self.rank, batch_size, self.world)
 
     def gather(self, share: Tensor) -> Tensor:
-        """Return the rows (B, ...) of a step from every process's share (B / W, ...)."""
+        """Return the rows (B, ...) of a step, gathered from every process's share (B / W, ...)."""
         if self.world == 1:
             return share
         shares = [torch.empty_like(share) for _ in range(self.world)]
@@ -61,20 +62,21 @@ class Ranks:
         return torch.stack(shares, dim=1).flatten(0, 1)
 
     def check_same(self, step: int, device: str) -> None:
-        """Check that all processes go on from the same step.
+        """Check that all processes resume from the same step.
 
         Raises:
-            StageError: they do not see the same files.
+            StageError: they found different states.
         """
         steps = self.gather(torch.tensor([step], device=device)).tolist()
         if len(set(steps)) > 1:
             raise StageError(
-                f"train: the processes found states of steps {steps}. Expected the same one: every "
-                "machine must see the workspace (--root) at the same place, on a shared disk."
+                f"train: the processes found states of steps {steps}. Expected the same step in "
+                "all of them; put the workspace (--root) on a disk that all machines share, at the "
+                "same path."
             )
 
     def wait(self) -> None:
-        """Wait for the other processes."""
+        """Wait until all processes have come here."""
         if self.world > 1:
             dist.barrier()
 
@@ -95,13 +97,13 @@ class Shared:
         *,
         sharded: bool,
     ) -> "Shared":
-        """Wrap ``module``, which computes with ``model``.
+        """Return ``module`` wrapped by DDP or FSDP; unwrapped if there is one process.
 
         Args:
-            module: what is called.
-            model: what has the weights; where ``sharded``, each process keeps a part of them.
-            ranks: one process: nothing is wrapped.
-            sharded: FSDP instead of DDP.
+            module: computes the losses with ``model``.
+            model: holds the weights.
+            ranks: the processes.
+            sharded: FSDP: each process keeps a part of the weights. False: DDP.
         """
         if ranks.world == 1:
             return cls(module)
@@ -113,12 +115,16 @@ class Shared:
             return cls(module, sharded=True)
         if not any(parameter.requires_grad for parameter in model.parameters()):
             return cls(module)
-        # Buffers (position embeddings, latent statistics) are the same everywhere, and stay so.
+        # Buffers (position embeddings, latent statistics) never change, so none is broadcast.
         return cls(nn.parallel.DistributedDataParallel(module, broadcast_buffers=False))
 
     @contextmanager
     def gradients(self, *, now: bool) -> Iterator[None]:
-        """Average gradients in this backward pass, or only add them up in this process."""
+        """Run a backward pass that adds up gradients in this process.
+
+        Args:
+            now: whether it also averages them over the processes: the last pass of a step.
+        """
         if isinstance(self.module, nn.parallel.DistributedDataParallel) and not now:
             with self.module.no_sync():
                 yield

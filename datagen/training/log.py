@@ -1,4 +1,4 @@
-"""What is written down while a model trains: ``log.jsonl``, TensorBoard and a line now and then."""
+"""The log of a training: ``log.jsonl``, TensorBoard, and a log line every few seconds."""
 
 import json
 import logging
@@ -22,11 +22,11 @@ LOG = "log.jsonl"
 SECONDS_PER_LOG_LINE = 10.0
 STEPS_PER_SPEED = 50
 T_BUCKETS = 5
-"""Losses are also logged by t, in so many equal parts of [0, 1]."""
+"""Losses are also logged by t, in this number of equal parts of [0, 1]."""
 
 
 class TrainingLog:
-    """The log of one training: steps after the state that it goes on from are written again."""
+    """The log of one training. A resumed run rewrites the steps after the state it resumes from."""
 
     def __init__(self, folder: Path, start_step: int, max_steps: int, batch_size: int) -> None:
         path = folder / LOG
@@ -42,11 +42,12 @@ class TrainingLog:
         self._waited = self._speed_waited = 0.0
 
     def close(self) -> None:
+        """Close the log file and TensorBoard's."""
         self._file.close()
         self._writer.close()
 
     def flush(self) -> None:
-        """Give the file what is written: a state must not be ahead of its log."""
+        """Write out buffered lines, so that no saved state is ahead of the log."""
         self._file.flush()
 
     @contextmanager
@@ -57,7 +58,7 @@ class TrainingLog:
         self._waited += time.monotonic() - started
 
     def step(self, step: int, result: StepResult) -> None:
-        """Log a step: JSON lines of losses by slot and t, and every so often its speed."""
+        """Log a step's losses, and every ``STEPS_PER_SPEED`` steps the speed."""
         self.record(step, step_values(result))
         if step % STEPS_PER_SPEED == 0 or step == self._max_steps:
             self._speed(step)
@@ -78,8 +79,8 @@ class TrainingLog:
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
-    def picture(self, step: int, path: Path) -> None:
-        """Show a picture in TensorBoard."""
+    def image(self, step: int, path: Path) -> None:
+        """Add an image file to TensorBoard."""
         pixels = np.asarray(Image.open(path).convert("RGB"))
         self._writer.add_image(f"sampled/{path.stem}", pixels, step, dataformats="HWC")
 
@@ -100,7 +101,7 @@ class TrainingLog:
 
 
 def step_values(result: StepResult) -> dict[str, float]:
-    """Return what a step's line holds; a skipped one has no losses, for they are no numbers."""
+    """Return the values of a step's line, by name; a skipped step has no finite losses to log."""
     if not result.is_finite:
         return {"lr": result.lr, "skipped_steps": result.skipped}
     loss_BG = result.loss_BG
@@ -119,14 +120,14 @@ def step_values(result: StepResult) -> dict[str, float]:
 
 
 def peak_memory_gib() -> float:
-    """Return the most memory taken so far: the GPU's where there is one, else this process's."""
+    """Return the peak memory so far, GiB: of the GPU if there is one, else of this process."""
     if torch.cuda.is_available():
         return float(torch.cuda.max_memory_allocated() / 2**30)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the whole lines of a log; the last one of a killed run may be half."""
+    """Yield the complete lines of a log; a killed run may leave an incomplete last line."""
     if path.is_file():
         for line in path.read_text().splitlines(keepends=True):
             if line.endswith("\n"):

@@ -11,13 +11,13 @@ logger = logging.getLogger(__name__)
 
 
 def log_file(folder: Path, rank: int) -> Path:
-    """Return the file of one process's lines."""
+    """Return the path of one process's log file."""
     return folder / f"train-{rank}.log"
 
 
 @contextmanager
 def logged_to(folder: Path, ranks: Ranks) -> Iterator[None]:
-    """Write this process's log lines to a file of its own."""
+    """Write this process's log lines to its own file while the block runs."""
     folder.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(log_file(folder, ranks.rank))
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))

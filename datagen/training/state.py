@@ -1,4 +1,4 @@
-"""Weights, their average, the optimizer and the step: all that a training is at one moment."""
+"""The state of a training: weights, averaged weights, optimizer and step."""
 
 import copy
 import logging
@@ -34,40 +34,44 @@ from datagen.training.objectives.objective import Network, Objective
 logger = logging.getLogger(__name__)
 
 BAD_STEPS = 3
-"""So many steps in a row without a finite loss and gradient end the run."""
+"""The run ends after this many steps in a row without a finite loss and gradient."""
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What came of a step: of all processes' views together."""
+    """The result of a step, over the views of all processes."""
 
     t_B: NDArray[np.float32]
-    """(B,), the views' times."""
+    """(B,), the time t of each view."""
     loss_BG: NDArray[np.float32]
-    """(B, G), the loss of every grid, the scene first; or (B, K), of every instance."""
+    """Structure model: (B, G), the loss of each grid, the scene first. Latent model: (B, K), the
+    loss of each instance."""
     grad_norm: float
-    """Before clipping."""
+    """Norm of the gradient before clipping."""
     lr: float
+    """Learning rate."""
     skipped: int
-    """Steps so far that changed nothing, since their loss or gradient was not finite."""
+    """Steps skipped so far because their loss or gradient was not finite."""
     parts: Mapping[str, int | slice]
-    """Which of a view's losses are logged on their own, by name."""
+    """Columns of ``loss_BG`` whose mean is logged under a name of its own."""
 
     @property
     def loss(self) -> float:
+        """Mean of all losses."""
         return float(self.loss_BG.mean())
 
     @property
     def is_finite(self) -> bool:
+        """Whether the loss and the gradient's norm are finite."""
         return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
 
 
 class TrainState:
-    """A training at one moment.
+    """The state of a training at one step.
 
-    It holds no random state: every draw belongs to its step and its place in it, and the learning
-    rate is a function of the step.
+    There is no random state: each draw depends on the seed, the step and the view's index in the
+    step. The learning rate is a function of the step.
     """
 
     def __init__(
@@ -79,15 +83,15 @@ class TrainState:
         init: str | None = None,
         image_encoder: DinoV2 | None = None,
     ) -> None:
-        """Build the network at its first step.
+        """Build the network as it is before the first step.
 
         Args:
-            objective: what is trained, and how.
-            args: of the network, as ``Objective.network_args`` returns them.
-            device: where the network lives.
+            objective: the model, its data and its losses.
+            args: arguments of the network, from ``Objective.network_args``.
+            device: torch device of the network.
             ranks: the processes that train together.
             init: weights to start from: see ``initial_weights``.
-            image_encoder: the loaded one, if the settings name a frozen one.
+            image_encoder: the loaded frozen encoder, if ``config.image_encoder`` names one.
 
         Raises:
             ConfigError: the network cannot take the encoder's tokens.
@@ -116,18 +120,22 @@ class TrainState:
         self.clipper = GradClipper(config.grad_clip, adaptive=config.adaptive_clip)
 
     def set_statistics(self, *statistics: Tensor) -> None:
-        """Normalise by the data's statistics, which are those of ``Objective.statistics``."""
+        """Normalise by statistics of the data, in the shapes of ``Objective.statistics``.
+
+        Args:
+            statistics: (...), one tensor for each that the network's ``set_statistics`` takes.
+        """
         for model in (self.model, self.ema):
             model.set_statistics(*statistics)
         self.has_statistics = True
 
     def take_step(self, batch: Batch) -> StepResult:
-        """Take one step with this process's share of its views.
+        """Take one step with this process's share of the step's views.
 
-        A loss or gradient that is not finite changes no weight; it is counted.
+        A step whose loss or gradient is not finite is counted as skipped; it changes no weight.
 
         Raises:
-            StageError: not even one view fits the GPU's memory.
+            StageError: the GPU's memory is too small.
         """
         lr = learning_rate(self.config, self.step)
         for group in self.optimizer.param_groups:
@@ -150,7 +158,7 @@ class TrainState:
 
     @torch.no_grad()
     def validation_loss(self, batch: Batch) -> float:
-        """Return the averaged model's loss."""
+        """Return the averaged model's mean loss of a batch."""
         size = self._micro or self.config.batch_size
         parts = [batch[i : i + size] for i in range(0, len(batch), size)]
         losses = [self._losses(self._ema_losses, part) for part in parts]
@@ -158,13 +166,13 @@ class TrainState:
 
     @contextmanager
     def autocast(self) -> Iterator[None]:
-        """Compute matrix products in the training's precision."""
+        """Compute matrix products in ``config.precision`` while the block runs."""
         half = self.config.precision == "bfloat16"
         with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=half):
             yield
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all of it, as any number of processes takes it; every process must call."""
+        """Return the full state, which any number of processes can load; all processes call it."""
         return {
             "config": deciding_fields(self.config),
             "step": self.step,
@@ -180,15 +188,19 @@ class TrainState:
     def load_state_dict(self, state: dict[str, Any], where: Path) -> None:
         """Take over a state.
 
+        Args:
+            state: from ``state_dict``.
+            where: its file, for messages.
+
         Raises:
-            DatasetError: it is of a run with other settings.
+            DatasetError: the state is of a run with other settings.
         """
         ours, theirs = deciding_fields(self.config), state["config"]
         names = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
         if names:
             raise DatasetError(
                 f"{where}: was written with another {', '.join(names)}. Expected the settings of "
-                "this run; use --overwrite or another --root."
+                "this run; give the same values, or use --overwrite or another --root."
             )
         self.step, self.skipped = state["step"], state["skipped"]
         self.bad_in_a_row, self.best_loss = state["bad_in_a_row"], state["best_loss"]
@@ -201,7 +213,10 @@ class TrainState:
         )
 
     def averaged_model(self) -> Network:
-        """Return the averaged model, whole; every process must call."""
+        """Return the averaged model with all its weights; all processes call it.
+
+        With FSDP the weights are loaded in the first process alone.
+        """
         if not self._shared_ema.sharded:
             return self.ema
         tensors = get_model_state_dict(self.ema, options=WHOLE)
@@ -212,7 +227,7 @@ class TrainState:
         return model
 
     def _add_gradients(self, batch: Batch) -> Tensor:
-        """Fill the gradients; returns the losses (B, G)."""
+        """Compute the gradients; return the losses (B, G)."""
         while True:
             try:
                 return self._gradients_of(batch, min(self._micro or len(batch), len(batch)))
@@ -247,10 +262,16 @@ class TrainState:
 
 
 def smaller_batch(tried: int, world: int, error: torch.OutOfMemoryError) -> int:
-    """Return half the number of views that did not fit.
+    """Return half the number of views that did not fit into the GPU's memory.
+
+    Args:
+        tried: number of views that did not fit.
+        world: number of processes.
+        error: what torch raised.
 
     Raises:
-        StageError: it was one view, or other processes wait for this one's gradients.
+        StageError: one view did not fit; or several processes train, which cannot change the
+            number while they wait for each other.
     """
     reason = str(error).splitlines()[0] if str(error) else "no details"
     if tried <= 1:
@@ -262,13 +283,13 @@ def smaller_batch(tried: int, world: int, error: torch.OutOfMemoryError) -> int:
     half = tried // 2
     if world > 1:
         raise StageError(
-            f"train: GPU out of memory with {tried} views at once ({reason}). Give "
-            f"--micro-batch-size {half}: the same training, and it goes on where it stopped."
+            f"train: GPU out of memory with {tried} views at once ({reason}). Expected fewer at "
+            f"once; run it again with --micro-batch-size {half}. It resumes the same training."
         ) from error
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     logger.warning(
-        f"train: GPU out of memory with {tried} views at once; going on with {half} at a time, "
-        f"the same training (--micro-batch-size {half} spares the attempt)"
+        f"train: GPU out of memory with {tried} views at once; continuing with {half} at once, "
+        f"which gives the same training (--micro-batch-size {half} avoids this)"
     )
     return half

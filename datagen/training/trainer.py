@@ -1,4 +1,4 @@
-"""The training loop of the flow model: resumable, and the same after a resume."""
+"""The training loop of a flow model. A resumed run gives the same result as an unbroken one."""
 
 import contextlib
 import itertools
@@ -39,32 +39,35 @@ def train_flow(
     decoder: nn.Module | None = None,
     image_encoder: DinoV2 | None = None,
 ) -> Network:
-    """Train, or go on from the folder's last state, and write the averaged model.
+    """Train a model, or resume from the folder's last state, and write the averaged model.
 
-    Step s takes the stream's samples [s·B, (s + 1)·B), B = ``batch_size``, shared out over the
-    processes of ``torch.distributed`` if there are several. Every draw belongs to its step and its
-    place in it, so that a run that was killed gives the losses (on one CPU and number of threads:
-    bit for bit) of one that was not, and several processes give those of one up to rounding.
+    Step s takes the samples [s·B, (s + 1)·B) of the stream, where B is ``batch_size``. The
+    processes of ``torch.distributed`` share them. Each draw depends on the seed, the step and the
+    sample's index in the step. So a resumed run gives the losses of an unbroken one, bit for bit
+    on one CPU with the same number of threads; several processes give the losses of one process
+    up to rounding.
 
     Args:
-        loader: this process's share of what is trained on, at its start.
+        loader: this process's share of the training samples, at its start.
         val_samples: held-out views; may be empty.
-        objective: what is trained, with all settings: see ``objective_of``.
-        folder: gets ``model.json`` and ``model.safetensors`` (averaged weights, last of all),
-            ``best.*`` (those of the lowest validation loss), ``log.jsonl`` (a line a step),
-            ``tensorboard/``, ``previews/`` and, while it trains, ``checkpoints/``.
-        device: where the network lives.
+        objective: the model, its data, its losses and all settings: see ``objective_of``.
+        folder: gets ``model.json`` and ``model.safetensors`` (averaged weights, written last),
+            ``best.*`` (the model with the lowest validation loss), ``log.jsonl`` (one line per
+            step), ``tensorboard/``, ``previews/`` and, until the end, ``checkpoints/``.
+        device: torch device of the network.
         init: weights to start from: see ``initial_weights``.
-        image_encoder: the loaded one, if the settings name a frozen one.
-        decoder: of the latents, for sampled voxel IoU and pictures. None: no scene is sampled.
+        decoder: decodes latents, for voxel IoU and images of sampled scenes. None: no scene is
+            sampled.
+        image_encoder: the loaded frozen encoder, if ``config.image_encoder`` names one.
 
     Returns:
         The averaged model, in evaluation mode.
 
     Raises:
-        StageError: the loss is not finite three steps in a row, or the GPU's memory is too small.
-        DatasetError: the folder holds the state of a run with other settings or data, a sample is
-            corrupt, or ``init`` is of another architecture.
+        StageError: the loss is not finite in three steps in a row, or the GPU's memory is too
+            small.
+        DatasetError: the folder holds a state of a run with other settings or data; a sample is
+            corrupt; or ``init`` is of another architecture.
     """
     args = objective.network_args(loader.sources)
     state = TrainState(objective, args, device, Ranks.current(), init, image_encoder)
@@ -80,7 +83,7 @@ def train_flow(
 
 
 class _Run:
-    """One process's part in a training, from where it goes on to its end."""
+    """One process's part in a training, from the state it resumes from to the last step."""
 
     def __init__(
         self,
@@ -104,7 +107,7 @@ class _Run:
 
     @contextlib.contextmanager
     def logging(self) -> Iterator[None]:
-        """Write the log, in the first process."""
+        """Keep the log open while the block runs, in the first process."""
         if not self.ranks.is_first:
             yield
             return
@@ -114,7 +117,7 @@ class _Run:
             yield
 
     def step(self) -> None:
-        """Take one step, and do what is due after it."""
+        """Take one step; then validate, sample and save the state if they are due."""
         with self._log.waiting() if self._log else contextlib.nullcontext():
             samples = list(itertools.islice(self._loader, len(self._places)))
             batch = self._objective.batch(samples, "train", self.state.step, self._places)
@@ -122,7 +125,7 @@ class _Run:
         if self._log:
             self._log.step(self.state.step, result)
         if not result.is_finite:
-            self._stop_or_go_on(batch)
+            self._stop_or_continue(batch)
         if self._is_due(self._config.validate_every):
             self._validate()
         if self._config.sample_every and self._is_due(self._config.sample_every):
@@ -136,7 +139,7 @@ class _Run:
             path, state = found
             self.state.load_state_dict(state, path)
             self._loader.load_state_dict(state["loader"])
-            logger.info(f"train: going on from step {self.state.step} of {self._config.max_steps}")
+            logger.info(f"train: resuming from step {self.state.step} of {self._config.max_steps}")
         self.ranks.check_same(self.state.step, self.state.device)
         if self._config.normalize_latents and not self.state.has_statistics:
             self.state.set_statistics(*self._objective.statistics(self._loader.sources))
@@ -165,7 +168,7 @@ class _Run:
             scores = self._scorer(model, chosen, self._folder, self.state.step)
         self._log.record(self.state.step, scores.values)
         for path in scores.images:
-            self._log.picture(self.state.step, path)
+            self._log.image(self.state.step, path)
 
     def _write_state(self) -> None:
         if self._log:
@@ -174,25 +177,25 @@ class _Run:
         if self.ranks.is_first:
             self._checkpoints.write(self.state.step, state)
 
-    def _stop_or_go_on(self, batch: Batch) -> None:
-        """Say that a step was skipped.
+    def _stop_or_continue(self, batch: Batch) -> None:
+        """Log that a step was skipped.
 
         Raises:
-            StageError: it was the third in a row.
+            StageError: it was the third skipped step in a row.
         """
         step = self.state.step
         if self.state.bad_in_a_row < BAD_STEPS:
             logger.warning(
-                f"train: step {step} is skipped, its loss or gradient is not finite "
-                f"({self.state.skipped} so far); {BAD_STEPS} in a row end the run"
+                f"train: step {step} is skipped: its loss or gradient is not finite "
+                f"({self.state.skipped} skipped so far; {BAD_STEPS} in a row end the run)"
             )
             return
         path = self._folder / f"bad-batch-{self.ranks.rank}.pt"
         torch.save({"step": step, **batch.plain()}, path)
         raise StageError(
             f"train: steps {step - BAD_STEPS + 1} to {step} have no finite loss or gradient. "
-            f"Expected finite numbers; the last batch is in {path}. Look for broken latents in it, "
-            f"or lower --lr (now {self._config.lr:g}) and start again with --overwrite."
+            f"Expected finite numbers; look for broken latents in the last batch, {path}, or lower "
+            f"--lr (now {self._config.lr:g}) and start again with --overwrite."
         )
 
     def _batch(self, samples: Sequence[Sample], split: str) -> Batch:

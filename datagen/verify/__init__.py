@@ -1,1 +1,1 @@
-"""Checks of a workspace: files against manifests, rows against rows, layouts mesh against mesh."""
+"""Checks of a workspace: files against manifests, rows against rows, layouts against meshes."""

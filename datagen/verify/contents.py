@@ -1,4 +1,4 @@
-"""The deep part of ``datagen verify``: images are decoded and counted, geometry is opened."""
+"""The checks of ``datagen verify --deep``: images are decoded, geometry files are opened."""
 
 import io
 import zipfile
@@ -13,8 +13,14 @@ from datagen.shards import Row
 from datagen.verify.references import VIEW_COLUMNS, References
 
 
-def picture_problems(row: Row, references: References, folder: str) -> Iterator[str]:
-    """Find images of a view that are no images, or show other sizes and pixels than its row."""
+def image_problems(row: Row, references: References, folder: str) -> Iterator[str]:
+    """Yield images of a view that do not decode, or whose size or pixel counts are not its row's.
+
+    Args:
+        row: of ``renders``.
+        references: unused.
+        folder: unused.
+    """
     words = f"layout {row['layout_id']}, view {row['view_index']}"
     if not row["kept"]:
         return
@@ -34,7 +40,13 @@ def picture_problems(row: Row, references: References, folder: str) -> Iterator[
 
 
 def geometry_problems(row: Row, references: References, folder: str) -> Iterator[str]:
-    """Find geometry that does not open, or has other counts than the asset's row."""
+    """Yield what is wrong with the geometry file of an asset.
+
+    Args:
+        row: of ``assets``.
+        references: of the workspace; a file that is not there is reported by another check.
+        folder: of the dataset.
+    """
     path = row["geometry_path"]
     if path is None or not references.has_file(folder, path):
         return
@@ -50,19 +62,25 @@ def geometry_problems(row: Row, references: References, folder: str) -> Iterator
             f"the row says {row['num_vertices']} and {row['num_faces']}"
         )
     if not np.isfinite(vertices).all() or (faces.size and faces.max() >= len(vertices)):
-        yield f"{folder}/{path} has a vertex that is no number, or a face without its vertex"
+        yield f"{folder}/{path} has a vertex that is not finite, or a face without its vertex"
 
 
 def latent_problems(row: Row, references: References, folder: str) -> Iterator[str]:
-    """Find latents that are no numbers."""
+    """Yield the columns of a view's latents that hold a value that is not finite.
+
+    Args:
+        row: of ``latents``.
+        references: unused.
+        folder: unused.
+    """
     words = f"layout {row['layout_id']}, view {row['view_index']}"
     for column in ("scene_latent", "instance_latents"):
         if row[column] is not None and not np.isfinite(row[column]).all():
-            yield f"{words}: {column} holds a value that is no finite number"
+            yield f"{words}: {column} holds a value that is not finite"
 
 
 def decode(data: bytes) -> NDArray[np.integer[Any]]:
-    """Return an image as (H, W, channels)."""
+    """Return the pixels (H, W, C) of an image file."""
     with Image.open(io.BytesIO(data)) as image:
         array = np.asarray(image)
     return array[..., None] if array.ndim == 2 else array
@@ -72,8 +90,8 @@ CONTENT_CHECKS = {
     "assets": (["geometry_path", "num_vertices", "num_faces"], geometry_problems),
     "renders": (
         [*VIEW_COLUMNS, "kept", "width", "height", "visible_px", "rgb", "instance_map"],
-        picture_problems,
+        image_problems,
     ),
     "latents": ([*VIEW_COLUMNS, "scene_latent", "instance_latents"], latent_problems),
 }
-"""Columns that are read, and what is wrong with a row; by folder."""
+"""Columns that are read, and the check of a row; by folder."""

@@ -1,4 +1,4 @@
-"""The proof behind ``datagen layouts --verify``: every layout against its assets' meshes."""
+"""``datagen layouts --verify``: checks every layout against the meshes of its assets."""
 
 import json
 import logging
@@ -20,27 +20,30 @@ logger = logging.getLogger(__name__)
 
 VERIFICATION = "verification.json"
 EXHAUSTIVE_EVERY = 100
-"""Each so many-th layout has all its pairs looked at triangle by triangle, so that the short
-proofs are themselves checked."""
+"""In every N-th layout all pairs are checked triangle by triangle. This also tests the short
+proofs."""
 
 CACHED_SOLIDS = 1024
 
 
 @dataclass
 class LayoutVerification:
-    """What a proof has looked at, and what it found."""
+    """The result of checking layouts: what was checked, and every violation."""
 
     layouts: int = 0
     placements: int = 0
     stacked: int = 0
+    """Placements that stand on another placement."""
     pairs: int = 0
+    """Pairs of placements of the same layout."""
     mesh_pairs: int = 0
-    """Pairs looked at triangle by triangle; a short proof covers the others."""
+    """Pairs checked triangle by triangle; a short proof covers the others."""
     exhaustive_layouts: int = 0
+    """Layouts in which all pairs were checked triangle by triangle."""
     violations: list[Violation] = field(default_factory=list)
 
     def as_json(self, fingerprint: str) -> dict[str, Any]:
-        """Return the content of VERIFICATION for the dataset of that fingerprint."""
+        """Return the content of VERIFICATION, for the layouts of a fingerprint."""
         counts = Counter(violation.rule for violation in self.violations)
         return {**asdict(self), "violations_by_rule": counts, "layouts_fingerprint": fingerprint}
 
@@ -51,9 +54,12 @@ def verify_layouts(
     """Check every layout: penetration, footprints, gaps below stacked objects, spacing of disks.
 
     Args:
-        assets: what the layouts place.
-        layouts: sampled or given.
-        exhaustive_every: 1 looks at every pair of every layout triangle by triangle.
+        assets: the placed assets.
+        layouts: sampled or imported layouts.
+        exhaustive_every: N, in every N-th layout all pairs are checked triangle by triangle.
+
+    Raises:
+        DatasetError: a placed asset is missing, or its geometry is missing or damaged.
     """
     proof = LayoutProof(read_solids(assets))
     result = LayoutVerification()
@@ -72,7 +78,8 @@ def verify_and_record(assets: Dataset, layouts: Dataset) -> LayoutVerification:
     """Check every layout and write VERIFICATION beside the manifest.
 
     Raises:
-        StageError: a layout breaks a promise; the message names the first ones.
+        StageError: a layout violates a rule; the message names the first violations.
+        DatasetError: a placed asset is missing, or its geometry is missing or damaged.
     """
     result = verify_layouts(assets, layouts)
     record = result.as_json(layouts.fingerprint)
@@ -81,9 +88,9 @@ def verify_and_record(assets: Dataset, layouts: Dataset) -> LayoutVerification:
     if bad:
         first = "; ".join(str(violation) for violation in result.violations[:3])
         raise StageError(
-            f"{layouts.folder}: {len(bad)} of {result.layouts} layouts break "
-            f"{len(result.violations)} promises ({first}). Expected none; {VERIFICATION} there "
-            "lists all. Please report it with the assets that are named."
+            f"{layouts.folder}: {len(bad)} of {result.layouts} layouts have "
+            f"{len(result.violations)} violations ({first}). Expected none; see {VERIFICATION} "
+            "there for all of them, and report them together with the assets."
         )
     logger.info(
         f"layouts: verified {result.layouts} layouts, {result.stacked} stacked objects, "
@@ -93,9 +100,9 @@ def verify_and_record(assets: Dataset, layouts: Dataset) -> LayoutVerification:
 
 
 def read_solids(assets: Dataset) -> Callable[[str], Solid]:
-    """Return a function from ``asset_id`` to its solid; the recent ones are kept.
+    """Return a function from ``asset_id`` to its solid; recent solids are cached.
 
-    The function raises a DatasetError for an asset that is not there or has no geometry.
+    The function raises a DatasetError if the asset is missing or has no usable geometry.
     """
     reader = SceneReader(assets)
     supports = {row["asset_id"]: row["support"] for row in assets.rows(["asset_id", "support"])}

@@ -1,8 +1,8 @@
-"""Whether a layout keeps its promises, told from the meshes alone.
+"""Checks that a layout keeps its rules, from the meshes alone.
 
-What can be proven by a few numbers is: meshes inside upright cylinders whose disks are apart are
-apart, and so are an object and its table when a plane lies between them. The rest is looked at
-triangle by triangle. An exhaustive check looks at every pair that way.
+Most pairs have a short proof: two meshes are apart if their upright bounding cylinders are apart,
+or if a horizontal plane lies between them. All other pairs are checked triangle by triangle. An
+exhaustive check does this for every pair.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,14 +24,16 @@ from datagen.shards import Row
 from datagen.shards.scenes import asset_to_world
 
 MAX_PENETRATION_M = 1e-3
+"""Tolerated depth to which one mesh enters another."""
 MAX_GAP_M = 2e-3
+"""Tolerated distance between an object and the surface it stands on."""
 SLACK_M = 1e-6
-"""Rounding: geometry is stored in float32."""
+"""Tolerance for rounding: geometry is stored in float32."""
 
 
 @dataclass(frozen=True)
 class Solid:
-    """An asset's triangles and its support; metres, the asset's own frame."""
+    """An asset's triangles and its support surface; metres, the asset's own frame."""
 
     vertices: Floats
     """(V, 3)."""
@@ -40,19 +42,23 @@ class Solid:
     """(F, 3)."""
 
     support_height_m: float | None = None
+    """Height of the support surface; None if there is none."""
     support_polygon: Polygon | None = None
+    """Outline of the support surface seen from above; None if there is none."""
 
     @cached_property
     def radius_m(self) -> float:
-        """Largest distance of a vertex from the upright axis."""
+        """Largest distance of a vertex from the vertical axis through the origin."""
         return float(np.hypot(self.vertices[:, 0], self.vertices[:, 1]).max())
 
     @cached_property
     def bottom_m(self) -> float:
+        """Smallest z of a vertex."""
         return float(self.vertices[:, 2].min())
 
     @cached_property
     def top_m(self) -> float:
+        """Largest z of a vertex."""
         return float(self.vertices[:, 2].max())
 
     @cached_property
@@ -63,7 +69,7 @@ class Solid:
 
     @cached_property
     def rays(self) -> EmbreeScene:
-        """What rays are cast against."""
+        """The triangles, ready for ray casting."""
         scene = EmbreeScene(robust=True)
         TriangleMesh(scene, np.ascontiguousarray(self.vertices, np.float32), self.faces)
         return scene
@@ -71,18 +77,19 @@ class Solid:
 
 @dataclass(frozen=True)
 class Violation:
-    """One promise that a layout breaks."""
+    """One violation of a rule in a layout."""
 
     layout_id: int
     rule: str
     """One of radius, spacing, footprint, gap, penetration."""
 
     placement: int
+    """Index of the placement in its layout."""
     other: int
-    """The other placement, or the placement again."""
+    """Index of the other placement; of the same one if only one takes part."""
 
     value_m: float
-    """What was measured; for penetration, the depth that is certainly exceeded."""
+    """The measured distance; for penetration, a depth that is certainly exceeded."""
 
     def __str__(self) -> str:
         return (
@@ -95,23 +102,24 @@ class LayoutProof:
     """Checks layouts against their assets' meshes.
 
     Args:
-        solid_of: gives the solid of an ``asset_id``.
+        solid_of: returns the solid of an ``asset_id``.
     """
 
     def __init__(self, solid_of: Callable[[str], Solid]) -> None:
         self._solid_of = solid_of
         self.num_pairs = 0
-        """Pairs of placements, all of them checked one way or the other."""
+        """Pairs of placements that were checked."""
         self.num_mesh_pairs = 0
-        """Of these, pairs checked triangle by triangle."""
+        """Those of them that were checked triangle by triangle."""
         self.num_stacked = 0
+        """Placements that stand on another placement."""
 
     def check(self, layout: Row, *, exhaustive: bool = False) -> list[Violation]:
-        """Return what is wrong with a layout, a row of ``layouts``; nothing if all is well.
+        """Return the violations in a layout; [] if there are none.
 
         Args:
-            layout: sampled, or given (without a gap; its disks then say nothing).
-            exhaustive: look at every pair triangle by triangle.
+            layout: a row of ``layouts``. Imported ones have no gap; their disks are not checked.
+            exhaustive: check every pair triangle by triangle.
         """
         placements = layout["placements"]
         solids = [self._solid_of(placement["asset_id"]) for placement in placements]
@@ -139,7 +147,16 @@ class LayoutProof:
 def disk_faults(
     placements: Sequence[Row], solids: Sequence[Solid], gap_m: float
 ) -> Iterator[tuple[str, int, int, float]]:
-    """Yield placements that leave their disks, and disks on the ground that are too near."""
+    """Yield placements that leave their disks, and ground disks that are too close.
+
+    Args:
+        placements: of one layout.
+        solids: theirs, in the same order.
+        gap_m: smallest distance between ground disks, metres.
+
+    Yields:
+        Rule, index of the placement, index of the other placement, and excess in metres.
+    """
     for index, (placement, solid) in enumerate(zip(placements, solids, strict=True)):
         outside = placement["scale"] * solid.radius_m - placement["radius_m"]
         if outside > SLACK_M:
@@ -155,7 +172,17 @@ def disk_faults(
 def stacking_faults(
     placement: Row, below: Row, solid: Solid, table: Solid
 ) -> Iterator[tuple[str, float]]:
-    """Yield what is wrong with how a placement stands on another one."""
+    """Yield the violations of a placement that stands on another one.
+
+    Args:
+        placement: the upper placement.
+        below: the placement that it stands on.
+        solid: of the upper placement.
+        table: solid of the placement below.
+
+    Yields:
+        Rule, and measured distance in metres.
+    """
     if table.support_polygon is None or table.support_height_m is None:
         yield "footprint", float("inf")
         return
@@ -168,7 +195,14 @@ def stacking_faults(
 
 
 def outside_polygon(placement: Row, below: Row, solid: Solid, table: Solid) -> float:
-    """Return how far, metres, the placement's outline from above leaves the support polygon."""
+    """Return how far the placement's outline, seen from above, leaves the support polygon, metres.
+
+    Args:
+        placement: the upper placement.
+        below: the placement that it stands on.
+        solid: of the upper placement.
+        table: solid of the placement below.
+    """
     assert table.support_polygon is not None
     offset = np.asarray(placement["position_m"]) - np.asarray(below["position_m"])
     center = (yaw_rotation(-below["yaw_rad"]) @ offset)[:2] / below["scale"]
@@ -176,8 +210,8 @@ def outside_polygon(placement: Row, below: Row, solid: Solid, table: Solid) -> f
     within = table.support_polygon.contains(Point(center))
     if within and edge_distance * below["scale"] >= placement["radius_m"]:
         return 0.0  # its whole disk lies inside
-    turn = yaw_rotation(placement["yaw_rad"] - below["yaw_rad"])[:2, :2]
-    corners = solid.footprint @ turn.T * (placement["scale"] / below["scale"]) + center
+    rotation = yaw_rotation(placement["yaw_rad"] - below["yaw_rad"])[:2, :2]
+    corners = solid.footprint @ rotation.T * (placement["scale"] / below["scale"]) + center
     beyond = shapely.difference(Polygon(corners), table.support_polygon)
     if beyond.is_empty:
         return 0.0
@@ -186,11 +220,17 @@ def outside_polygon(placement: Row, below: Row, solid: Solid, table: Solid) -> f
 
 
 def resting_gap(placement: Row, below: Row, solid: Solid, table: Solid) -> float:
-    """Return the distance, metres, from the placement down to the mesh it stands on.
+    """Return the distance from a placement down to the mesh that it stands on, metres.
 
-    Rays go straight down from all vertices that could touch it; the least distance counts, as an
-    object with one leg over a crack stands on its other legs. Negative: it is sunk in. inf: there
-    is nothing below.
+    Rays go straight down from all vertices that could touch the mesh. The smallest distance
+    counts: an object with one leg over a crack stands on its other legs. A negative distance
+    means that the placement is sunk in; inf means that there is nothing below it.
+
+    Args:
+        placement: the upper placement.
+        below: the placement that it stands on.
+        solid: of the upper placement.
+        table: solid of the placement below.
     """
     reach = MAX_GAP_M / placement["scale"]
     points = solid.vertices[solid.vertices[:, 2] <= solid.bottom_m + reach]
@@ -198,10 +238,17 @@ def resting_gap(placement: Row, below: Row, solid: Solid, table: Solid) -> float
 
 
 def gaps_below(placement: Row, below: Row, points: Floats, table: Solid) -> NDArray[np.float64]:
-    """Return how far, metres, each of a placement's (N, 3) points is above the mesh below it."""
+    """Return the height of points above the mesh below them, (N,), metres; inf without a mesh.
+
+    Args:
+        placement: the upper placement.
+        below: the placement that it stands on.
+        points: (N, 3), metres, the upper asset's own frame.
+        table: solid of the placement below.
+    """
     to_table = np.linalg.inv(asset_to_world(below))
     starts = transform_points(to_table @ asset_to_world(placement), points)
-    lift = 2 * MAX_GAP_M / below["scale"]  # from above the surface, should it be sunk in
+    lift = 2 * MAX_GAP_M / below["scale"]  # rays start above the surface, even if it is sunk in
     starts[:, 2] += lift
     down = np.broadcast_to([0.0, 0.0, -1.0], starts.shape)
     hits = table.rays.run(
@@ -212,7 +259,12 @@ def gaps_below(placement: Row, below: Row, points: Floats, table: Solid) -> NDAr
 
 
 def are_apart(placements: Sequence[Row], solids: Sequence[Solid]) -> bool:
-    """Say whether two placements' upright cylinders are apart; a plane may lie between them."""
+    """Return whether the upright bounding cylinders of two placements are apart.
+
+    Args:
+        placements: two of one layout.
+        solids: theirs, in the same order.
+    """
     (one, other), (first, second) = placements, solids
     distance = np.hypot(*np.subtract(one["position_m"][:2], other["position_m"][:2]))
     reach = one["scale"] * first.radius_m + other["scale"] * second.radius_m
@@ -227,5 +279,5 @@ def are_apart(placements: Sequence[Row], solids: Sequence[Solid]) -> bool:
 
 
 def placed(placement: Row, solid: Solid) -> Surface:
-    """Return a placement's triangles in the world."""
+    """Return a placement's triangles in the world, metres."""
     return Surface(*transform_mesh(asset_to_world(placement), (solid.vertices, solid.faces)))

@@ -1,4 +1,4 @@
-"""What rows of a workspace refer to, read once and only if a row asks."""
+"""The ids and files that rows of a workspace refer to; each is read once, when it is needed."""
 
 from collections.abc import Callable, Iterator
 from functools import cache, cached_property
@@ -18,18 +18,22 @@ ViewKey = tuple[int, int]
 
 
 class References:
-    """Ids that a workspace's datasets hold. None: the dataset is absent or cannot be read."""
+    """The ids in a workspace's datasets. None: the dataset is missing or cannot be read.
+
+    Args:
+        root: the workspace.
+    """
 
     def __init__(self, root: Folder) -> None:
         self.root = root
         self._workspace = Workspace(root)
         self.notes: list[str] = []
-        """Why references to a dataset are not followed."""
+        """Datasets whose references were not followed, with the reason."""
         self.dataset = cache(self._open)
         self._names = cache(lambda folder: frozenset((root / folder).names()))
 
     def has_file(self, folder: str, path: str) -> bool:
-        """Say whether a file is there, ``path`` being relative to a dataset's folder."""
+        """Return whether a file exists; ``path`` is relative to a dataset's folder."""
         parent, _, name = f"{folder}/{path}".rpartition("/")
         return name in self._names(parent)
 
@@ -57,7 +61,7 @@ class References:
 
     @cached_property
     def kept_views(self) -> set[ViewKey] | None:
-        """Views that were kept."""
+        """Views that were rendered and kept."""
         return self._collect(
             "renders",
             [*VIEW_COLUMNS, "kept"],

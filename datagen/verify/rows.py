@@ -1,4 +1,4 @@
-"""What is wrong with a row by itself, or with what it refers to."""
+"""Checks of single rows: their own columns, and the rows and files they refer to."""
 
 from collections.abc import Callable, Iterator
 
@@ -105,4 +105,4 @@ ROW_CHECKS: dict[str, tuple[list[str], RowCheck]] = {
     "scenes": (["image_index", "labels", "num_instances", "empty_instances", "path"], _image_scene),
     "scores": (VIEW_COLUMNS, _score),
 }
-"""Columns that are read, and what is wrong with a row; by the folder of its table."""
+"""Columns that are read, and the check of a row; by the folder of its table."""

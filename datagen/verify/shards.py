@@ -1,4 +1,4 @@
-"""One dataset against its own manifest: every shard, its bytes, its rows' keys and tensors."""
+"""Checks of one dataset against its manifest: each shard's bytes, keys and tensors."""
 
 import hashlib
 import json
@@ -28,18 +28,19 @@ IDENTITY_KEYS = ("name", "revision", "fields", "inputs", "schema_version")
 
 
 MORE_THAN_INSTANCES = {"instance_latents": 0, "occupancy": 1}
-"""Entries that a tensor has beyond one an instance: the scene stands before them."""
+"""Entries of a tensor in addition to one per instance: 1 if the scene stands before them."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong, and where."""
+    """One problem, and where it is."""
 
     file: str
-    """Relative to the workspace."""
+    """Path relative to the workspace."""
     problem: str
+    """What is wrong."""
     row: int | None = None
-    """Within the file, from 0."""
+    """Row within the file, from 0."""
 
     def __str__(self) -> str:
         where = self.file if self.row is None else f"{self.file}, row {self.row}"
@@ -48,31 +49,33 @@ class Finding:
 
 @dataclass
 class FolderCheck:
-    """What was found in one dataset's folder."""
+    """The result of checking one dataset's folder."""
 
     name: str
     """Its folder in the workspace."""
     table: Table
-    """What declares its columns."""
+    """Declares its columns."""
     dataset: Dataset | None = None
-    """None: there is no manifest that can be read."""
+    """None: there is no readable manifest."""
     findings: list[Finding] = field(default_factory=list)
     readable: list[str] = field(default_factory=list)
-    """Shards whose rows can be looked at."""
+    """Shards whose rows can be read."""
     num_bytes: int = 0
+    """Size of all shards."""
 
     def add(self, file: str, problem: str, row: int | None = None) -> None:
+        """Add a finding; ``file`` is relative to the dataset's folder."""
         self.findings.append(Finding(f"{self.name}/{file}", problem, row))
 
 
 def check_folder(folder: Folder, name: str, table: Table, threads: int) -> FolderCheck:
-    """Check a dataset's folder by itself.
+    """Check a dataset's folder against its manifest.
 
     Args:
-        folder: where it is.
-        name: what it is called in findings.
-        table: what declares its columns.
-        threads: shards that are read at once.
+        folder: the dataset's folder.
+        name: its name in findings.
+        table: declares its columns.
+        threads: number of shards that are read at once.
     """
     check = FolderCheck(name, table)
     check.dataset = _read_manifest(folder, check)
@@ -100,12 +103,12 @@ def check_folder(folder: Folder, name: str, table: Table, threads: int) -> Folde
 Problem = tuple[str, int | None]
 
 UNREADABLE = ("missing", "cannot be read", "was written with", "column ", "tensor ")
-"""How problems begin that leave a shard's rows out of reach."""
+"""First words of the problems that make a shard's rows unreadable."""
 
 
 def _read_manifest(folder: Folder, check: FolderCheck) -> Dataset | None:
     if not folder.exists(MANIFEST):
-        check.add(MANIFEST, "missing: unfinished; run the stage again, it goes on")
+        check.add(MANIFEST, "missing: the dataset is unfinished; run its stage again, it resumes")
         return None
     try:
         dataset = open_dataset(folder)
@@ -114,7 +117,7 @@ def _read_manifest(folder: Folder, check: FolderCheck) -> Dataset | None:
         return None
     absent = [key for key in MANIFEST_KEYS if key not in dataset.manifest]
     if absent:
-        check.add(MANIFEST, f"lacks {', '.join(absent)}; expected a manifest as a stage writes it")
+        check.add(MANIFEST, f"lacks {', '.join(absent)}; expected a manifest that a stage wrote")
         return None
     return dataset
 
@@ -180,16 +183,16 @@ def _check_content(
 
 
 def _expected_columns(dataset: Dataset, table: Table) -> pa.Schema:
-    """Return the columns of the first shard that can be read, typed as datagen knows them.
+    """Return the columns of the first readable shard, with the types that ``table`` declares.
 
-    A column that all shards lack is no damage: it may have been added since.
+    A column that no shard has is not reported: it may be newer than the dataset.
     """
     for record in dataset.manifest["shards"]:
         try:
             with open_shard(dataset.folder, record["path"]) as file:
                 found = file.schema_arrow
         except DatasetError:
-            continue  # reported when that shard is looked at
+            continue  # reported when that shard is checked
         known = {column.name: column for column in table.full_schema}
         return pa.schema([known.get(column.name, column) for column in found])
     return pa.schema([])
@@ -212,7 +215,7 @@ def _kind(column: pa.Field) -> str:
 def _check_rows(
     file: pq.ParquetFile, dataset: Dataset, table: Table, path: str
 ) -> Iterator[Problem]:
-    """Check keys and tensors of every row; all columns are read, so every page is checked."""
+    """Yield problems of all rows' keys and tensors; reading all columns checks every page."""
     unit = dataset.manifest["unit_column"]
     is_sorted = table.key[:1] == (unit,)
     names = table.key if is_sorted else (unit,)
@@ -226,7 +229,7 @@ def _check_rows(
         for row, key in enumerate(keys, first):
             expected = f"shard-{key[0] // dataset.manifest['units_per_shard']:05d}.parquet"
             if expected != path:
-                yield f"{_words(names, key)} belongs into {expected}", row
+                yield f"{_words(names, key)} belongs in {expected}", row
             if is_sorted and last is not None and key <= last:
                 yield f"{_words(names, key)} is there twice or out of order", row
             last = key
@@ -234,7 +237,7 @@ def _check_rows(
 
 
 def _words(names: Sequence[str], key: tuple[int, ...]) -> str:
-    """Return a key as in "layout 3, view 1"."""
+    """Return a key in words: "layout 3, view 1"."""
     nouns = [name.removesuffix("_id").removesuffix("_index") for name in names]
     return ", ".join(f"{noun} {value}" for noun, value in zip(nouns, key, strict=True))
 

@@ -1,4 +1,4 @@
-"""What is missing from a dataset, or does not fit together in it, scene by scene."""
+"""Checks of scenes: rows that are missing from a dataset, or that do not fit together."""
 
 from collections.abc import Callable, Iterator
 from itertools import groupby
@@ -11,7 +11,7 @@ UnitProblem = tuple[int, str]
 
 
 def _renders(dataset: Dataset, references: References) -> Iterator[UnitProblem]:
-    """Find layouts without rows."""
+    """Yield layouts without rows."""
     layouts = references.num_placements
     if layouts is not None:
         for unit in sorted(layouts.keys() - set(dataset.units()) - _failed(dataset)):
@@ -19,7 +19,7 @@ def _renders(dataset: Dataset, references: References) -> Iterator[UnitProblem]:
 
 
 def _latents(dataset: Dataset, references: References) -> Iterator[UnitProblem]:
-    """Find kept views without latents."""
+    """Yield kept views without latents."""
     kept, encoded = references.kept_views, references.encoded_views
     if dataset.fields.get("views_per_scene") is not None or kept is None or encoded is None:
         return
@@ -33,7 +33,7 @@ PAIR_COLUMNS = ["pair_index", "instance_index", "partner_index", "num_true", "nu
 
 
 def _comparison(dataset: Dataset, references: References) -> Iterator[UnitProblem]:
-    """Find pairs whose rows are not those that the row of their scene counts."""
+    """Yield pairs of scenes whose rows do not match the counts in the row of the scene."""
     for unit, rows in groupby(dataset.rows(PAIR_COLUMNS), lambda row: int(row["pair_index"])):
         problem = _pair_problem(list(rows))
         if problem is not None:
@@ -61,4 +61,4 @@ UNIT_CHECKS: dict[str, Callable[[Dataset, References], Iterator[UnitProblem]]] =
     "latents": _latents,
     "comparison": _comparison,
 }
-"""By the folder of the table."""
+"""The check of a dataset's units; by the folder of its table."""

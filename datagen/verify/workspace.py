@@ -1,4 +1,4 @@
-"""``datagen verify``: every dataset of a workspace by itself, and what its rows refer to."""
+"""``datagen verify``: checks every dataset of a workspace, and the references between them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,23 +15,25 @@ from datagen.verify.shards import Finding, FolderCheck, check_folder
 from datagen.verify.units import UNIT_CHECKS
 
 MAX_LINES = 100
-"""Problems of one dataset that are printed."""
+"""Maximum number of printed problems per dataset."""
 
 
 @dataclass
 class WorkspaceVerification:
-    """What was looked at, and what was found."""
+    """The result of ``datagen verify``."""
 
     checks: list[FolderCheck]
+    """One for each dataset."""
     notes: list[str]
-    """References that could not be followed because their target cannot be read."""
+    """Datasets whose references were not followed, because they cannot be read."""
 
     @property
     def findings(self) -> list[Finding]:
+        """The problems of all datasets."""
         return [finding for check in self.checks for finding in check.findings]
 
     def text(self) -> str:
-        """Return a line for every dataset, every problem below its own, and the total."""
+        """Return the printed result: a line per dataset, its problems below it, and the total."""
         lines = []
         for check in self.checks:
             lines.append(f"{check.name}: {_size(check)}: {_count(len(check.findings))}")
@@ -44,13 +46,22 @@ class WorkspaceVerification:
 
 
 def verify_path(folder: Folder, *, deep: bool = False, threads: int = 4) -> WorkspaceVerification:
-    """Check a workspace, or the one dataset that a folder is, beside what it refers to."""
+    """Check a workspace, or one dataset of it with its references.
+
+    Args:
+        folder: of the workspace or of the dataset.
+        deep: also decode every image and geometry file.
+        threads: number of shards that are read at once.
+
+    Raises:
+        DatasetError: there is no dataset.
+    """
     root, names = _workspace_of(folder)
     return verify_workspace(root, names, deep=deep, threads=threads)
 
 
 def _workspace_of(folder: Folder) -> tuple[Folder, list[str] | None]:
-    """Return a workspace and its datasets that a folder holds; None: all of the workspace."""
+    """Return the workspace of a folder, and the names of the datasets to check; None: all."""
     if any(Workspace(folder).folders(table) for table in TABLES.values()):
         return folder, None
     parent, _, name = folder.url.rstrip("/").rpartition("/")
@@ -65,16 +76,16 @@ def _workspace_of(folder: Folder) -> tuple[Folder, list[str] | None]:
 def verify_workspace(
     root: Folder, names: Sequence[str] | None = None, *, deep: bool = False, threads: int = 4
 ) -> WorkspaceVerification:
-    """Check datasets of a workspace: bytes against manifests, and references between them.
+    """Check datasets of a workspace: bytes against manifests, and references between datasets.
 
     Args:
         root: the workspace.
-        names: folders to check, by default all that are there. What they refer to is read too.
-        deep: also decode every image and geometry file, and count their pixels and faces.
-        threads: shards that are hashed at once.
+        names: folders to check; None: all. Datasets that they refer to are read too.
+        deep: also decode every image and geometry file, and count pixels and faces.
+        threads: number of shards that are read at once.
 
     Raises:
-        DatasetError: no dataset is there.
+        DatasetError: there is no dataset.
     """
     workspace = Workspace(root)
     present = {name: table for table in TABLES.values() for name in workspace.folders(table)}
@@ -117,7 +128,7 @@ def _check_inputs(check: FolderCheck, references: References) -> None:
     fields = check.dataset.fields
     for name, fingerprint in check.dataset.manifest["inputs"].items():
         if fields.get(name) is not None:
-            continue  # a field of that name took the place of the folder: --model
+            continue  # a field of that name (--model) was used in place of the folder
         other = references.dataset(name)
         if other is not None and other.fingerprint != fingerprint:
             check.add(
@@ -148,6 +159,6 @@ def _check_units(check: FolderCheck, references: References) -> None:
     dataset = check.dataset
     assert dataset is not None
     if not check.readable or len(check.readable) < len(dataset.manifest["shards"]):
-        return  # a shard that cannot be read is reported as such, not once more by each scene
+        return  # an unreadable shard was reported once; its scenes are not reported again
     for unit, problem in UNIT_CHECKS[check.table.folder](dataset, references):
         check.add(shard_name(unit // dataset.manifest["units_per_shard"]), problem)

@@ -129,14 +129,14 @@ from pathlib import Path
 from contextlib import closing
 from datagen import cli
 from datagen.arguments import RunFlags
-from datagen.commands import make
+from datagen.commands import run_and_print
 from datagen.shards import Folder
 from tests.engine.toy import Toy
 def dispatch(words):
     flags = RunFlags(root=sys.argv[1], workers=int(sys.argv[3]))
     with closing(flags.executor()) as executor:
         toy = Toy(slow_s=0.2, count=200, journal=Path(sys.argv[2]))
-        return make(toy, Folder.at(flags.root), executor, flags.options)
+        return run_and_print(toy, Folder.at(flags.root), executor, flags.options)
 cli.dispatch = dispatch
 sys.exit(cli.main(["toy"]))
 """

@@ -1,6 +1,8 @@
 """Every example of docs/extending.md works as the page says, without a change elsewhere."""
 
+import json
 import re
+import shutil
 from dataclasses import fields, make_dataclass, replace
 from pathlib import Path
 
@@ -13,8 +15,12 @@ from datagen.commands import stage_command
 from datagen.core.fields import deciding_fields
 from datagen.engine.plan import plan_stage
 from datagen.executors.job import WorkerSettings
+from datagen.executors.local import LocalExecutor
+from datagen.exports.export import FORMATS, export
+from datagen.exports.parts import view_name
+from datagen.report import page, write_report
 from datagen.run import run_stage
-from datagen.shards import Folder
+from datagen.shards import Folder, open_dataset
 from datagen.stages.assets import PrepareAssets
 from datagen.stages.layouts import SampleLayouts
 from datagen.stages.pipeline import Pipeline
@@ -51,6 +57,35 @@ def test_source_lists_and_fetches_its_objects(tmp_path):
     finally:
         SOURCES.clear()
         SOURCES.update(before)
+
+
+def test_chapter_is_on_the_page_and_names_its_command_until_then(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "CHAPTERS", page.CHAPTERS)  # puts them back afterwards
+    example("A report chapter")
+    before = write_report(tmp_path).read_text()
+    assert "layouts/manifest.json is missing. Run datagen layouts." in before
+    shutil.copytree(tiny / "layouts", tmp_path / "layouts")
+    html = write_report(tmp_path).read_text()
+    assert html.count("Radii &lt;m&gt;") == 2  # in the navigation, and as a heading
+    radii = [p["radius_m"] for row in open_dataset(tiny / "layouts") for p in row["placements"]]
+    assert f"The largest radius is {max(radii):.2f} m." in html
+    assert f'aria-label="radius, m, n = {len(radii)}"' in html
+
+
+def test_export_writes_its_files_and_resumes(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("datagen.exports.export.FORMATS", FORMATS.copy())
+    example("An export")
+    out = Folder.at(tmp_path / "out")
+    assert export("cameras", Folder.at(tiny), out, LocalExecutor()) == "2 files"
+    cameras = {}
+    for shard in (0, 1):
+        cameras |= json.loads(out.read_bytes(f"cameras-{shard:05d}.json"))
+    kept = [row for row in open_dataset(tiny / "renders") if row["kept"]]
+    assert cameras == {view_name(row): row["world_to_camera"].tolist() for row in kept}
+    made = out.read_bytes("cameras-00001.json")
+    (tmp_path / "out/cameras-00001.json").unlink()
+    export("cameras", Folder.at(tiny), out, LocalExecutor())
+    assert out.read_bytes("cameras-00001.json") == made
 
 
 def test_stage_runs_resumes_and_is_a_verb(tmp_path):

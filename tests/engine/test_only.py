@@ -14,7 +14,7 @@ LENIENT = RunOptions(max_failed_fraction=1.0)
 
 
 def run_only(stage: Toy, root: Path, *units: int) -> list[str]:
-    return stage.run_only(Folder.at(root), LocalExecutor(), RunOptions(only=units))
+    return stage.run_only(Folder.at(root), LocalExecutor(), RunOptions(only=units))[0]
 
 
 @pytest.fixture(scope="module")

@@ -38,6 +38,7 @@ from datagen.evaluation.scene import SceneGeometry, score_scene
 from datagen.evaluation.tables import SCORES
 from datagen.exports.card import write_card
 from datagen.report.results import scores
+from datagen.report.template import Chapter, render_page
 from datagen.shards import Folder, Identity, Output
 from datagen.shards.workspace import Workspace
 from datagen.stages.evaluate import EvaluateScenes, mean_scores
@@ -67,7 +68,8 @@ output.write_shard(0, rows, [])
 made_by = {"finished": "2026-01-01T00:00:00+00:00", "versions": {"datagen": "0"}}
 output.seal({"summary": mean_scores(rows), "provenance": made_by})
 write_card(root)
-Path("scores.html").write_text(scores(Workspace(root)))
+chapter = Chapter("scores", "Scores", scores(Workspace(root)))
+Path("scores.html").write_text(render_page("scores", [chapter]))
 """
 """Scores two methods' files, and a workspace's predictions, with the package in this folder."""
 

@@ -1,4 +1,4 @@
-"""The card and the Croissant file are read by those that they are written for."""
+"""Hugging Face and Croissant's own reader open the card and the Croissant file."""
 
 import json
 import shutil
@@ -41,7 +41,7 @@ def test_hugging_face_opens_the_folder_by_its_card(workspace, tmp_path, name):
     assert len(rows) == len(open_dataset(workspace / name))
 
 
-def test_card_says_licenses_sizes_and_shapes(workspace):
+def test_card_lists_licenses_sizes_and_shapes(workspace):
     text = (workspace / CARD).read_text()
     assert "license: [cc-by-4.0, cc0-1.0]" in text
     assert "| CC-BY-4.0 | 1 |" in text
@@ -51,15 +51,15 @@ def test_card_says_licenses_sizes_and_shapes(workspace):
     assert "| `scenes/rooms` | an image file from which a scene was sampled | 2 | 1 |" in text
 
 
-def test_card_and_croissant_say_every_columns_meaning_and_unit(workspace):
+def test_card_and_croissant_have_the_meaning_and_unit_of_every_column(workspace):
     card = (workspace / CARD).read_text()
     croissant = (workspace / CROISSANT).read_text()
     for table in TABLES.values():
         for column in table.columns if table.folder != "scores" else ():
             assert f" | {column.unit} | {column.meaning} |\n" in card, column.name
             if not is_struct(column):
-                said = json.dumps(column.meaning)[1:-1]
-                assert said in croissant, column.name
+                meaning = json.dumps(column.meaning)[1:-1]
+                assert meaning in croissant, column.name
     radius = 'vertex from the vertical axis through the origin. Unit: m."'
     assert radius in croissant
 
@@ -95,7 +95,7 @@ def test_card_written_again_has_the_same_bytes(workspace):
     assert [(workspace / name).read_bytes() for name in (CARD, CROISSANT)] == before
 
 
-def test_readme_of_the_user_is_left_alone(workspace):
+def test_readme_of_the_user_is_left_unchanged(workspace):
     own = (workspace / CARD).read_text().replace(MARK, "")
     (workspace / CARD).write_text(own)
     write_card(Folder.at(workspace))
@@ -108,7 +108,7 @@ def test_card_of_an_empty_workspace_is_not_written(tmp_path):
 
 
 def quarantine_an_asset(root: Path) -> None:
-    """Write assets of which one more was set aside, under a license of its own."""
+    """Write the assets with one more that is quarantined and has another license."""
     rows = list(open_dataset(root / "assets"))
     names = ["object_index", "source", "source_uid", "name", "category", "author"]
     bad = dict.fromkeys(ASSETS.schema.names) | {name: rows[-1][name] for name in names}
@@ -118,7 +118,7 @@ def quarantine_an_asset(root: Path) -> None:
 
 
 @pytest.mark.parametrize("layouts", [True, False])
-def test_license_of_an_object_that_was_set_aside_is_not_counted(tiny, tmp_path, layouts):
+def test_license_of_a_quarantined_object_is_not_counted(tiny, tmp_path, layouts):
     root = tmp_path / "bare"
     for name in ("assets", "layouts") if layouts else ("assets",):
         shutil.copytree(tiny / name, root / name)
@@ -131,7 +131,7 @@ def test_license_of_an_object_that_was_set_aside_is_not_counted(tiny, tmp_path, 
     assert licenses == [f"https://spdx.org/licenses/{name}.html" for name in sorted(LICENSES)]
 
 
-def test_license_counts_objects_that_stand_in_scenes_alone(tiny, tmp_path):
+def test_only_objects_in_scenes_count_for_licenses(tiny, tmp_path):
     root = Path(shutil.copytree(tiny, tmp_path / "placed"))
     [shown, _] = open_dataset(root / "assets")
     rows = list(open_dataset(root / "layouts"))
@@ -145,7 +145,7 @@ def test_license_counts_objects_that_stand_in_scenes_alone(tiny, tmp_path):
     assert f"license: [{shown['license'].lower()}]" in text
 
 
-def test_card_of_assets_alone_names_no_attribution(tiny, tmp_path):
+def test_card_without_layouts_names_no_attribution(tiny, tmp_path):
     shutil.copytree(tiny / "assets", tmp_path / "bare/assets")
     write_card(Folder.at(tmp_path / "bare"))
     text = (tmp_path / "bare" / CARD).read_text()
@@ -161,5 +161,5 @@ def test_card_of_assets_alone_names_no_attribution(tiny, tmp_path):
         ("LicenseRef-unknown", "other"),
     ],
 )
-def test_license_is_spelt_as_the_hub_does(spdx_id, word):
+def test_license_has_the_name_of_the_hub(spdx_id, word):
     assert hub_license(spdx_id) == word

@@ -1,4 +1,4 @@
-"""docs/data.md has the tables as they are declared; a column declared once is everywhere."""
+"""docs/data.md has the declared tables; a column declared once is in all documents."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,7 @@ def test_docs_have_the_tables_as_they_are_declared():
     )
 
 
-def test_what_is_written_by_hand_stays(tmp_path):
+def test_text_outside_the_generated_part_stays(tmp_path):
     path = tmp_path / "data.md"
     path.write_text(f"before\n{BEGIN}\nstale\n{END}\nafter\n")
     write_data_docs(path)
@@ -44,8 +44,8 @@ def test_file_without_markers_is_refused():
         data_docs(f"{BEGIN}\nno end\n", TABLES.values())
 
 
-def test_column_more_is_declared_once_and_is_everywhere(tmp_path, monkeypatch):
-    """A further column is one line of the table, and the value in the row of its stage."""
+def test_added_column_is_declared_once_and_is_in_all_documents(tmp_path, monkeypatch):
+    """An added column is one line of the table, and the value in the rows of its stage."""
     steps = column("num_steps", pa.int32(), "Steps of the sampler.", unit="steps")
     table = replace(PREDICTIONS, columns=(*PREDICTIONS.columns, steps))
     monkeypatch.setitem(TABLES, table.folder, table)

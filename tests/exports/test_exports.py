@@ -1,4 +1,4 @@
-"""Other tools' own readers open the exports and find the same data."""
+"""The readers of other tools open the exports and find the same data."""
 
 import csv
 import io
@@ -6,6 +6,7 @@ import json
 import tarfile
 from contextlib import closing
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import polars
@@ -18,7 +19,7 @@ from datagen.core.frames import GL_TO_CV, transform_points
 from datagen.errors import ConfigError, DatasetError
 from datagen.executors.local import LocalExecutor
 from datagen.exports.coco import run_lengths
-from datagen.exports.export import Kind
+from datagen.exports.export import FORMATS, FormatName
 from datagen.exports.export import export as export_with
 from datagen.shards import Folder, open_dataset
 from tests.shards.tiny import NUM_LAYOUTS, NUM_VIEWS, SIZE_PX
@@ -29,13 +30,18 @@ NUM_KEPT = NUM_LAYOUTS * (NUM_VIEWS - 1)
 @pytest.fixture(scope="module")
 def exports(tiny, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("exports")
-    for kind in ("webdataset", "trellis", "coco"):
-        assert main(["export", kind, "--root", str(tiny), "--out", str(out / kind)]) == 0
+    for name in FORMATS:
+        assert main(["export", name, "--root", str(tiny), "--out", str(out / name)]) == 0
     return out
 
 
-def export(kind: Kind, root: Folder, out: Path | str, *, instances: bool = False) -> str:
-    return export_with(kind, root, Folder.at(out), LocalExecutor(), instances=instances)
+def export(name: FormatName, root: Folder, out: Path | str, *, instances: bool = False) -> str:
+    return export_with(name, root, Folder.at(out), LocalExecutor(), instances=instances)
+
+
+def test_names_of_formats_are_those_of_the_command_line():
+    assert get_args(FormatName) == tuple(FORMATS)
+    assert all(kind.name == name for name, kind in FORMATS.items())
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -43,7 +49,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
-def test_webdataset_reads_pictures_masks_cameras_and_latents(tiny, exports):
+def test_webdataset_reads_images_masks_cameras_and_latents(tiny, exports):
     import webdataset
 
     shards = [str(path) for path in sorted((exports / "webdataset").glob("*.tar"))]
@@ -82,8 +88,8 @@ def test_coco_tools_find_the_masks(tiny, exports):
     assert len(coco.imgs) == NUM_KEPT == len(renders)
     assert [category["name"] for category in coco.cats.values()] == ["box"]
     for image, row in zip(coco.imgs.values(), renders, strict=True):
-        picture = exports / "coco/images" / image["file_name"]
-        assert picture.read_bytes() == row["rgb"]
+        stored = exports / "coco/images" / image["file_name"]
+        assert stored.read_bytes() == row["rgb"]
         found = coco.imgToAnns[image["id"]]
         assert [entry["area"] for entry in found] == row["visible_px"]
         (exports / "map.png").write_bytes(row["instance_map"])
@@ -97,7 +103,7 @@ def test_coco_tools_find_the_masks(tiny, exports):
             assert (left + width - 1, top + height - 1) == (columns.max(), rows.max())
 
 
-def test_coco_annotations_name_the_asset_that_stands_there(tiny, exports):
+def test_coco_annotations_name_the_asset_of_their_placement(tiny, exports):
     content = json.loads((exports / "coco/annotations.json").read_text())
     layouts = {row["layout_id"]: row for row in open_dataset(tiny / "layouts")}
     images = {image["id"]: image for image in content["images"]}
@@ -116,11 +122,11 @@ def test_coco_annotations_name_the_asset_that_stands_there(tiny, exports):
         ([[0, 0], [1, 1]], [1, 1, 1, 1]),
     ],
 )
-def test_run_lengths_go_down_the_columns_and_begin_with_zeros(mask, counts):
+def test_run_lengths_are_column_by_column_and_begin_with_zeros(mask, counts):
     assert run_lengths(np.array(mask, bool)) == counts
 
 
-def test_trellis_layout_has_pictures_latents_and_metadata(tiny, exports):
+def test_trellis_format_has_images_latents_and_metadata(tiny, exports):
     root = exports / "trellis"
     with (root / "metadata.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -139,8 +145,10 @@ def test_trellis_layout_has_pictures_latents_and_metadata(tiny, exports):
 
 
 def read_as_trellis(root: Path, encoder: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return latent and conditioning picture by id: what TRELLIS's SparseStructureLatent and
-    ImageConditionedMixin do, the cropping with a margin and the filters included."""
+    """Return latent and conditioning image by id, as TRELLIS reads them.
+
+    This is what its SparseStructureLatent and ImageConditionedMixin do, with filters and cropping.
+    """
     table = polars.read_csv(root / "metadata.csv")
     table = table.filter(polars.col(f"ss_latent_{encoder}") & polars.col("cond_rendered"))
     table = table.filter(polars.col("aesthetic_score") >= 4.5)
@@ -149,18 +157,18 @@ def read_as_trellis(root: Path, encoder: str) -> dict[str, tuple[np.ndarray, np.
         latent = np.load(root / "ss_latents" / encoder / f"{name}.npz")["mean"]
         folder = root / "renders_cond" / name
         frame = json.loads((folder / "transforms.json").read_text())["frames"][0]
-        picture = Image.open(folder / frame["file_path"])
-        rows, columns = np.asarray(picture.getchannel(3)).nonzero()
+        shown = Image.open(folder / frame["file_path"])
+        rows, columns = np.asarray(shown.getchannel(3)).nonzero()
         box = columns.min(), rows.min(), columns.max(), rows.max()
         center = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
         half = max(box[2] - box[0], box[3] - box[1]) / 2 * 1.2
         cut = (center[0] - half, center[1] - half, center[0] + half, center[1] + half)
-        cropped = np.asarray(picture.crop([int(edge) for edge in cut]).resize((32, 32)))
+        cropped = np.asarray(shown.crop([int(edge) for edge in cut]).resize((32, 32)))
         found[name] = latent, cropped[..., :3] * (cropped[..., 3:] / 255.0)
     return found
 
 
-def test_trellis_reads_instances_as_entries_of_their_own(tiny, tmp_path):
+def test_trellis_reads_instances_as_separate_entries(tiny, tmp_path):
     out = tmp_path / "out"
     assert export("trellis", Folder.at(tiny), out, instances=True) == f"{3 * NUM_KEPT} entries"
     found = read_as_trellis(out, "small")
@@ -187,19 +195,19 @@ def test_trellis_reads_instances_as_entries_of_their_own(tiny, tmp_path):
             assert (out / "renders" / entry / "transforms.json").read_bytes() == same
 
 
-def test_instances_are_refused_where_they_are_no_entries(tiny, tmp_path):
-    with pytest.raises(ConfigError, match=r"--instances was given\. Only trellis"):
+def test_instances_are_refused_by_a_format_without_entries_for_them(tiny, tmp_path):
+    with pytest.raises(ConfigError, match=r"--instances was given\. Expected .*\(trellis\)"):
         export("coco", Folder.at(tiny), tmp_path / "out", instances=True)
 
 
-def test_instances_and_scenes_alone_are_different_exports(tiny, tmp_path):
+def test_export_with_instances_differs_from_one_without(tiny, tmp_path):
     export("trellis", Folder.at(tiny), tmp_path / "out")
-    with pytest.raises(ConfigError, match="holds something else"):
+    with pytest.raises(ConfigError, match="holds other files"):
         export("trellis", Folder.at(tiny), tmp_path / "out", instances=True)
 
 
 def test_trellis_camera_sees_canonical_points_where_ours_sees_the_world(tiny, exports):
-    """TRELLIS's own way: c2w[:3, 1:3] *= -1, invert, focal length from camera_angle_x."""
+    """As TRELLIS reads it: c2w[:3, 1:3] *= -1, invert, focal length from camera_angle_x."""
     renders = [row for row in open_dataset(tiny / "renders") if row["kept"]]
     points_m = np.array([[0.0, 0.0, 0.0], [2.5, 0.5, 1.0], [1.0, -0.5, 0.3]])
     for render, latent in zip(renders, open_dataset(tiny / "latents"), strict=True):
@@ -218,45 +226,45 @@ def test_trellis_camera_sees_canonical_points_where_ours_sees_the_world(tiny, ex
         np.testing.assert_allclose(theirs[:, 2], meta["scale"] * ours[:, 2], rtol=1e-9)
 
 
-@pytest.mark.parametrize("kind", ["webdataset", "trellis", "coco"])
-def test_export_again_elsewhere_has_the_same_bytes(tiny, exports, tmp_path, kind):
-    export(kind, Folder.at(tiny), tmp_path / "out")
-    assert files(tmp_path / "out") == files(exports / kind)
+@pytest.mark.parametrize("name", FORMATS)
+def test_export_again_elsewhere_has_the_same_bytes(tiny, exports, tmp_path, name):
+    export(name, Folder.at(tiny), tmp_path / "out")
+    assert files(tmp_path / "out") == files(exports / name)
 
 
 class StopsAfterOne(LocalExecutor):
-    """As if somebody pulled the plug after the first shard."""
+    """An executor that is interrupted after the first shard."""
 
     def run(self, job, tasks):
         yield next(super().run(job, tasks))
         raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("kind", ["webdataset", "trellis", "coco"])
-def test_interrupted_export_goes_on_to_the_same_bytes(tiny, exports, tmp_path, kind):
+@pytest.mark.parametrize("name", FORMATS)
+def test_interrupted_export_resumes_to_the_same_bytes(tiny, exports, tmp_path, name):
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        export_with(kind, Folder.at(tiny), Folder.at(out), StopsAfterOne())
+        export_with(name, Folder.at(tiny), Folder.at(out), StopsAfterOne())
     assert not (out / "metadata.csv").exists() and not (out / "annotations.json").exists()
     made = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
     assert made
-    export(kind, Folder.at(tiny), out)
-    assert files(out) == files(exports / kind)
+    export(name, Folder.at(tiny), out)
+    assert files(out) == files(exports / name)
     assert all(path.stat().st_mtime_ns == time for path, time in made.items() if path.exists())
 
 
-@pytest.mark.parametrize("kind", ["trellis", "coco"])
-def test_finished_export_is_left_alone(tiny, tmp_path, kind):
-    export(kind, Folder.at(tiny), tmp_path / "out")
+@pytest.mark.parametrize("name", ["trellis", "coco"])
+def test_finished_export_is_left_unchanged(tiny, tmp_path, name):
+    export(name, Folder.at(tiny), tmp_path / "out")
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
-    assert export(kind, Folder.at(tiny), tmp_path / "out") == "complete, nothing to do"
+    assert export(name, Folder.at(tiny), tmp_path / "out") == "complete, nothing to do"
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == made
 
 
-@pytest.mark.parametrize("kind", ["webdataset", "trellis", "coco"])
-def test_export_to_a_url_has_the_same_bytes(tiny, exports, tmp_path, kind):
-    export(kind, Folder.at(f"file://{tiny}"), f"file://{tmp_path}/out")
-    expected = files(exports / kind)
+@pytest.mark.parametrize("name", FORMATS)
+def test_export_to_a_url_has_the_same_bytes(tiny, exports, tmp_path, name):
+    export(name, Folder.at(f"file://{tiny}"), f"file://{tmp_path}/out")
+    expected = files(exports / name)
     linked = {name for name in expected if name.startswith("renders_cond/")}  # no links there
     assert files(tmp_path / "out") == {n: expected[n] for n in expected.keys() - linked}
 
@@ -267,21 +275,21 @@ def test_export_by_ray_has_the_same_bytes(tiny, exports, tmp_path):
     from datagen.executors.ray import RayExecutor
 
     with closing(RayExecutor(2)) as executor:
-        for kind in ("webdataset", "trellis", "coco"):
-            export_with(kind, Folder.at(tiny), Folder.at(tmp_path / kind), executor)
-            assert files(tmp_path / kind) == files(exports / kind)
+        for name in FORMATS:
+            export_with(name, Folder.at(tiny), Folder.at(tmp_path / name), executor)
+            assert files(tmp_path / name) == files(exports / name)
 
 
-def test_export_refuses_a_folder_with_something_else(tiny, tmp_path):
+def test_export_refuses_a_folder_with_other_files(tiny, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine.txt").write_text("mine")
-    with pytest.raises(ConfigError, match=r"holds something else.*another --out"):
+    with pytest.raises(ConfigError, match=r"holds other files.*another --out"):
         export("coco", Folder.at(tiny), tmp_path / "out")
 
 
-def test_export_refuses_the_folder_of_another_kind(tiny, tmp_path):
+def test_export_refuses_the_folder_of_another_format(tiny, tmp_path):
     export("coco", Folder.at(tiny), tmp_path / "out")
-    with pytest.raises(ConfigError, match="holds something else"):
+    with pytest.raises(ConfigError, match="holds other files"):
         export("trellis", Folder.at(tiny), tmp_path / "out")
 
 

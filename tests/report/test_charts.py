@@ -1,4 +1,4 @@
-"""Charts show the numbers that they are given, at the places where they belong."""
+"""Charts show the numbers that they are given, each at its place."""
 
 import re
 from xml.etree import ElementTree
@@ -9,30 +9,31 @@ import pytest
 from datagen.report.charts import direction_map, histogram, line_chart
 from datagen.report.layout_plans import draw_plan, layout_plans
 from datagen.shards.workspace import Workspace
+from tests.report.pages import html_of
 
 
 def bar_heights(svg: str) -> list[float]:
     return [float(rect.get("height")) for rect in ElementTree.fromstring(svg).iter("rect")]
 
 
-def test_histogram_of_whole_numbers_has_a_bar_each_in_proportion():
+def test_histogram_of_whole_numbers_has_one_bar_for_each_in_proportion():
     heights = bar_heights(histogram([2, 2, 2, 4], "objects", whole=True))
     assert len(heights) == 3
     np.testing.assert_allclose(np.array(heights) / heights[0], [1, 0, 1 / 3], atol=1e-3)
 
 
-def test_histogram_of_one_value_or_many_counts_all_of_them():
+def test_histogram_counts_one_value_or_many():
     assert len(bar_heights(histogram([0.5], "s"))) == 18
     assert "n = 1000" in histogram(list(np.linspace(0, 1, 1000)), "s")
 
 
-def test_histogram_with_bounds_leaves_room_for_what_does_not_occur():
+def test_histogram_with_bounds_has_empty_bins_for_values_that_do_not_occur():
     heights = bar_heights(histogram([90.0, 95.0, 350.0], "yaw", bounds=(0, 360), bins=4))
     assert [height > 0 for height in heights] == [False, True, False, True]
     assert heights[1] == pytest.approx(2 * heights[3], abs=0.11)
 
 
-def test_line_chart_leaves_out_what_is_not_finite_and_falls_when_the_loss_falls():
+def test_line_chart_leaves_out_values_that_are_not_finite_and_falls_with_the_loss():
     x, y = np.arange(5.0), np.array([1.0, np.nan, 0.1, np.inf, 0.01])
     svg = line_chart([("loss", "stroke: red", x, y)], "step", log_y=True)
     [line] = ElementTree.fromstring(svg).iter("polyline")
@@ -88,13 +89,13 @@ def test_plan_outlines_stay_inside_their_disks_and_the_table_shows_its_support(w
     assert [len(list(group.iter("polygon"))) for group in groups] == [2, 1, 1, 1]
 
 
-def test_layouts_chapter_shows_how_counts_yaws_gaps_and_places_are_spread(whole_workspace):
-    html = layout_plans(Workspace.at(whole_workspace))
+def test_layouts_chapter_shows_distributions_of_counts_yaws_gaps_and_places(whole_workspace):
+    html = html_of(layout_plans(Workspace.at(whole_workspace)))
     charts = dict(re.findall(r'aria-label="([^"]*), n = (\d+)"', html))
     num_layouts = len(Workspace.at(whole_workspace).require("layouts", "test"))
-    sides = [f"{axis} on the ground, 1 = the region&#x27;s edge" for axis in "xy"]
+    sides = [f"{axis} on the ground, 1 = the region&#39;s edge" for axis in "xy"]
     assert charts == {
-        "objects a scene": str(num_layouts),
+        "number of objects in a scene": str(num_layouts),
         "yaw, degrees": str(4 * num_layouts),
         "s, the gap over the mean radius": str(num_layouts),
         "times the region grew": str(num_layouts),

@@ -1,4 +1,4 @@
-"""The overlay of prediction and truth has each where it stands and in its colour."""
+"""The overlay shows prediction and truth, each at its place and in its colour."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def triangles(x=0.0):
 
 
 def hue(pixel):
-    """Return the colour of a pixel (4,) whatever the light on it."""
+    """Return the colour of a pixel (4,) without its brightness."""
     return pixel[:3] / np.linalg.norm(pixel[:3].astype(float))
 
 
@@ -28,7 +28,7 @@ def unit(color):
     return np.array(color) / np.linalg.norm(color)
 
 
-def test_truth_alone_is_blue_and_what_both_cover_is_between_the_colours():
+def test_truth_is_blue_and_pixels_of_both_are_between_the_colours():
     truth = overlay(np.zeros((0, 3, 3)), triangles(), ABOVE, 64)
     assert hue(truth[32, 32]) == pytest.approx(unit(TRUE_COLOR), abs=0.02)
     both = overlay(triangles(), triangles(), ABOVE, 64)
@@ -37,14 +37,14 @@ def test_truth_alone_is_blue_and_what_both_cover_is_between_the_colours():
     np.testing.assert_array_equal(both[..., 3] > 0, truth[..., 3] > 0)
 
 
-def test_prediction_beside_the_truth_is_seen_on_its_side():
-    picture = overlay(triangles(1.5), triangles(), ABOVE, 64)
-    assert hue(picture[32, 16]) == pytest.approx(unit(TRUE_COLOR), abs=0.02)
-    assert hue(picture[32, 48]) == pytest.approx(unit(PREDICTED_COLOR), abs=0.02)
-    assert picture[2, 2, 3] == 0
+def test_prediction_beside_the_truth_is_on_its_own_side():
+    drawn = overlay(triangles(1.5), triangles(), ABOVE, 64)
+    assert hue(drawn[32, 16]) == pytest.approx(unit(TRUE_COLOR), abs=0.02)
+    assert hue(drawn[32, 48]) == pytest.approx(unit(PREDICTED_COLOR), abs=0.02)
+    assert drawn[2, 2, 3] == 0
 
 
-def test_alignment_changes_the_last_two_of_four_pictures():
+def test_alignment_changes_the_last_two_of_four_images():
     back = np.eye(4)
     back[0, 3] = -1.5
     moved = overlays([mesh_of(1.5), None], [mesh_of()], back, 48)

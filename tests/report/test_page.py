@@ -1,4 +1,4 @@
-"""The report as a whole: what it says of a workspace, whole, partial and damaged."""
+"""The whole page, of complete, partial and damaged workspaces."""
 
 import re
 import shutil
@@ -17,7 +17,7 @@ VOID = {"meta", "img", "br", "line", "rect", "circle", "polygon", "polyline"}
 
 
 class Outline(HTMLParser):
-    """Checks that elements nest, and collects what a reader and a browser would see."""
+    """Checks that elements nest, and collects their text, addresses and sections."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ def whole_report(whole_workspace: Path) -> Outline:
     return outline(write_report(whole_workspace))
 
 
-def test_report_of_whole_workspace_asks_the_network_for_nothing(whole_report):
+def test_report_of_whole_workspace_makes_no_request(whole_report):
     outside = [
         s for s in whole_report.sources if not s.startswith(("data:image/webp;base64,", "#"))
     ]
@@ -65,7 +65,7 @@ def test_report_of_whole_workspace_asks_the_network_for_nothing(whole_report):
     assert len([s for s in whole_report.sources if s.startswith("data:")]) > 20
 
 
-def test_report_of_whole_workspace_has_every_chapter_and_no_excuse(whole_report):
+def test_report_of_whole_workspace_has_every_chapter_with_its_content(whole_report):
     assert whole_report.sections == [
         "stages", "assets", "layouts", "views", "voxels", "training", "predictions", "scores",
     ]  # fmt: skip
@@ -86,7 +86,7 @@ def test_report_names_quarantined_object_and_escapes_its_name(whole_workspace, w
     assert "no & faces" not in (whole_workspace / "report.html").read_text()
 
 
-def test_report_of_prediction_names_instances_that_came_out_empty(whole_report):
+def test_report_of_prediction_names_instances_sampled_empty(whole_report):
     assert "sampled empty: 2" in " ".join(whole_report.text)
 
 
@@ -104,15 +104,15 @@ def test_report_scores_means_count_missing_objects_as_zero(whole_workspace):
     assert scenes[0][1][:3] == ["1", "0", "0.550"]
 
 
-def test_report_has_aligned_scores_collisions_and_what_is_hard(whole_report):
+def test_report_has_aligned_scores_collisions_and_charts_of_scores(whole_report):
     text = " ".join(whole_report.text)
-    assert "One alignment a scene" in text
+    assert "Each scene has one alignment" in text
     assert "Col-S, %, by tolerance" in text
     assert "mask, % of the image" in text and "hidden by others" in text
     assert "0.875" in text  # the model's aligned F @ 0.1: 0.6 + 0.55 / 2
 
 
-def test_report_of_scores_of_an_older_datagen_says_so(whole_workspace, tmp_path):
+def test_report_of_scores_of_an_older_datagen_names_the_command(whole_workspace, tmp_path):
     root = tmp_path / "older"
     shutil.copytree(whole_workspace, root)
     shutil.rmtree(root / "scores")
@@ -146,7 +146,7 @@ def test_report_of_unfinished_workspace_names_the_command_of_each_missing_stage(
         assert f"Run datagen {verb}." in text
 
 
-def test_report_of_empty_folder_is_a_page_that_says_so(tmp_path):
+def test_report_of_empty_folder_names_the_first_command(tmp_path):
     text = " ".join(outline(write_report(tmp_path)).text)
     assert "No stage is finished here yet" in text
 
@@ -156,7 +156,7 @@ def test_report_of_missing_folder_is_refused(tmp_path):
         write_report(tmp_path / "nowhere")
 
 
-def test_report_of_prediction_whose_voxels_are_gone_names_the_file(whole_workspace, tmp_path):
+def test_report_of_prediction_whose_voxels_are_missing_names_the_file(whole_workspace, tmp_path):
     root = tmp_path / "damaged"
     shutil.copytree(whole_workspace, root)
     (root / "predictions" / "1_0" / "occupancy.npz").unlink()

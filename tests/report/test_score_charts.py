@@ -1,4 +1,4 @@
-"""Charts of scores show every view, and the means of many."""
+"""Charts of scores show every point, and means of many."""
 
 import re
 from xml.etree import ElementTree
@@ -9,9 +9,10 @@ import pytest
 from datagen.evaluation.summary import Collisions
 from datagen.evaluation.truth import Seen, WorkspaceTruth, open_truth, seen_instances
 from datagen.report.charts import scatter
-from datagen.report.score_charts import ScoredObject, ScoredScene, collision_chart, score_charts
+from datagen.report.score_charts import ScoredObject, ScoredScene, collision_charts, score_charts
 from datagen.shards.workspace import Workspace
 from tests.evaluation.readers.files import box, write
+from tests.report.pages import html_of
 
 SCENES = [ScoredScene("ours", 0.5, 3), ScoredScene("ours", 0.7, 3), ScoredScene("ours", 0.2, 8)]
 
@@ -48,13 +49,13 @@ def test_many_points_have_a_line_of_eight_means():
     assert len(line(scatter([("ours", "red", x, x)], "x"))) == 8
 
 
-def test_scatter_of_nothing_is_nothing():
+def test_scatter_of_no_points_is_empty():
     assert scatter([("ours", "red", np.zeros(0), np.zeros(0))], "x") == ""
 
 
 def test_scores_are_drawn_against_mask_hiding_and_number_of_objects():
     objects = [ScoredObject("ours", 0.4, Seen(0.02, 0.5)), ScoredObject("ours", 0.9, Seen(0.2, 1))]
-    html = score_charts(objects, SCENES, "F")
+    html = html_of(score_charts(objects, SCENES, "F"))
     labels = re.findall(r'aria-label="([^"]*)"', html)
     assert [re.split(r"[,:]", label)[:2] for label in labels] == [
         ["objects", " mask"],
@@ -71,12 +72,12 @@ def test_scores_are_drawn_against_mask_hiding_and_number_of_objects():
         ([], "the protocol scores no single objects"),
     ],
 )
-def test_what_cannot_be_drawn_is_said(objects, words):
-    html = score_charts(objects, SCENES, "F")
+def test_note_names_the_charts_that_are_missing(objects, words):
+    html = html_of(score_charts(objects, SCENES, "F"))
     assert html.count("<svg") == 1 and words in html
 
 
-def test_what_a_view_shows_of_each_instance_is_read_from_its_pixels(whole_workspace):
+def test_visible_share_of_each_instance_is_read_from_the_pixels_of_the_view(whole_workspace):
     workspace = Workspace.at(whole_workspace)
     table, *_, carried = seen_instances(workspace, 1, 5)
     assert table == Seen(900 / 96**2, 0.9)
@@ -86,17 +87,17 @@ def test_what_a_view_shows_of_each_instance_is_read_from_its_pixels(whole_worksp
     assert truth.seen("1_5") == seen_instances(workspace, 1, 5)
 
 
-def test_truth_in_files_shows_nothing(tmp_path):
+def test_truth_in_files_has_no_visible_shares(tmp_path):
     write(tmp_path / "a.glb", box(0.1))
     assert open_truth(tmp_path, "auto").seen("a") is None
 
 
-def test_collision_rates_fall_over_the_tolerance_in_a_chart_a_rate():
+def test_each_collision_rate_has_a_chart_over_the_tolerance():
     curve = [
         Collisions(0.0, {"col_o": 0.5, "col_s": 1.0}),
         Collisions(0.01, {"col_o": 0.25, "col_s": 0.5}),
         Collisions(0.05, {"col_o": 0.0, "col_s": 0.0}),
     ]
-    html = collision_chart({"ours": curve, "none": []})
+    html = html_of(collision_charts({"ours": curve, "none": []}))
     assert html.count("<svg") == 2 and html.count("<polyline") == 2
-    assert collision_chart({"none": []}) == ""
+    assert "No collisions were computed." in html_of(collision_charts({"none": []}))

@@ -1,4 +1,4 @@
-"""A small whole workspace, written through the same writer as the stages use."""
+"""A small complete workspace, written by the writer of the stages."""
 
 import io
 import json
@@ -157,7 +157,7 @@ def render_rows(layout: Row) -> list[Row]:
 def splat(
     meshes: list[trimesh.Trimesh], world_to_camera: np.ndarray, intrinsics: np.ndarray
 ) -> np.ndarray:
-    """Return an instance map (H, W) of dense surface points; the nearest wins."""
+    """Return an instance map (H, W) of dense surface points, the nearest in each pixel."""
     labels = np.zeros((SIZE_PX, SIZE_PX), np.uint8)
     depth = np.full(labels.shape, np.inf)
     for index, mesh in enumerate(meshes):
@@ -181,7 +181,7 @@ def map_bytes(labels: np.ndarray) -> bytes:
 
 
 def grids_of(layout: Row) -> np.ndarray:
-    """Return (N, 64, 64, 64) bool from dense surface points, scene filling the cube."""
+    """Return voxels (N, 64, 64, 64) bool of dense surface points; the scene fills the cube."""
     meshes = placed_meshes(layout)
     corners = np.concatenate([mesh.bounds for mesh in meshes])
     center, side = (corners.min(0) + corners.max(0)) / 2, np.ptp(corners, axis=0).max()

@@ -106,5 +106,7 @@ def test_shard_of_newer_schema_version_is_refused_in_one_line(workspace):
 def test_manifest_of_newer_schema_version_is_refused(workspace):
     path = workspace / "renders/manifest.json"
     path.write_text(re.sub(r'"schema_version": \d+', '"schema_version": 99', path.read_text()))
-    with pytest.raises(DatasetError, match=r"schema version 99, this datagen reads up to 1"):
+    with pytest.raises(
+        DatasetError, match=r"schema version 99. This datagen reads versions up to 1"
+    ):
         open_dataset(workspace / "renders")

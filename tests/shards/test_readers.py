@@ -29,7 +29,7 @@ def check_latents(tiny, rows: list[dict]) -> None:
     assert np.array_equal(instances, ours["instance_latents"])
 
 
-def check_picture(data: bytes) -> None:
+def check_image(data: bytes) -> None:
     assert Image.open(io.BytesIO(data)).size == (SIZE_PX, SIZE_PX)
 
 
@@ -50,7 +50,7 @@ def test_duckdb_joins_renders_and_latents(tiny):
     )
     dicts = [dict(zip(rows.columns, row, strict=True)) for row in rows.fetchall()]
     check_latents(tiny, dicts)
-    check_picture(dicts[0]["rgb"])
+    check_image(dicts[0]["rgb"])
 
 
 def test_duckdb_unnests_placements(tiny):
@@ -68,7 +68,7 @@ def test_polars_scans_lazily(tiny):
 
     check_latents(tiny, polars.scan_parquet(tiny / "latents/*.parquet").collect().to_dicts())
     views = polars.scan_parquet(tiny / "renders/*.parquet").filter(polars.col("kept"))
-    check_picture(views.select("rgb").collect().to_dicts()[0]["rgb"])
+    check_image(views.select("rgb").collect().to_dicts()[0]["rgb"])
     assert polars.scan_parquet(tiny / "assets/*.parquet").collect().height == 2
 
 

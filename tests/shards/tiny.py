@@ -102,7 +102,7 @@ def layout_rows(assets: Dataset) -> list[Row]:
 
 
 def render_rows(layouts: list[Row]) -> list[Row]:
-    """Return views whose pictures are noise within two rectangles."""
+    """Return views whose images are noise within two rectangles."""
     rows = []
     for layout in layouts:
         for view_index in range(NUM_VIEWS):

@@ -174,7 +174,7 @@ def test_two_workers_train_what_one_does(root, tmp_path, caplog):
         ({"mix_weights": (1.0, 0.5)}, "got 2 for this workspace and 0 in --also"),
         ({"loader_workers": -1}, "loader_workers and cache_gib must be at least 0"),
         ({"val_fraction": 1.0}, "val_fraction must lie in"),
-        ({"config": TrainConfig(image_encoder="x")}, "--model small trains its own along"),
+        ({"config": TrainConfig(image_encoder="x")}, "--model small trains its own encoder"),
     ],
 )
 def test_fields_that_cannot_work_are_refused(fields, words):

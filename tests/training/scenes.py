@@ -61,7 +61,7 @@ def _render_row(layout_id: int, view_index: int, num_instances: int, noise: bool
         instance_map[4:16, 2 + 4 * i : 5 + 4 * i] = i + 1
     rgba = np.full((SIZE_PX, SIZE_PX, 4), 255, np.uint8)
     if noise:
-        rng = rng_for(0, "picture", layout_id, view_index)
+        rng = rng_for(0, "image", layout_id, view_index)
         rgba[..., :3] = rng.integers(0, 256, (SIZE_PX, SIZE_PX, 3))
     return row | {"rgb": png(rgba), "instance_map": png(instance_map)}
 

@@ -1,4 +1,4 @@
-"""Training the small autoencoder: its data, what it leaves on disk, and going on after a stop."""
+"""Training the small autoencoder: its data, the files it writes, and resuming after a stop."""
 
 import numpy as np
 import pytest

@@ -68,12 +68,12 @@ def test_training_on_stored_tokens_has_the_losses_of_encoding_along(
     monkeypatch.setattr(DinoV2, "__call__", None)  # whoever runs it fails
     stored = losses(replace(source, use_tokens=True), encoder, tmp_path / "stored", fields)
     assert len(along) == len(stored) == 4
-    # Tokens have spread 1 and are rounded to 11 bits.
+    # Tokens have standard deviation 1 and are rounded to 11 bits.
     assert stored == pytest.approx(along, rel=1e-3)
     assert stored != along
 
 
-def test_pictures_that_are_asked_for_are_read_in_that_order(tmp_path):
+def test_requested_images_are_read_in_the_order_of_the_request(tmp_path):
     tokens = np.arange(4 * 3 * 5, dtype=np.float32).reshape(4, 3, 5)
     file = TokenFile.of(Folder.at(tmp_path), 7, 2)
     file.write(tokens)
@@ -81,7 +81,7 @@ def test_pictures_that_are_asked_for_are_read_in_that_order(tmp_path):
     np.testing.assert_array_equal(file.read([0, 3, 1, 1]), tokens[[0, 3, 1, 1]])
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut", "another picture"])
+@pytest.mark.parametrize("damage", ["missing", "cut", "another image"])
 def test_tokens_that_are_not_there_are_named_with_the_command(tmp_path, damage):
     file = TokenFile.of(Folder.at(tmp_path), 7, 2)
     path = tmp_path / "image_tokens" / "7_2.npy"
@@ -91,7 +91,7 @@ def test_tokens_that_are_not_there_are_named_with_the_command(tmp_path, damage):
     elif damage == "cut":
         path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DatasetError, match=r"image_tokens/7_2\.npy: cannot be read.*datagen enc"):
-        file.read([0, 2 if damage == "another picture" else 1])
+        file.read([0, 2 if damage == "another image" else 1])
 
 
 def test_fingerprint_of_an_encoder_is_that_of_its_weights_wherever_they_lie(

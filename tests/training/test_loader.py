@@ -233,7 +233,7 @@ def test_corrupt_latents_are_named(tmp_path, column, change, words):
 
 
 @pytest.mark.parametrize("bits", [0, 40, 60])
-def test_damaged_picture_is_never_replaced(tmp_path, bits):
+def test_damaged_image_is_never_replaced(tmp_path, bits):
     write_scenes(tmp_path, {0: 2}, num_instances=1, noise=True)
 
     def flip(data: bytes) -> bytes:

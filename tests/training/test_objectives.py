@@ -47,8 +47,8 @@ def test_name_of_the_model_gives_its_objective_with_the_published_size(config, k
         ({"scene_context_blocks": 5}, "scene_context_blocks is 5. Expected 0 to 4"),
         ({"scene_context_blocks": -1}, "scene_context_blocks is -1"),
         ({"scene_context_blocks": 1, "model": "slat-small"}, "Expected none with --model slat"),
-        ({"image_encoder": "dinov2_vitl14_reg"}, "--model small trains its own along"),
-        ({"activation_checkpointing": True, "model": "slat-small"}, "knows none"),
+        ({"image_encoder": "dinov2_vitl14_reg"}, "--model small trains its own encoder"),
+        ({"activation_checkpointing": True, "model": "slat-small"}, "does not support it"),
     ],
 )
 def test_what_a_kind_of_model_cannot_do_is_refused(fields, words):
@@ -75,7 +75,7 @@ def test_decoding_reaches_worker_processes_and_makes_the_same_sample(tmp_path):
 
 @pytest.mark.parametrize("warmup", [False, True])
 def test_average_is_bit_for_bit_that_of_one_weight_after_the_other(warmup):
-    """States and models of before must go on to the same weights."""
+    """States and models of earlier versions must lead to the same weights."""
     config = TrainConfig(**{**vars(CONFIG), "ema_decay": 0.97, "ema_warmup": warmup})
     objective = StructureObjective(config, TINY)
     state = TrainState(objective, objective.network_args(), "cpu", Ranks())

@@ -73,7 +73,7 @@ def test_neighbours_in_the_order_come_from_as_many_blocks_as_there_are_lanes():
 
 
 def test_every_place_of_the_data_may_come_at_any_time():
-    # The mean place of a sample over epochs is the middle; its spread that of uniform places.
+    # Over epochs, a sample's place has the mean and standard deviation of a uniform distribution.
     blocks = blocks_of([8] * 200)
     places = np.stack([np.argsort(epoch_order(blocks, rng_for(0, e))) for e in range(200)])
     relative = places / len(blocks)

@@ -49,6 +49,6 @@ def test_latent_statistics_are_those_of_all_grids_together():
     assert mean.shape == std.shape == (8, 1, 1, 1)
 
 
-def test_channel_that_never_varies_keeps_a_spread_to_divide_by():
+def test_channel_that_never_varies_keeps_a_standard_deviation_to_divide_by():
     _, std = latent_statistics([np.zeros((1, 8, 2, 2, 2), np.float16)])
     assert (std > 0).all()

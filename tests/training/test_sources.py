@@ -182,7 +182,7 @@ def test_index_is_read_from_footers_where_row_groups_hold_one_scene(scenes, tmp_
     assert read == [1]  # rows 20 to 39: the second scene begins with row 26
 
 
-def test_statistics_look_at_views_spread_over_all_shards(tmp_path):
+def test_statistics_use_views_from_evenly_spaced_shards(tmp_path):
     source = source_of(write_scenes(tmp_path, dict.fromkeys(range(10), 4), scenes_per_shard=1))
     assert len(list(source.sample_latents(10**6))) == 40
     some = [-float(latents[0].flat[0]) for latents in source.sample_latents(12)]

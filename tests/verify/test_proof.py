@@ -66,11 +66,11 @@ def test_cube_over_the_edge_leaves_the_support_polygon():
     assert faults(DESK, placement("cube", (0, -0.31, 0.7), on=0)) == [("footprint", 1, 0)]
 
 
-def test_footprint_is_the_outline_turned_and_scaled_not_the_disk():
+def test_footprint_is_the_outline_rotated_and_scaled_not_the_disk():
     edge = -0.5 + 0.2 + 1e-4
     assert faults(DESK, placement("cube", (0, edge, 0.7), on=0)) == []
-    turned = placement("cube", (0, edge, 0.7), yaw=np.pi / 4, on=0)
-    assert faults(DESK, turned) == [("footprint", 1, 0)]
+    rotated = placement("cube", (0, edge, 0.7), yaw=np.pi / 4, on=0)
+    assert faults(DESK, rotated) == [("footprint", 1, 0)]
     small = placement("desk", (3, 0, 0), scale=0.5, yaw=1.0)
     assert faults(small, placement("cube", (3, 0, 0.35), on=0, scale=0.5)) == [
         ("penetration", 0, 1)

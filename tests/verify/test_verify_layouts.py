@@ -95,7 +95,7 @@ def test_objects_pushed_into_each_other_raise_with_the_record_written(tmp_path):
         rows[1]["placements"][1]["position_m"] = rows[1]["placements"][0]["position_m"]
 
     rewrite(tmp_path, push)
-    with pytest.raises(StageError, match=r"1 of 3 layouts break .*layout 1: spacing"):
+    with pytest.raises(StageError, match=r"1 of 3 layouts have .*layout 1: spacing"):
         verify_and_record(open_dataset(tmp_path / "assets"), open_dataset(tmp_path / "layouts"))
     record = json.loads((tmp_path / "layouts" / VERIFICATION).read_bytes())
     assert {fault["layout_id"] for fault in record["violations"]} == {1}

@@ -203,13 +203,14 @@ def test_leftovers_of_a_killed_run_are_found(workspace):
 def test_unfinished_dataset_is_found(workspace):
     (workspace / "predictions/manifest.json").unlink()
     assert findings(workspace) == [
-        "predictions/manifest.json: missing: unfinished; run the stage again, it goes on"
+        "predictions/manifest.json: missing: the dataset is unfinished; run its stage again, it "
+        "resumes"
     ]
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
-    [("{", "is not JSON"), ("[]", "is no JSON object"), ("{}", "lacks name, revision")],
+    [("{", "is not JSON"), ("[]", "is not a JSON object"), ("{}", "lacks name, revision")],
 )
 @pytest.mark.parametrize("folder", ["layouts", "renders", "predictions"])
 def test_bad_manifest_is_found_and_the_others_are_still_checked(workspace, folder, text, problem):
@@ -275,7 +276,7 @@ def drop_layout_3(rows: list[dict]) -> None:
         (
             "renders",
             lambda rows: rows[5].update(layout_id=9),
-            "shard-00001.parquet, row 5: layout 9, view 2 belongs into shard-00004.parquet",
+            "shard-00001.parquet, row 5: layout 9, view 2 belongs in shard-00004.parquet",
         ),
         (
             "renders",
@@ -378,7 +379,7 @@ def test_row_is_counted_from_the_start_of_its_file(tmp_path, row):
     edit_rows(tmp_path / "latents", 0, damage)
     found = [line for line in findings(tmp_path) if "out of order" not in line]
     assert sorted(found) == [
-        f"latents/shard-00000.parquet, row {row}: layout 1000, view {row % 75} belongs into "
+        f"latents/shard-00000.parquet, row {row}: layout 1000, view {row % 75} belongs in "
         "shard-00001.parquet",
         f"latents/shard-00000.parquet, row {row}: occupancy has 1 entries, expected 3",
     ]
@@ -387,7 +388,7 @@ def test_row_is_counted_from_the_start_of_its_file(tmp_path, row):
 @pytest.mark.parametrize(
     ("folder", "change", "expected"),
     [
-        ("renders", lambda rows: rows[0].update(rgb=b"no picture"), "rgb does not decode"),
+        ("renders", lambda rows: rows[0].update(rgb=b"no image"), "rgb does not decode"),
         (
             "renders",
             lambda rows: rows[0].update(rgb=rows[0]["rgb"][:200]),
@@ -403,7 +404,7 @@ def test_row_is_counted_from_the_start_of_its_file(tmp_path, row):
             lambda rows: rows[0].update(instance_map=rows[1]["instance_map"]),
             r"instance_map shows \[33, 54\] pixels",
         ),
-        ("latents", put_nan, "scene_latent holds a value that is no finite number"),
+        ("latents", put_nan, "scene_latent holds a value that is not finite"),
     ],
 )
 def test_bad_content_is_found_by_deep_alone(workspace, folder, change, expected):
@@ -479,7 +480,8 @@ def test_unfinished_scenes_of_images_are_found_and_logs_are_no_dataset(workspace
     (workspace / "scenes/logs/infer.log").write_text("done")
     (workspace / "scenes/notes.txt").write_text("mine")
     assert findings(workspace) == [
-        "scenes/rooms/manifest.json: missing: unfinished; run the stage again, it goes on"
+        "scenes/rooms/manifest.json: missing: the dataset is unfinished; run its stage again, it "
+        "resumes"
     ]
 
 
@@ -488,7 +490,7 @@ def test_every_folder_of_a_workspace_is_looked_at(tmp_path, folder):
     nested = TABLES[folder].nested
     (tmp_path / folder / ("one" if nested else "") / ".parts").mkdir(parents=True)
     [found] = findings(tmp_path)
-    assert "manifest.json: missing: unfinished" in found
+    assert "manifest.json: missing: the dataset is unfinished" in found
 
 
 @pytest.mark.parametrize("stores_tokens", [True, False])

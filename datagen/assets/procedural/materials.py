@@ -131,7 +131,7 @@ def texture_grid() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def wood_share() -> NDArray[np.float64]:
-    """Return the second colour's share of wood: wavy lines along u and a few wide bands."""
+    """Return the second colour's share (TEXTURE_PX, TEXTURE_PX) of wood: wavy lines and bands."""
     u, v = texture_grid()
     wave = 0.02 * np.sin(2 * np.pi * u) + 0.008 * np.sin(6 * np.pi * u + 1.0)
     fine = 0.5 + 0.5 * np.sin(2 * np.pi * 14 * (v + wave))
@@ -141,26 +141,26 @@ def wood_share() -> NDArray[np.float64]:
 
 
 def checker_share() -> NDArray[np.float64]:
-    """Return the second colour's share of a checkerboard of two by two squares."""
+    """Return the second colour's share (TEXTURE_PX, TEXTURE_PX) of a 2 by 2 checkerboard."""
     u, v = texture_grid()
     return ((u < 0.5) ^ (v < 0.5)).astype(np.float64)
 
 
 def stripes_share() -> NDArray[np.float64]:
-    """Return the second colour's share of one stripe along u."""
+    """Return the second colour's share (TEXTURE_PX, TEXTURE_PX) of one stripe along u."""
     _, v = texture_grid()
     return ((v > 0.35) & (v < 0.65)).astype(np.float64)
 
 
 def weave_share() -> NDArray[np.float64]:
-    """Return the second colour's share of crossing threads."""
+    """Return the second colour's share (TEXTURE_PX, TEXTURE_PX) of crossing threads."""
     u, v = texture_grid()
     share: NDArray[np.float64] = (np.sin(8 * np.pi * u) * np.sin(8 * np.pi * v) + 1) / 8
     return share
 
 
 def speckle_share() -> NDArray[np.float64]:
-    """Return the second colour's share of dots at fixed places."""
+    """Return the second colour's share (TEXTURE_PX, TEXTURE_PX) of dots at fixed places."""
     u, v = texture_grid()
     share = np.zeros_like(u)
     for x, y in rng_for(0, "speckle texture").uniform(size=(14, 2)):

@@ -32,6 +32,11 @@ class Shape(Protocol):
     kind: ClassVar[str]
     category: ClassVar[str]
 
+    @classmethod
+    def sample(cls, rng: np.random.Generator) -> "Shape":
+        """Return an object with random parameters."""
+        ...
+
     def build(self) -> list[Part]:
         """Return the object's parts: metres, Z up, standing on z = 0 about the origin."""
 

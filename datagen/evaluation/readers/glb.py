@@ -51,7 +51,7 @@ def read_glb(
 
 
 def with_area(vertices: Floats, faces: Any) -> Mesh | None:
-    """Return the mesh; None if no face of it has an area, which is how methods write a failure."""
+    """Return vertices (V, 3) and faces (F, 3); None if no face has an area (a method's failure)."""
     if len(faces) == 0 or not np.isfinite(vertices).all():
         return None
     corners = np.asarray(vertices)[faces]
@@ -60,7 +60,7 @@ def with_area(vertices: Floats, faces: Any) -> Mesh | None:
 
 
 def merged(meshes: list[Mesh | None]) -> Mesh | None:
-    """Return several meshes as one; None if none of them has a surface."""
+    """Return several meshes as one, vertices (V, 3) and faces (F, 3); None without a surface."""
     present = [mesh for mesh in meshes if mesh is not None]
     if not present:
         return None

@@ -33,10 +33,13 @@ def _read(folder: Path) -> ReadScene:
 
 
 def labelled_nodes(path: Path, *, may_be_empty: bool = False) -> dict[int, Mesh | None]:
-    """Return the nodes ``instance_XX…`` by XX; several of one number are one instance.
+    """Return the nodes ``instance_XX…`` by XX; several nodes of one number are one instance.
+
+    Returns:
+        Vertices (V, 3), Z up, and faces (F, 3) of each; None if it has no surface.
 
     Raises:
-        RowError: a node is named otherwise.
+        RowError: a node has another name.
     """
     parts: dict[int, list[Mesh | None]] = {}
     for name, mesh in read_glb(path, may_be_empty=may_be_empty):

@@ -63,10 +63,15 @@ def glb_files(path: Path) -> dict[str, Path]:
 
 
 def found_scenes(path: Path, file_format: SceneFormat, what: str) -> dict[str, Path]:
-    """Return the scenes that a path holds in a format.
+    """Return the scenes of a format at a path, by id.
+
+    Args:
+        path: a file or folder.
+        file_format: of the scenes.
+        what: the flag that gave the path, for messages.
 
     Raises:
-        DatasetError: the path is not there, or holds none.
+        DatasetError: the path does not exist or holds no scene of the format.
     """
     if not path.exists():
         raise DatasetError(f"{what} {path}: no such file or folder; check the name.")
@@ -81,10 +86,16 @@ def found_scenes(path: Path, file_format: SceneFormat, what: str) -> dict[str, P
 
 
 def by_label(labelled: dict[int, Mesh | None], path: Path) -> ReadScene:
-    """Return instances by their 1-based mask labels; those between that are absent are missing.
+    """Return a scene from instances by their mask labels, which start at 1.
+
+    Labels between that are absent become missing instances.
+
+    Args:
+        labelled: vertices (V, 3) and faces (F, 3) by label; None without a surface.
+        path: of the scene, for messages.
 
     Raises:
-        RowError: a label is no mask's number.
+        RowError: a label is below 1 or above ``MAX_LABEL``, or no instance has a surface.
     """
     if min(labelled) < 1 or max(labelled) > MAX_LABEL:
         raise RowError(
@@ -96,7 +107,18 @@ def by_label(labelled: dict[int, Mesh | None], path: Path) -> ReadScene:
 
 
 def one_mesh(path: Path, to_z_up: Floats = Y_UP_TO_Z_UP) -> Mesh | None:
-    """Return all that one instance's GLB holds as one mesh, Z up; None if that has no surface."""
+    """Return the content of an instance's GLB as one mesh, Z up; None if it has no surface.
+
+    Args:
+        path: of the file.
+        to_z_up: (4, 4), the file's frame to Z up.
+
+    Returns:
+        Vertices (V, 3) and faces (F, 3).
+
+    Raises:
+        RowError: the file is missing or damaged.
+    """
     return merged([mesh for _, mesh in read_glb(path, to_z_up, may_be_empty=True)])
 
 

@@ -73,6 +73,11 @@ class Alignment:
 def align_clouds(source: Points, target: Points, options: AlignOptions | None = None) -> Alignment:
     """Return the transform that aligns a cloud (N, 3) to another (M, 3), and its Chamfer distance.
 
+    Args:
+        source: (N, 3), the cloud that is moved.
+        target: (M, 3), the fixed cloud.
+        options: method and settings; None: the defaults.
+
     Raises:
         RowError: a cloud has fewer than 3 points, no extent, or numbers that are not finite.
         StageError: Open3D cannot be imported.

@@ -46,15 +46,27 @@ def refine(
     with_scale: bool,
     device: str,
 ) -> Floats:
-    """Return the starts (B, 4, 4) after one iteration of ICP a width.
+    """Return the starts (B, 4, 4) after one ICP iteration for each width.
 
-    Start b moves cloud ``pair_of[b]`` of the sources (S, N, 3) onto that of the targets (S, M, 3).
-    Each iteration pairs every source point with its nearest target point and the other way round,
-    and fits one similarity to all pairs. One direction alone would shrink or grow the source
-    wherever the clouds overlap in part. A pair d apart weighs (c² / (c² + d²))² (Geman and McClure,
-    as in Zhou, Park and Koltun, ECCV 2016), c the iteration's width: points without a partner
-    lose their influence as c shrinks, however many there are. (Trimmed ICP keeps a fixed share of
-    the pairs, and leaves the true pose again where more than the rest is missing.)
+    Start b moves source ``pair_of[b]`` onto the target of that index. Each iteration pairs every
+    point of both clouds with its nearest point of the other cloud, and fits one similarity to all
+    pairs. (Pairs of one direction would shrink or grow the source if the clouds overlap in part.)
+    A pair at distance d has the weight (c² / (c² + d²))², where c is the iteration's width (Geman
+    and McClure, as in Zhou, Park and Koltun, ECCV 2016). Points without a partner lose their
+    influence as c shrinks, however many there are. (Trimmed ICP keeps a fixed share of the pairs,
+    and leaves the true pose if a larger share has no partner.)
+
+    Args:
+        starts: (B, 4, 4), sources to targets.
+        sources: (S, N, 3).
+        targets: (S, M, 3).
+        pair_of: (B,), index of each start's source and target.
+        widths: (W,), c of each iteration, in the targets' unit.
+        with_scale: fit a similarity; False: a rigid motion.
+        device: torch device.
+
+    Returns:
+        float64.
     """
     refined = []
     for moves, source, target in _parts(starts, sources, targets, pair_of, device):
@@ -67,9 +79,17 @@ def refine(
 def score(
     moves: Floats, sources: Floats, targets: Floats, pair_of: Indices, *, limit: float, device: str
 ) -> Floats:
-    """Return the distance that each move (B, 4, 4) leaves: (B,).
+    """Return the remaining distance (B,) of the clouds after each move (B, 4, 4).
 
-    It is the sum of both directions' mean squared distances, none counted as longer than ``limit``.
+    It is the sum of both directions' mean squared distances, each distance capped at ``limit``.
+
+    Args:
+        moves: (B, 4, 4), sources to targets.
+        sources: (S, N, 3).
+        targets: (S, M, 3).
+        pair_of: (B,), index of each move's source and target.
+        limit: largest distance that counts, in the targets' unit.
+        device: torch device.
     """
     scores = []
     for moves_B44, source, target in _parts(moves, sources, targets, pair_of, device):

@@ -61,6 +61,16 @@ def fine_icp(
     """Return a start (4, 4) after Gauss-Newton steps on both directions' plane distances.
 
     Every ``stride``-th point of each cloud is paired with its nearest point of the other cloud.
+
+    Args:
+        start: (4, 4), source to target.
+        source: the surface that is moved.
+        target: the fixed surface.
+        distance: largest distance of a pair, in the target's unit.
+        tukey: plane distance at which a pair's weight is zero, in the target's unit.
+        iterations: maximum number of steps.
+        with_scale: fit a similarity; False: a rigid motion.
+        stride: only every stride-th point is used.
     """
     transform = start
     for _ in range(iterations):
@@ -113,11 +123,18 @@ def _step(
 def truncated_squares(
     transform: Floats, source: FineSurface, target: FineSurface, limit: float, *, stride: int = 1
 ) -> float:
-    """Return both directions' mean squared distances, none counted beyond the limit.
+    """Return the sum of both directions' mean squared distances, each distance capped at a limit.
 
-    A part without a partner costs the same wherever the rest is put, and the rest pays for being
-    off as in least squares. A trimmed mean instead rewards what fits one object perfectly and
-    leaves the others out.
+    So a part without a partner costs the same for every alignment, and all other parts count as
+    in least squares. (A trimmed mean would prefer to fit one object perfectly and ignore the
+    others.)
+
+    Args:
+        transform: (4, 4), source to target.
+        source: the surface that is moved.
+        target: the fixed surface.
+        limit: largest distance that counts, in the target's unit.
+        stride: only every stride-th point is used.
     """
     gaps = _gaps(transform, source, target, limit, stride)
     return sum(float(np.mean(np.minimum(one_way, limit) ** 2)) for one_way in gaps)
@@ -126,10 +143,17 @@ def truncated_squares(
 def median_gap(
     transform: Floats, source: FineSurface, target: FineSurface, limit: float, *, stride: int = 1
 ) -> float:
-    """Return how far apart the surfaces are at the median, none counted beyond the limit.
+    """Return the median distance of two surfaces, each distance capped at a limit.
 
-    Points of one surface drawn twice are apart as well, as far as they are from one another; the
-    square of that is taken off.
+    Two samples of the same surface are about one point spacing apart. The square of the spacing
+    is therefore subtracted from the square of the distance.
+
+    Args:
+        transform: (4, 4), source to target.
+        source: the surface that is moved.
+        target: the fixed surface.
+        limit: largest distance that counts, in the target's unit.
+        stride: only every stride-th point is used.
     """
     spacings = target.spacing, source.spacing * scale_of(transform)
     squares = [

@@ -60,7 +60,19 @@ def add_normals(points: Any, radius: float, neighbours: int) -> None:
 def point_to_point(
     source: Any, target: Any, start: Floats, *, distance: float, iterations: int, with_scale: bool
 ) -> Match:
-    """Run point-to-point ICP from a start (4, 4)."""
+    """Return the result of point-to-point ICP from a start (4, 4).
+
+    Args:
+        source: Open3D cloud that is moved.
+        target: the fixed Open3D cloud.
+        start: (4, 4), source to target.
+        distance: largest distance of a pair, in the target's unit.
+        iterations: maximum number.
+        with_scale: fit a similarity; False: a rigid motion.
+
+    Raises:
+        StageError: Open3D cannot be imported.
+    """
     registration = require_open3d().pipelines.registration
     estimation = registration.TransformationEstimationPointToPoint(with_scale)
     return _run(source, target, start, distance, iterations, estimation)
@@ -69,7 +81,19 @@ def point_to_point(
 def point_to_plane(
     source: Any, target: Any, start: Floats, *, distance: float, iterations: int, tukey: float
 ) -> Match:
-    """Run rigid point-to-plane ICP with Tukey's loss from a start (4, 4)."""
+    """Return the result of rigid point-to-plane ICP with Tukey's loss, from a start (4, 4).
+
+    Args:
+        source: Open3D cloud that is moved.
+        target: the fixed Open3D cloud, with normals.
+        start: (4, 4), source to target.
+        distance: largest distance of a pair, in the target's unit.
+        iterations: maximum number.
+        tukey: plane distance at which a pair's weight is zero, in the target's unit.
+
+    Raises:
+        StageError: Open3D cannot be imported.
+    """
     registration = require_open3d().pipelines.registration
     loss = registration.TukeyLoss(k=tukey)
     estimation = registration.TransformationEstimationPointToPlane(loss)

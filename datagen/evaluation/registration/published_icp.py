@@ -22,9 +22,15 @@ def midi_icp(
 ) -> Floats:
     """Return MIDI-3D's rigid alignment (4, 4) of points (N, 3) to (M, 3): plain ICP from identity.
 
-    The published code takes the V that ``torch.svd`` returns for Vᵀ and rotates by VᵀUᵀ instead of
-    VUᵀ, which rotates even two equal clouds against each other. ``as_published=False`` is
-    what was meant. It ends when the mean distance changes by less than the tolerance.
+    The published code uses the V of ``torch.svd`` as if it were Vᵀ. So it rotates by VᵀUᵀ where
+    VUᵀ is correct, and rotates even two equal clouds against each other.
+
+    Args:
+        source: (N, 3).
+        target: (M, 3).
+        as_published: keep that error; False: rotate by VUᵀ.
+        iterations: maximum number.
+        tolerance: it ends when the mean distance changes by less, in the target's unit.
     """
     source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
     tree, total, previous = cKDTree(target), np.eye(4), np.inf
@@ -56,9 +62,14 @@ def filterreg(
 ) -> Floats:
     """Return FilterReg's rigid point-to-point alignment (4, 4) of (N, 3) to (M, 3), from identity.
 
-    After Gao and Tedrake (CVPR 2019), with no share of outliers, the variance updated, and ended as
-    in probreg, which SceneGen calls: when its cost changes by less than the tolerance, which stays
-    at probreg's default.
+    The method of Gao and Tedrake (CVPR 2019), without outliers, and with an updated variance. It
+    ends as in probreg, which SceneGen calls.
+
+    Args:
+        source: (N, 3).
+        target: (M, 3).
+        iterations: maximum number.
+        tolerance: it ends when the cost changes by less; the default is probreg's.
     """
     source_N3, target_M3 = (_at_most(np.asarray(points, np.float64)) for points in (source, target))
     offsets = target_M3.mean(axis=0) - source_N3.mean(axis=0)

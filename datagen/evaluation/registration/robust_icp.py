@@ -159,7 +159,11 @@ def robust_icp(
 
 
 def check_up_axis(up_axis: str) -> None:
-    """Raise ConfigError for anything but x, y and z."""
+    """Check the name of an axis.
+
+    Raises:
+        ConfigError: it is none of x, y and z.
+    """
     if up_axis not in UP:
         raise ConfigError(f"robust_icp: up_axis is {up_axis!r}; expected 'x', 'y' or 'z'.")
 
@@ -254,7 +258,10 @@ def _sweep_centres(source: Floats, target: Floats, options: IcpOptions) -> tuple
 
 
 def seed_icp(clouds: _Clouds, starts: list[Floats], with_scale: bool, options: IcpOptions) -> Match:
-    """Run a short point-to-point ICP from each start; keep the least rmse + λ(1 − fitness)."""
+    """Return the best result of a short point-to-point ICP from each start (4, 4).
+
+    The best has the smallest rmse + λ(1 − fitness), where λ is the voxel size.
+    """
     matches = [
         open3d_icp.point_to_point(
             clouds.source_coarse,

@@ -13,10 +13,14 @@ TrimAs = Literal["fraction", "distance"]
 def trimmed_chamfer(
     first: Floats, second: Floats, *, trim: float = 0.2, trim_as: TrimAs = "fraction"
 ) -> float:
-    """Return the mean of both directions' trimmed mean distances of (N, 3) and (M, 3).
+    """Return the mean of both directions' trimmed mean distances, in the clouds' unit.
 
-    "fraction" leaves out the worst share ``trim`` of each direction; "distance" counts no distance
-    as longer than ``trim``, so that a pair of clouds without overlap scores worst and not nan.
+    Args:
+        first: (N, 3).
+        second: (M, 3).
+        trim: a share, or a distance in the clouds' unit.
+        trim_as: "fraction" leaves out the largest share ``trim`` of each direction's distances;
+            "distance" caps each distance at ``trim``.
 
     Raises:
         RowError: a cloud is empty or not finite.
@@ -26,7 +30,7 @@ def trimmed_chamfer(
 
 
 def trimmed_mean(distances: Floats, trim: float, trim_as: TrimAs) -> float:
-    """Return the mean of distances (N,) after trimming."""
+    """Return the mean of distances (N,) after trimming: see ``trimmed_chamfer``."""
     if trim_as == "distance":
         return float(np.minimum(distances, trim).mean())
     kept = max(1, round(len(distances) * (1 - trim)))

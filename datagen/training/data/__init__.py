@@ -1,1 +1,1 @@
-"""What training reads: sources of views, their order, and the loader."""
+"""The data of a training: sources of views, their order, and the loader."""

@@ -1,7 +1,7 @@
-"""Image tokens of a frozen encoder, computed once and stored: a file a view, beside the latents.
+"""Image tokens of a frozen encoder, computed once and stored beside the latents, a file per view.
 
-They are 2.8 MB a picture (1374 × 1024 numbers of 16 bits), forty times the latents they belong to:
-a step reads those of the grids that it draws, and no others.
+The tokens of an image take 2.8 MB (1374 × 1024 numbers of 16 bits), forty times as much as its
+latents. So a step reads only the tokens of the grids that it draws.
 """
 
 import io
@@ -21,8 +21,8 @@ from datagen.views.conditioning import condition_images, resize_lanczos4
 
 TOKENS = "image_tokens"
 INPUT = "image_encoder"
-"""Under which input the dataset's manifest knows the encoder."""
-PICTURES_AT_ONCE = 8
+"""Name of the encoder among the inputs in the dataset's manifest."""
+IMAGES_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -30,25 +30,28 @@ class TokenFile:
     """The stored tokens of one view: (N + 1, T, C) float16 as .npy, the scene first."""
 
     folder: Folder
-    """Of the latents."""
+    """The dataset ``latents``."""
     name: str
 
     @classmethod
     def of(cls, latents: Folder, layout_id: int, view_index: int) -> "TokenFile":
-        """Return a view's file, whether it is there or not."""
+        """Return the file of a view; it need not exist."""
         return cls(latents, f"{TOKENS}/{layout_id}_{view_index}.npy")
 
     def write(self, tokens: NDArray[np.floating[Any]]) -> None:
-        """Write all tokens of the view, rounded to float16."""
+        """Write all tokens of the view (N + 1, T, C), the scene first, rounded to float16."""
         buffer = io.BytesIO()
         np.save(buffer, tokens.astype("<f2"))
         self.folder.write_bytes(self.name, buffer.getvalue())
 
     def read(self, slots: Sequence[int]) -> NDArray[np.float16]:
-        """Return the tokens (len(slots), T, C) of some pictures: 0 the scene, i + 1 instance i.
+        """Return the tokens (M, T, C) of some of the view's images.
+
+        Args:
+            slots: M of them: 0 is the scene, i + 1 is instance i.
 
         Raises:
-            DatasetError: the file is missing, cut short or of other pictures.
+            DatasetError: the file is missing or truncated, or has fewer images.
         """
         try:
             with self.folder.open_file(self.name) as file:
@@ -62,7 +65,7 @@ class TokenFile:
         except (OSError, ValueError) as error:
             raise DatasetError(
                 f"{self.folder}/{self.name}: cannot be read ({error}). Expected the tokens of the "
-                "view's pictures; delete manifest.json and the shard of its layout, and run "
+                "view's images; delete manifest.json and the shard of its layout, and run "
                 "`datagen encode` again."
             ) from error
         return tokens
@@ -77,14 +80,14 @@ def view_tokens(
     """Return the tokens (N + 1, T, C) of a view's conditioning images, the scene first.
 
     Args:
-        encoder: frozen.
-        rgba: (H, W, 4), the view's picture.
-        instance_map: (H, W), 0 background, i + 1 instance i.
-        num_instances: N, those that are hidden too.
+        encoder: the frozen encoder.
+        rgba: (H, W, 4), the view's image, sRGB with straight alpha.
+        instance_map: (H, W), 0 is background, i + 1 is instance i.
+        num_instances: N, hidden instances included.
     """
     scene, instances = condition_images(
         rgba, instance_map, num_instances, encoder.size_px, resize_lanczos4
     )
     images = torch.from_numpy(np.concatenate([scene[None], instances]))
-    parts = [encoder(part[None])[0] for part in torch.split(images, PICTURES_AT_ONCE)]
+    parts = [encoder(part[None])[0] for part in torch.split(images, IMAGES_AT_ONCE)]
     return np.asarray(torch.cat(parts).float().numpy())

@@ -1,4 +1,4 @@
-"""The images that condition a model, decoded from a view as it lies on disk."""
+"""The conditioning images of a model, decoded from a stored view."""
 
 from typing import Any, Literal
 
@@ -22,10 +22,19 @@ RESIZERS = {"smooth": resize_smoothly, "lanczos4": resize_lanczos4}
 def decode_images(
     view: RawView[Any], size_px: int, resize: Resizing
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.integer[Any]]]:
-    """Return a view's image (S, S, 3), its instances' (N, S, S, 3), and the map's crop (S, S).
+    """Return the conditioning images of a view and of its instances.
+
+    Args:
+        view: the stored view.
+        size_px: S, side of the images.
+        resize: filter of the resizing.
+
+    Returns:
+        The view's image (S, S, 3), the images of its N instances (N, S, S, 3), both sRGB on
+        black; and the same crop of the instance map (S, S): 0 is background, i + 1 is instance i.
 
     Raises:
-        DatasetError: they are not what they should be; shard and row are named.
+        DatasetError: an image does not decode, or does not fit the view; shard and row are named.
     """
     latents = view.latents
     try:
@@ -35,7 +44,7 @@ def decode_images(
         scene_image, instance_images = condition_images(
             rgba, instance_map, latents.num_instances, size_px, RESIZERS[resize]
         )
-    # Pillow's words for a damaged PNG are SyntaxError, OSError or ValueError, by where it is hit.
+    # Pillow raises SyntaxError, OSError or ValueError, depending on where a PNG is damaged.
     except (OSError, SyntaxError, ValueError, TypeError, RowError) as error:
         raise corrupt(latents, view.where, f"its images cannot be used: {error}") from error
     return scene_image, instance_images, crop_instance_map(instance_map, size_px)

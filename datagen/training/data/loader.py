@@ -1,4 +1,4 @@
-"""The loader: an endless, deterministic stream of samples that goes on exactly where it stopped."""
+"""The loader: an endless, deterministic stream of samples that resumes exactly where it stopped."""
 
 import dataclasses
 from collections import OrderedDict
@@ -19,45 +19,51 @@ from datagen.training.data.sources import RawView, ViewSource
 PREFETCHED = 8
 """Samples that each worker process prepares ahead."""
 OPEN_BLOCKS = LANES * (WINDOW + 1)
-"""Blocks a source keeps: those in use, and those of which other workers take the rest."""
+"""Blocks of a source kept in memory: those in use, and those whose other samples belong to other
+workers."""
 
 
 class Sample(Protocol):
-    """What a view is decoded to, as far as the loader and the log of a batch care."""
+    """A decoded view: what the loader and the batches need of it."""
 
     @property
-    def layout_id(self) -> int: ...
+    def layout_id(self) -> int:
+        """The scene."""
+
     @property
-    def view_index(self) -> int: ...
+    def view_index(self) -> int:
+        """The view of the scene."""
+
     @property
     def nbytes(self) -> int:
-        """Memory that the arrays take."""
+        """Memory of the arrays, bytes."""
 
 
 S = TypeVar("S", bound=Sample)
 Decode = Callable[[RawView[Any], int, Resizing], S]
-"""Makes a sample of a view: given the side of its images, and how they get it. Picklable."""
+"""Decodes a view to a sample, given the side of its images and the resizing filter. Picklable."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StreamConfig:
-    """What decides the samples and their order; ranks, workers and memory never do."""
+    """The settings that decide the samples and their order, for any number of ranks and workers."""
 
     size_px: int
     """Side of the conditioning images."""
     resize: Resizing = "smooth"
-    """How they get it: lanczos4, as published, is what frozen encoders want."""
+    """Resizing filter. Frozen encoders need lanczos4, which they were published with."""
     seed: int = 0
+    """Seed of the order."""
     weights: tuple[float, ...] = ()
-    """How often each source is met, whatever its size; empty: all alike."""
+    """Relative share of each source in the samples, whatever its size; empty: equal shares."""
 
 
 class SceneStream(IterableDataset[S | DatasetError], Generic[S]):
-    """One rank's samples, as a torch dataset; its data-loader workers share them by turns.
+    """The samples of one rank, as a torch dataset that several workers can share.
 
-    Global position p goes to rank p mod ``world``; every source passes through epochs of its own.
-    A sample that cannot be made ends the stream: its error is the last item, as a value, since a
-    worker's exception would arrive as a traceback in a string.
+    Position p of the whole stream belongs to rank p mod ``world``. Each source has its own epochs.
+    A sample that cannot be decoded ends the stream: the last item is its error, as a value. (An
+    exception of a worker process would arrive as a traceback in a string.)
     """
 
     def __init__(
@@ -94,13 +100,14 @@ class SceneStream(IterableDataset[S | DatasetError], Generic[S]):
         ]
 
     def __iter__(self) -> Iterator[S | DatasetError]:
+        """Iterate over this worker's samples; an error is the last item."""
         worker = get_worker_info()
         index, count = (worker.id, worker.num_workers) if worker else (0, 1)
         position = self.start + self.rank + self.world * index
         while self.stop is None or position < self.stop:
-            source, turn = self._mix.locate(position)
+            source, index_in_source = self._mix.locate(position)
             try:
-                sample = self._readers[source].sample(turn)
+                sample = self._readers[source].sample(index_in_source)
             except DatasetError as error:
                 yield error
                 return
@@ -109,7 +116,7 @@ class SceneStream(IterableDataset[S | DatasetError], Generic[S]):
 
 
 class SceneLoader(Generic[S]):
-    """An iterator over one rank's samples, with their making in worker processes if wanted."""
+    """An iterator over one rank's samples, decoded here or in worker processes."""
 
     def __init__(
         self,
@@ -126,18 +133,19 @@ class SceneLoader(Generic[S]):
         """Open a stream at its start.
 
         Args:
-            sources: what is mixed.
-            config: what decides the order.
-            decode: makes samples of views, in the process that reads them.
-            rank: which share of the samples this process takes.
+            sources: the views to mix.
+            config: decides the samples and their order.
+            decode: decodes a view to a sample, in the process that reads it.
+            rank: this process.
             world: number of ranks.
-            stop: global position at which the stream ends; None never ends.
-            num_workers: processes that read and decode ahead; 0 does it here, on demand.
-            cache_bytes: decoded samples to keep in each process that decodes.
+            stop: position of the whole stream at which it ends; None: it never ends.
+            num_workers: processes that read and decode ahead; 0: this process does it on demand.
+            cache_bytes: memory for decoded samples, in each process that decodes.
 
         Raises:
-            ConfigError: weights or ranks do not fit.
-            DatasetError: a source is empty.
+            ConfigError: the number of weights is not that of the sources, or the rank is not
+                below ``world``.
+            DatasetError: a source has no views.
         """
         self.sources = tuple(sources)
         self._stream = SceneStream(
@@ -148,43 +156,44 @@ class SceneLoader(Generic[S]):
         self._items: Iterator[S | DatasetError] | None = None
 
     def __iter__(self) -> "SceneLoader[S]":
+        """Return the loader itself."""
         return self
 
     def __next__(self) -> S:
         """Return the next sample.
 
         Raises:
-            DatasetError: it is corrupt or missing; its shard and row are named.
+            DatasetError: the sample is corrupt or missing; shard and row are named.
         """
         if self._items is None:
             self._items = self._open()
         item = next(self._items)
         if isinstance(item, DatasetError):
-            self._items = iter(())  # other workers may have gone on: nothing takes its place
+            self._items = iter(())  # the stream ends, although other workers may have more
             raise item
         self._handed_out += 1
         return item
 
     @property
     def num_views(self) -> int:
-        """Views in all sources."""
+        """Number of views in all sources."""
         return sum(len(source) for source in self.sources)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where the stream is: the same on all ranks that took as many samples."""
+        """Return the stream's position; equal on all ranks that took equally many samples."""
         return {"position": self._position(), **self._identity()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on behind the last sample handed out, with any number of ranks and workers.
+        """Resume after the last sample handed out, with any number of ranks and workers.
 
         Raises:
-            DatasetError: the state is of another stream.
+            DatasetError: the state is of a stream with other sources or settings.
         """
         ours = self._identity()
         if differing := [name for name in ours if state.get(name) != ours[name]]:
             raise DatasetError(
                 f"loader: the state is of a stream with another {', '.join(differing)}. "
-                "Expected the sources, weights and seed of this one; start again without it."
+                "Expected the sources, weights and seed of this one; start again with --overwrite."
             )
         self._stream.start = int(state["position"])
         self._handed_out = 0
@@ -194,7 +203,7 @@ class SceneLoader(Generic[S]):
         return self._stream.start + self._handed_out * self._stream.world
 
     def _identity(self) -> dict[str, Any]:
-        """Return what a position means something in: plain values, as a checkpoint holds them."""
+        """Return what identifies the stream, as plain values that a checkpoint can hold."""
         config = dataclasses.asdict(self._stream.config)
         return {
             **config,
@@ -240,14 +249,14 @@ class _Reader(Generic[S]):
         self._blocks: OrderedDict[tuple[int, int], dict[int, RawView[Any]]] = OrderedDict()
         self._orders: dict[int, NDArray[np.int64]] = {}
 
-    def sample(self, turn: int) -> S:
-        """Return the sample at a place of the source's stream."""
-        epoch, place = divmod(turn, len(self._source))
+    def sample(self, index_in_source: int) -> S:
+        """Return the sample at an index of the source's own endless stream."""
+        epoch, place = divmod(index_in_source, len(self._source))
         index = int(self._order(epoch)[place])
         if index in self._cache:
             return self._cache[index]
         sample = self._decode(self._view(epoch, index), *self._images)
-        # What is met first stays: in epochs, dropping the least recent would never hit.
+        # The first samples stay: over whole epochs, dropping the least recent would never hit.
         if sample.nbytes <= self._room:
             self._room -= sample.nbytes
             self._cache[index] = sample
@@ -255,7 +264,7 @@ class _Reader(Generic[S]):
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if epoch not in self._orders:
-            if len(self._orders) == 2:  # where an epoch ends, a mix goes to and fro
+            if len(self._orders) == 2:  # at the end of an epoch, a mix alternates between two
                 del self._orders[min(self._orders)]
             seed, index = self._key
             self._orders[epoch] = epoch_order(
@@ -264,7 +273,7 @@ class _Reader(Generic[S]):
         return self._orders[epoch]
 
     def _view(self, epoch: int, index: int) -> RawView[Any]:
-        """Take a view out of its block: each is needed once an epoch, so its memory is free."""
+        """Take a view out of its block and free its memory: an epoch needs it once."""
         key = (epoch, int(self._source.block[index]))
         if index not in self._blocks.get(key, {}):
             self._blocks[key] = self._source.read_block(key[1])
@@ -278,4 +287,4 @@ class _Reader(Generic[S]):
 
 
 def _as_it_is(item: Any) -> Any:
-    return item  # nothing is collated: a batch is the trainer's to make
+    return item  # nothing is collated: the trainer makes the batches

@@ -1,4 +1,4 @@
-"""Where samples come from: the views of one workspace that have latents, read block by block."""
+"""Sources of samples: the views of a workspace that have latents, read block by block."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence, Set
@@ -17,67 +17,77 @@ from datagen.shards.dataset import Dataset, open_shard, shard_name
 from datagen.training.data.image_tokens import TokenFile
 
 ROWS_PER_BLOCK = 32
-"""Neighbours of a shard that are read together, or somewhat more. Fixed, and not the row groups':
-the order of samples must not depend on how a file was cut."""
+"""Neighbouring rows of a shard that are read together (some blocks have a few more). The number
+is fixed, so that the order of samples does not depend on the row groups of the files."""
 INDEX_THREADS = 16
 KEYS = ("layout_id", "view_index")
 RENDER_COLUMNS = (*KEYS, "kept", "rgb", "instance_map")
 
 
 class RawRow(Protocol):
-    """A row of ``latents`` as it lies on disk, whatever an objective reads of it."""
+    """A stored row of ``latents``: what all objectives read of it."""
 
     @property
     def where(self) -> str:
         """Shard and row, for messages."""
 
     @property
-    def layout_id(self) -> int: ...
+    def layout_id(self) -> int:
+        """The scene."""
+
     @property
-    def view_index(self) -> int: ...
+    def view_index(self) -> int:
+        """The view of the scene."""
+
     @property
-    def num_instances(self) -> int: ...
+    def num_instances(self) -> int:
+        """Placements of the scene, N."""
 
 
 Raw = TypeVar("Raw", bound=RawRow)
 
 
 class RawView(NamedTuple, Generic[Raw]):
-    """A view as it lies on disk."""
+    """A stored view, not yet decoded."""
 
     latents: Raw
+    """Its row of ``latents``."""
     where: str
     """Shard and row of the render."""
     rgb: bytes
+    """PNG, RGBA."""
     instance_map: bytes
+    """PNG: 0 is background, i + 1 is instance i."""
     tokens: TokenFile | None = None
-    """Of its images, where stored ones are wanted."""
+    """The stored tokens of its images; None: tokens are computed while training."""
 
 
 @dataclass(frozen=True, eq=False)
 class ViewSource(ABC, Generic[Raw]):
-    """The views of one workspace: where the latents of each one are.
+    """The N views of one workspace that have latents, and where each is stored.
 
-    Subclasses say which columns of ``latents`` they read, and what they make of a row.
+    A subclass declares the columns of ``latents`` that it reads, and decodes their values.
     """
 
     columns: ClassVar[tuple[str, ...]]
-    """Of ``latents``; the first two are ``KEYS``."""
+    """Columns of ``latents`` that are read; the first two are ``KEYS``."""
 
     latents: Dataset
+    """The dataset of latents."""
     renders: Dataset
+    """The dataset of renders that the latents were made from."""
     layout_id: NDArray[np.int64]
-    """(N,), in the order of the rows, as the two that follow."""
+    """(N,), the scene of each view, in the order of the rows."""
     shard: NDArray[np.int64]
-    """(N,), position in the manifest's list of shards."""
+    """(N,), index of each view's shard in the manifest."""
     row: NDArray[np.int64]
-    """(N,), row in that shard."""
+    """(N,), row of each view in that shard."""
     use_tokens: bool = False
-    """Hand out where each view's image tokens are stored."""
+    """Whether views come with the files of their stored image tokens."""
 
     @classmethod
     def open(cls, latents: Dataset, renders: Dataset) -> Self:
-        """Index a workspace's views; reads the footer of every shard of ``latents``.
+        """Return the source of a workspace; the footer of every shard of ``latents`` is read.
 
         Raises:
             DatasetError: the latents were made from other renders, or a shard cannot be read.
@@ -85,8 +95,8 @@ class ViewSource(ABC, Generic[Raw]):
         made_from = latents.manifest["inputs"].get("renders")
         if made_from != renders.fingerprint:
             raise DatasetError(
-                f"{latents.folder}: was encoded from renders {str(made_from)[:12]}…, and "
-                f"{renders.folder} is {renders.fingerprint[:12]}…. Expected the same; run "
+                f"{latents.folder}: was encoded from renders {str(made_from)[:12]}…, but "
+                f"{renders.folder} is {renders.fingerprint[:12]}…. Expected the same renders; run "
                 "`datagen encode` again, or give both datasets of one workspace."
             )
         names = [shard["path"] for shard in latents.manifest["shards"]]
@@ -107,7 +117,10 @@ class ViewSource(ABC, Generic[Raw]):
 
     @abstractmethod
     def decode_latents(self, raw: Raw) -> NDArray[np.float16]:
-        """Return the numbers of a row that statistics are taken from.
+        """Return the values of a row that statistics are computed from.
+
+        Returns:
+            (G, 8, R, R, R) latents of the structure model, or (V, C) features of the latent model.
 
         Raises:
             DatasetError: they are corrupt; shard and row are named.
@@ -117,7 +130,7 @@ class ViewSource(ABC, Generic[Raw]):
         return len(self.row)
 
     def select(self, chosen: NDArray[np.bool_]) -> Self:
-        """Return the source of the chosen views (N,) alone."""
+        """Return a source of only the chosen views; ``chosen`` is (N,)."""
         return replace(
             self,
             layout_id=self.layout_id[chosen],
@@ -127,10 +140,11 @@ class ViewSource(ABC, Generic[Raw]):
 
     @cached_property
     def block(self) -> NDArray[np.int64]:
-        """(N,), which of the blocks that are read together a view is in; ascending, no gaps.
+        """(N,), the block of each view: views of a block are read together. Ascending, no gaps.
 
-        A scene is cut from its own first row, as its row groups are, so that hardly one is read
-        for two blocks; pieces that begin among the same rows of a shard are one block.
+        Each scene is cut into pieces from its own first row. Row groups are cut in the same way,
+        so nearly every row group is read for one block only. Pieces that begin within the same
+        ``ROWS_PER_BLOCK`` rows of a shard form one block.
         """
         scene = _runs(self.shard, self.layout_id)
         first_row = self.row[np.flatnonzero(np.diff(scene, prepend=-1))][scene]
@@ -138,10 +152,10 @@ class ViewSource(ABC, Generic[Raw]):
         return _runs(self.shard, piece // ROWS_PER_BLOCK)
 
     def read_block(self, block: int) -> dict[int, RawView[Raw]]:
-        """Return the views of a block by index.
+        """Return the views of a block, by their index in this source.
 
         Raises:
-            DatasetError: a shard or row is missing or cannot be read; it is named.
+            DatasetError: a shard or row is missing or cannot be read; the message names it.
         """
         latents = self._read_latents(block)
         keys = [(raw.layout_id, raw.view_index) for raw in latents.values()]
@@ -153,7 +167,10 @@ class ViewSource(ABC, Generic[Raw]):
         }
 
     def sample_latents(self, max_views: int) -> Iterator[NDArray[np.float16]]:
-        """Yield ``decode_latents`` of about ``max_views`` views, evenly spaced.
+        """Yield ``decode_latents`` of about ``max_views`` views, in evenly spaced blocks.
+
+        Yields:
+            (G, 8, R, R, R) or (V, C), as ``decode_latents`` returns them.
 
         Raises:
             DatasetError: latents are missing or corrupt; shard and row are named.
@@ -180,7 +197,7 @@ class ViewSource(ABC, Generic[Raw]):
     def _read_renders(
         self, keys: Sequence[tuple[int, int]], asked_by: str
     ) -> dict[tuple[int, int], tuple[str, bytes, bytes]]:
-        """Return place, picture and instance map of views."""
+        """Return the views' shard and row, image and instance map, by layout and view."""
         found: dict[tuple[int, int], tuple[str, bytes, bytes]] = {}
         scenes_per_shard = int(self.renders.manifest["units_per_shard"])
         for shard in sorted({layout_id // scenes_per_shard for layout_id, _ in keys}):
@@ -195,17 +212,24 @@ class ViewSource(ABC, Generic[Raw]):
 
 
 def corrupt(raw: RawRow, where: str, problem: str) -> DatasetError:
-    """Return the error for a row that cannot be used."""
+    """Return the error for a row that cannot be used.
+
+    Args:
+        raw: the row of ``latents``.
+        where: shard and row that hold the problem.
+        problem: what is wrong there.
+    """
     return DatasetError(
-        f"{where} (layout {raw.layout_id}, view {raw.view_index}): {problem}. Delete the shard "
-        "together with manifest.json and run its stage again."
+        f"{where} (layout {raw.layout_id}, view {raw.view_index}): {problem}. Expected a row as "
+        "its stage wrote it; delete the shard together with manifest.json and run the stage again."
     )
 
 
 def read_layout_ids(dataset: Dataset, name: str) -> NDArray[np.int64]:
     """Return the scene of each row of a shard, (N,).
 
-    The footer says it of a row group that lies in one scene; the column is read of others alone.
+    The statistics in the footer give it for row groups of one scene. The column is read only for
+    the other row groups.
     """
     with open_shard(dataset.folder, name) as file:
         _require(dataset, name, file, KEYS[:1])
@@ -224,7 +248,20 @@ def read_layout_ids(dataset: Dataset, name: str) -> NDArray[np.int64]:
 def read_rows(
     dataset: Dataset, name: str, columns: Sequence[str], rows: NDArray[np.int64]
 ) -> dict[str, list[Any]]:
-    """Return some columns of some rows of a shard (ascending), reading their row groups alone."""
+    """Return some columns of some rows of a shard, reading only the row groups that hold them.
+
+    Args:
+        dataset: a sealed dataset.
+        name: the shard.
+        columns: those to return.
+        rows: (M,), indices within the shard, ascending.
+
+    Returns:
+        The M values of each column, by its name.
+
+    Raises:
+        DatasetError: the shard is damaged, or lacks a column or a row.
+    """
     found: dict[str, list[Any]] = {column: [] for column in columns}
     with open_shard(dataset.folder, name) as file:
         _require(dataset, name, file, columns)
@@ -233,7 +270,7 @@ def read_rows(
         if len(rows) and rows[-1] >= ends[-1]:
             raise DatasetError(
                 f"{dataset.folder}/{name}, row {rows[-1]}: the shard now has {ends[-1]} rows. "
-                "Expected a dataset that nobody changes while it is read."
+                "Expected a dataset that does not change while it is read; start again."
             )
         group_of = np.searchsorted(ends, rows, side="right")
         for group in np.unique(group_of):
@@ -241,16 +278,24 @@ def read_rows(
             inside = (rows[group_of == group] - (ends[group] - sizes[group])).tolist()
             for column in columns:
                 values = table[column]
-                found[column] += [values[i].as_py() for i in inside]  # copies: frees the rest
+                found[column] += [values[i].as_py() for i in inside]  # copied: the rest is freed
     return found
 
 
 def read_renders(
     renders: Dataset, name: str, keys: Set[tuple[int, int]]
 ) -> dict[tuple[int, int], tuple[str, bytes, bytes]]:
-    """Return place, picture and map of a shard's kept views among ``keys`` (layout, view).
+    """Return the shard and row, image and instance map of a shard's kept views among ``keys``.
 
-    Only row groups are read whose statistics say that they may hold one of them.
+    Only row groups that may hold one of them, by their statistics, are read.
+
+    Args:
+        renders: the dataset.
+        name: the shard.
+        keys: layout and view of each wanted view.
+
+    Raises:
+        DatasetError: the shard is damaged, or lacks a column.
     """
     found = {}
     with open_shard(renders.folder, name) as file:
@@ -271,7 +316,7 @@ def read_renders(
 
 
 def _runs(*keys: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return which run of equal keys (each (N,)) an element is in, (N,), from 0."""
+    """Return the index (N,) of each element's run of equal keys (each (N,)), from 0."""
     begins = [np.diff(key, prepend=key[:1]) != 0 for key in keys]
     return np.cumsum(np.logical_or.reduce(begins))
 
@@ -285,7 +330,7 @@ def _may_hold(group: Any, keys: Set[tuple[int, int]]) -> bool:
 
 
 def _range(group: Any, name: str) -> tuple[int, int] | None:
-    """Return a key's least and greatest value in a row group, if its statistics say so."""
+    """Return a key's smallest and largest value in a row group; None without statistics."""
     for index in range(group.num_columns):
         column = group.column(index)
         if column.path_in_schema == name:
@@ -300,7 +345,7 @@ def _require(dataset: Dataset, name: str, file: pq.ParquetFile, columns: Sequenc
     if absent := [column for column in columns if column not in file.schema_arrow.names]:
         raise DatasetError(
             f"{dataset.folder}/{name} has no column {absent[0]}, which training needs. Make the "
-            "dataset again with it."
+            "dataset again with --overwrite."
         )
 
 
@@ -308,7 +353,7 @@ def _read_group(
     dataset: Dataset, name: str, file: pq.ParquetFile, group: int, columns: Sequence[str]
 ) -> pa.Table:
     try:
-        # Threads are the data loader's to give, and a row group is small.
+        # The data loader decides the number of threads, and a row group is small.
         return file.read_row_group(group, columns=list(columns), use_threads=False)
     except (pa.ArrowException, OSError) as error:
         sizes = [file.metadata.row_group(g).num_rows for g in range(group + 1)]

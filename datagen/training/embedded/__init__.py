@@ -1,1 +1,1 @@
-"""How the weights that come with the package were made."""
+"""Commands that make the weights which the package contains."""

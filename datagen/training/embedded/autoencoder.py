@@ -1,9 +1,9 @@
 """Train the small sparse-structure autoencoder on voxels of random scenes.
 
 ``python -m datagen.training.embedded.autoencoder --assets FOLDER [FOLDER ...] --out FOLDER
---minutes 30``. The run resumes from ``OUT/checkpoint.pt``; every tenth object, by a hash of its
-asset_id, is held out. The length is a time, so two machines end with different, equally good
-weights.
+--minutes 30``. A run resumes from ``OUT/checkpoint.pt``. A tenth of the objects, chosen by a hash
+of the asset_id, is held out. The run ends after a given time, so two machines make different
+weights of about the same quality.
 """
 
 import json
@@ -47,13 +47,13 @@ class TrainAutoencoder:
     """Train the small autoencoder and write its weights."""
 
     assets: tuple[Path, ...]
-    """Asset folders; their geometry/*.npz is read."""
+    """Asset folders; their files geometry/*.npz are read."""
 
     out: Path
     """Folder of the weights and of the checkpoint to resume from."""
 
     minutes: float = 30.0
-    """Training time in all, resumed runs counted in."""
+    """Training time, earlier runs that this one resumes included."""
 
     channels: int = 256
     """Hidden channels of both networks."""
@@ -62,29 +62,29 @@ class TrainAutoencoder:
     """Residual blocks in the decoder; the encoder has one fewer."""
 
     vague: float = 0.3
-    """Share of the grids whose codes are shrunk, as a flow model in doubt predicts them."""
+    """Share of the grids whose codes are shrunk, as an uncertain flow model predicts them."""
 
     noise: float = 0.1
-    """Noise on the latents while training, as a share of their spread."""
+    """Noise on the latents while training, as a share of their standard deviation."""
 
     lr: float = 2e-3
-    """Learning rate after warm-up; it falls to nearly zero along a cosine."""
+    """Learning rate after the warm-up; it then falls along a cosine to nearly zero."""
 
     scenes_per_step: int = 3
-    """Random scenes in a step; each gives its union and its objects."""
+    """Random scenes per step; each gives a grid of the scene and one of each object."""
 
     objects_per_step: int = 6
-    """Full-size objects in a step."""
+    """Full-size objects per step."""
 
     num_threads: int = 1
-    """Threads of the tensor library; one more makes voxels."""
+    """Threads of torch; one more thread makes voxels."""
 
     seed: int = 0
     """Seed of scenes, weights and noise."""
 
 
 class Autoencoder(nn.Module):
-    """Both halves, and the loss they are trained with."""
+    """Encoder and decoder, and their loss."""
 
     def __init__(self, config: TrainAutoencoder) -> None:
         super().__init__()
@@ -96,10 +96,14 @@ class Autoencoder(nn.Module):
         self.vague = config.vague
 
     def loss(self, occupancy: Tensor) -> tuple[Tensor, Tensor]:
-        """Return loss and intersection over union of grids (B, 1, 64, 64, 64), bool.
+        """Return the loss and the intersection over union, () each.
 
-        Binary cross-entropy and dice over the patches that are occupied or touch an occupied one
-        (with a sample of the rest), and a fence that keeps latents within 2.5 spreads.
+        The loss is binary cross-entropy and dice, plus a penalty for latents beyond 2.5 standard
+        deviations. It is computed on the occupied patches, a third of their neighbours and a few
+        of the others.
+
+        Args:
+            occupancy: (B, 1, 64, 64, 64), bool.
         """
         side = occupancy.shape[-1] // self.encoder.patch_size
         patches = torch.unflatten(patchify(occupancy, self.encoder.patch_size), 1, (side,) * 3)
@@ -108,7 +112,7 @@ class Autoencoder(nn.Module):
         latent = codes.new_zeros(*occupied.shape, self.encoder.latent_channels)
         latent[occupied] = self._blur(codes, occupied) + OFFSET
         near = F.max_pool3d(occupied[:, None].float(), 3, stride=1, padding=1)[:, 0]
-        # All occupied patches, a third of their neighbours, few of the far ones.
+        # All occupied patches, a third of their neighbours, a few of the others.
         chance = torch.where(occupied, 1.0, torch.where(near > 0, 0.34, 0.02))
         chosen = torch.rand_like(chance) < chance
         around = gather_neighbourhoods(latent.permute(0, 4, 1, 2, 3), chosen)
@@ -116,14 +120,14 @@ class Autoencoder(nn.Module):
         target = patches[chosen].float()
         probability = logits.sigmoid()
         dice = 1 - 2 * (probability * target).sum() / (probability.sum() + target.sum())
-        spread = codes / self.encoder.latent_scale
-        fence = F.relu(spread.abs() - 2.5).square().mean()
-        loss = F.binary_cross_entropy_with_logits(logits, target) + 0.2 * dice + 0.1 * fence
+        scaled = codes / self.encoder.latent_scale
+        penalty = F.relu(scaled.abs() - 2.5).square().mean()
+        loss = F.binary_cross_entropy_with_logits(logits, target) + 0.2 * dice + 0.1 * penalty
         hit, true = logits > 0, target > 0.5
         return loss, (hit & true).sum() / (hit | true).sum()
 
     def _blur(self, codes: Tensor, occupied: Tensor) -> Tensor:
-        """Add noise to codes (N, C), and shrink those of some grids towards "shape unknown"."""
+        """Return codes (N, C) with noise added; the codes of some grids are also shrunk."""
         is_vague = torch.rand(len(occupied), device=codes.device) < self.vague
         clarity = torch.where(is_vague, torch.rand_like(is_vague, dtype=codes.dtype), 1.0)
         per_patch = clarity[occupied.nonzero()[:, 0], None]
@@ -131,7 +135,7 @@ class Autoencoder(nn.Module):
 
 
 def sample_grids(config: TrainAutoencoder, paths: list[Path], step: int) -> Tensor:
-    """Return one step's grids (B, 1, 64, 64, 64), bool, made from the step's own stream."""
+    """Return one step's grids (B, 1, 64, 64, 64), bool, from the step's own random stream."""
     rng = rng_for(config.seed, "autoencoder", step)
     grids = [sample_random_scene(paths, rng) for _ in range(config.scenes_per_step)]
     chosen = rng.integers(len(paths), size=config.objects_per_step)
@@ -140,7 +144,7 @@ def sample_grids(config: TrainAutoencoder, paths: list[Path], step: int) -> Tens
 
 
 def grid_stream(config: TrainAutoencoder, paths: list[Path], first_step: int) -> Iterator[Tensor]:
-    """Yield the grids of one step after the other, the next ones made meanwhile in a thread."""
+    """Yield the grids (B, 1, 64, 64, 64) of each step; a thread makes those of the next one."""
     with ThreadPoolExecutor(1) as pool:
         pending = pool.submit(sample_grids, config, paths, first_step)
         for step in range(first_step + 1, 2**31):
@@ -149,14 +153,14 @@ def grid_stream(config: TrainAutoencoder, paths: list[Path], first_step: int) ->
 
 
 def timed_learning_rate(config: TrainAutoencoder, step: int, elapsed_s: float) -> float:
-    """Return the learning rate: 200 steps of warm-up, then a cosine over the time that is left."""
+    """Return the learning rate: a cosine over the training time, after 200 steps of warm-up."""
     progress = min(elapsed_s / (60 * config.minutes), 1.0)
     cosine = 0.5 * (1 + math.cos(math.pi * progress))
     return config.lr * min(1.0, (step + 1) / 200) * (0.005 + 0.995 * cosine)
 
 
 def train(config: TrainAutoencoder) -> None:
-    """Train until the time is used up, writing weights every two minutes and at the end."""
+    """Train for the given time; write the weights every two minutes and at the end."""
     paths = [path for path in find_geometry(config.assets) if not is_held_out(path)]
     run = TrainingRun(config)
     run.resume()
@@ -182,7 +186,7 @@ def train(config: TrainAutoencoder) -> None:
 
 
 class TrainingRun:
-    """Everything that a resumed run needs back."""
+    """The state of a training, which a resumed run takes over."""
 
     def __init__(self, config: TrainAutoencoder) -> None:
         torch.manual_seed(seed_for(config.seed, "autoencoder", "weights"))
@@ -195,11 +199,11 @@ class TrainingRun:
 
     @property
     def checkpoint(self) -> Path:
-        """Where the run is kept."""
+        """File of the state."""
         return self.config.out / "checkpoint.pt"
 
     def resume(self) -> None:
-        """Take up the checkpoint if there is one."""
+        """Load the checkpoint if there is one."""
         if not self.checkpoint.exists():
             return
         state = torch.load(self.checkpoint, weights_only=True)
@@ -210,7 +214,7 @@ class TrainingRun:
         logger.info("autoencoder: resuming at step %d, %.1f min", self.step, self.elapsed_s / 60)
 
     def advance(self, grids: Tensor) -> tuple[float, float]:
-        """Make one step on grids (B, 1, 64, 64, 64), bool; return loss and IoU."""
+        """Take one step on grids (B, 1, 64, 64, 64), bool; return loss and IoU."""
         for group in self.optimizer.param_groups:
             group["lr"] = timed_learning_rate(self.config, self.step, self.elapsed_s)
         with torch.autocast("cpu", torch.bfloat16):
@@ -224,7 +228,7 @@ class TrainingRun:
         return loss.item(), iou.item()
 
     def save(self, paths: list[Path]) -> None:
-        """Write the checkpoint, whole or not at all, and the averaged weights."""
+        """Write the checkpoint, atomically, and the averaged weights."""
         self.config.out.mkdir(parents=True, exist_ok=True)
         state = {
             "model": self.model.state_dict(),
@@ -241,7 +245,7 @@ class TrainingRun:
 
 
 def _average(mean: Tensor, current: Tensor, num_averaged: Tensor | int) -> Tensor:
-    """Return the moving average of the weights: short at first, over 500 steps in the end."""
+    """Return the moving average of the weights: over a few steps at first, later over 500."""
     if not mean.is_floating_point():
         return current
     keep = min(0.998, float(num_averaged) / (float(num_averaged) + 10))
@@ -268,7 +272,7 @@ def train_autoencoder() -> None:
     """Read the command line, then train."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     config = tyro.cli(TrainAutoencoder)
-    # Both hold for the whole process, so that they are no business of a function.
+    # Both settings hold for the whole process, so they are made here and nowhere else.
     torch.set_flush_denormal(True)
     torch.set_num_threads(config.num_threads)
     train(config)

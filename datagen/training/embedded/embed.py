@@ -1,4 +1,4 @@
-"""Writes a trained model in half precision, as it is embedded in the package.
+"""Writes a trained model in half precision, for the weights that the package contains.
 
 ``python -m datagen.training.embedded.embed --model MODEL
 --out datagen/models/weights/small_scene_model``
@@ -20,28 +20,28 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Embed:
-    """Halve the precision of a trained model."""
+    """Write a trained model in half precision."""
 
     model: str
-    """NAME of NAME.json and NAME.safetensors, as ``datagen train`` writes them."""
+    """The trained model: NAME of NAME.json and NAME.safetensors, as ``datagen train`` writes."""
 
     out: Path
-    """The same of what is written."""
+    """The model to write: NAME of NAME.json and NAME.safetensors."""
 
 
 def embed(config: Embed) -> int:
-    """Write the model, float16; return the size of its weights in bytes.
+    """Write the model in float16; return the size of its weights, bytes.
 
     Raises:
-        ConfigError: it knows views by heart, which are of no use to others.
+        ConfigError: the model has a ``LowRankMean``, which only memorises its training views.
         DatasetError: there is no such model.
     """
     model = load_model(config.model, device="cpu")
     if isinstance(model, SceneModel) and model.low_rank_mean is not None:
         raise ConfigError(
-            f"{config.model}: was trained with a LowRankMean, which half of its weights are and "
-            "which only knows the views at hand. Expected a model of `datagen train "
-            "--no-low-rank-mean`."
+            f"{config.model}: was trained with a LowRankMean. It holds half of the weights and is "
+            "of use for the training views alone. Expected a model without it; train one with "
+            "`datagen train --no-low-rank-mean`."
         )
     args = read_config(find_checkpoint(config.model)[0])["args"]
     save_model(model.to(torch.float16), config.out, args)

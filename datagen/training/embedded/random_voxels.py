@@ -1,7 +1,7 @@
-"""Endless random occupancy grids from the geometry of asset folders, for training and scoring.
+"""Random occupancy grids from the geometry of asset folders, for training and scoring.
 
-Objects are 0.6-1.2 m long, 2-12 to a scene, apart on a growing disk, turned at random; a camera at
-random gives the view-centric frame.
+A scene has 2 to 12 objects, 0.6 to 1.2 m long, with random rotations, apart from each other on a
+disk. A random camera gives the view-centric frame.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ def find_geometry(asset_folders: Sequence[Path]) -> list[Path]:
     """Return the geometry files of asset folders, sorted by name.
 
     Raises:
-        DatasetError: There is none.
+        DatasetError: there are none.
     """
     paths = [path for folder in asset_folders for path in (folder / "geometry").glob("*.npz")]
     if not paths:
@@ -36,26 +36,26 @@ def find_geometry(asset_folders: Sequence[Path]) -> list[Path]:
 
 
 def is_held_out(path: Path, share: float = 0.1) -> bool:
-    """Return whether a geometry file is for scoring only: a hash of its asset_id decides."""
+    """Return whether a geometry file is held out for scoring, by a hash of its asset_id."""
     digest = hashlib.sha256(path.stem.encode()).digest()
     return int.from_bytes(digest[:4], "little") < share * 2**32
 
 
 @lru_cache(maxsize=2000)
 def read_geometry(path: Path) -> Mesh:
-    """Read vertices (V, 3), metres, base at z = 0, and faces (F, 3) of one asset."""
+    """Return vertices (V, 3), metres, base at z = 0, and faces (F, 3) of one asset."""
     with np.load(path) as arrays:
         return arrays["vertices"], arrays["faces"]
 
 
 def sample_object(path: Path, rng: np.random.Generator) -> Grids:
-    """Return one grid (1, 64, 64, 64): an object that fills the box."""
+    """Return one grid (1, 64, 64, 64), bool, of an object that fills it."""
     vertices, faces = read_geometry(path)
     return voxelize_views([(vertices, faces)], _sample_frame(vertices, rng)[None])[0, :1]
 
 
 def sample_random_scene(paths: Sequence[Path], rng: np.random.Generator) -> Grids:
-    """Return a random scene's grids (N + 1, 64, 64, 64): the union first, then its N objects."""
+    """Return a random scene's grids (N + 1, 64, 64, 64), bool: the scene, then its N objects."""
     num_objects = int(rng.integers(2, 13))
     chosen = [read_geometry(paths[index]) for index in rng.integers(len(paths), size=num_objects)]
     scales = [
@@ -77,7 +77,7 @@ def sample_random_scene(paths: Sequence[Path], rng: np.random.Generator) -> Grid
 def _sample_centres(
     radii_m: Sequence[float], rng: np.random.Generator
 ) -> list[NDArray[np.float64]]:
-    """Throw disks one by one into a disk that grows until they are apart; centres (2,), metres."""
+    """Return centres (2,), metres, of disks that are apart, inside a disk that grows as needed."""
     gap = rng.uniform(0.0, 0.5) * float(np.mean(radii_m))
     region = max(radii_m)
     centres: list[NDArray[np.float64]] = []
@@ -98,7 +98,7 @@ def _sample_centres(
 def _sample_frame(
     vertices: NDArray[np.floating[Any]], rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Return world_to_canonical (4, 4) of a camera in a random direction."""
+    """Return ``world_to_canonical`` (4, 4) of a camera in a random direction."""
     angle = rng.uniform(0, 2 * np.pi)
     eye = np.array([np.cos(angle), np.sin(angle), 0.5])
     return view_centric_transform(look_at(eye, np.zeros(3)), vertices)

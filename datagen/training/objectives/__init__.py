@@ -1,1 +1,1 @@
-"""What is trained: for each of the two models its samples, batches and losses."""
+"""The objectives: samples, batches and losses of each of the two models."""

@@ -1,4 +1,4 @@
-"""Which objective trains which model: the only place that looks at the model's name."""
+"""The choice of an objective by the model's name; no other code depends on that name."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ OBJECTIVES: tuple[type[Objective[Any, Any]], ...] = (StructureObjective, Structu
 
 
 def objective_of(config: TrainConfig) -> Objective[Any, Any]:
-    """Return the objective of ``config.model``, with the network of that published size.
+    """Return the objective of ``config.model``, with a network of that published size.
 
     Raises:
-        ConfigError: ``config`` asks for what this kind of model cannot do.
+        ConfigError: ``config`` has a setting that this model does not support.
     """
     [kind] = [kind for kind in OBJECTIVES if config.model in kind.sizes]
     return kind(config, kind.sizes[config.model])

@@ -1,7 +1,7 @@
-"""What an objective is: everything about a training that depends on the kind of model.
+"""The objective: everything about a training that depends on the kind of model.
 
-The loader, the trainer and its state know this class alone. ``objective_of`` chooses one by the
-name of the model.
+The loader, the trainer and its state use this class alone. ``objective_of`` chooses a subclass by
+the name of the model.
 """
 
 from abc import ABC, abstractmethod
@@ -28,71 +28,76 @@ Network = SceneModel | StructuredLatentModel
 N = TypeVar("N", bound=Network)
 
 STATISTICS_VIEWS = 4096
-"""Views of all sources that latents are normalised by: 65 million numbers a channel."""
+"""Views, over all sources, that statistics are computed from: 65 million values per channel."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """How well held-out views are sampled."""
+    """The scores of sampled held-out views."""
 
     values: dict[str, float]
-    """By their names in the log."""
+    """Scores by their names in the log."""
     images: tuple[Path, ...] = ()
-    """What was drawn of them."""
+    """Drawings of the sampled views, PNG files."""
 
 
 Scorer = Callable[[N, Sequence[S], Path, int], Scores]
-"""Samples held-out views with a network; draws into a folder, under the number of the step."""
+"""Samples held-out views with a network, and draws them into a folder with the step's number."""
 
 
 @dataclass(frozen=True)
 class Objective(ABC, Generic[S, N]):
-    """One kind of model with its data, losses and scores, for one training. Picklable.
+    """A kind of model with its data, losses and scores, for one training. Picklable.
 
     Raises:
-        ConfigError: ``config`` asks for what this kind of model cannot do.
+        ConfigError: ``config`` has a setting that this kind of model does not support.
     """
 
     config: TrainConfig
     """All settings."""
     size: Mapping[str, Any] = field(repr=False)
-    """The network's own arguments: those of a published size, or any others."""
+    """Arguments of the network: those of a published size, or others."""
 
     sizes: ClassVar[Mapping[Any, Mapping[str, Any]]]
-    """The published sizes: the models that ``--model`` names, with their arguments."""
+    """The published sizes: arguments by the name that ``--model`` takes."""
     table: ClassVar[Table]
-    """The dataset that the model is written as."""
+    """Declares the dataset that the model is written to."""
     stored: ClassVar[str]
-    """The word of ``encode --store`` that makes what is trained on."""
+    """The value of ``encode --store`` that makes the training data."""
     source: ClassVar[type[ViewSource[Any]]]
-    """Reads it."""
+    """Reads the training data."""
     loss_parts: ClassVar[Mapping[str, int | slice]]
-    """Which of a view's losses are also logged on their own, by name."""
+    """Parts of a view's losses whose mean is also logged, by name."""
 
     @property
     def image_size_px(self) -> int:
-        """Side of the images that the network's own encoder takes."""
+        """Side of the images that the network's own encoder takes, pixels."""
         return int(self.size["image_encoder"]["size_px"])
 
     @abstractmethod
     def network_args(self, sources: Sequence[ViewSource[Any]]) -> dict[str, Any]:
-        """Return the arguments that a network for these data is built with; its file holds them."""
+        """Return the arguments of a network for these data; the model's file holds them."""
 
     @abstractmethod
     def build_network(self, args: dict[str, Any], image_encoder: DinoV2 | None = None) -> N:
         """Return the network as it is before the first step.
 
         Args:
-            args: as ``network_args`` returns them.
-            image_encoder: the frozen one, loaded, if ``config`` names one.
+            args: from ``network_args``.
+            image_encoder: the loaded frozen encoder, if ``config.image_encoder`` names one.
 
         Raises:
-            ConfigError: the network cannot take this encoder's tokens.
+            ConfigError: the encoder's tokens have another width than the network takes.
         """
 
     @abstractmethod
     def decode(self, view: RawView[Any], size_px: int, resize: Resizing) -> S:
-        """Return the sample of a view, with images of side ``size_px``.
+        """Return the sample of a view.
+
+        Args:
+            view: the stored view.
+            size_px: side of the conditioning images.
+            resize: filter of the resizing.
 
         Raises:
             DatasetError: the view is corrupt; shard and row are named.
@@ -100,38 +105,43 @@ class Objective(ABC, Generic[S, N]):
 
     @abstractmethod
     def batch(self, samples: Sequence[S], split: str, step: int, places: Sequence[int]) -> Batch:
-        """Return samples as one batch, with all that is random about them.
+        """Return a batch of samples, with all random draws.
 
         Args:
-            samples: of this process.
-            split: ``train`` or ``val``: their draws differ.
+            samples: this process's samples of the step.
+            split: ``train`` or ``val``.
             step: counted from 0.
-            places: of each sample among all of the step; its draws depend on split, step and place.
+            places: index of each sample among all of the step. Its draws depend on seed, split,
+                step and this index.
         """
 
     @abstractmethod
     def losses(self, network: N) -> nn.Module:
-        """Return a module that makes the losses (B, G) of ``Batch.inputs``."""
+        """Return a module that computes the losses (B, G) of ``Batch.inputs``."""
 
     @abstractmethod
     def statistics(self, sources: Sequence[ViewSource[Any]]) -> tuple[Tensor, ...]:
-        """Return what ``set_statistics`` of the network takes, from some views of all sources."""
+        """Return the statistics that normalise the data, computed from views of all sources.
+
+        Returns:
+            (...), the tensors that ``set_statistics`` of the network takes.
+        """
 
     @abstractmethod
     def load_decoder(self, name: str | None, latents: Dataset, device: str) -> nn.Module | None:
-        """Return the decoder that shows what is sampled; None if none is known or needed.
+        """Return the decoder of sampled scenes; None if none is needed or known.
 
         Args:
-            name: the wanted one. None: the one that the latents are known to be for.
-            latents: what is trained on.
-            device: where it runs.
+            name: of the decoder. None: the one that belongs to the latents' encoder, if known.
+            latents: the training data.
+            device: torch device of the decoder.
         """
 
     @abstractmethod
     def scorer(self, decoder: nn.Module | None) -> Scorer[N, S] | None:
-        """Return what scores sampled views; None if that needs a decoder and there is none."""
+        """Return the function that scores sampled views; None if it needs a missing decoder."""
 
 
 def views_of_each(sources: Sequence[ViewSource[Any]]) -> int:
-    """Return how many views of each source the statistics are taken from."""
+    """Return the number of views of each source that statistics are computed from."""
     return STATISTICS_VIEWS // len(sources)

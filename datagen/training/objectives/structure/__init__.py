@@ -1,1 +1,1 @@
-"""The structure model: latents of occupancy grids, of a scene and its instances."""
+"""The structure model: it samples latents of occupancy grids, of a scene and its instances."""

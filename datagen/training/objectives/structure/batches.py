@@ -1,4 +1,4 @@
-"""What a step of the structure model trains on, and all that is random about it."""
+"""The batches of the structure model, with all random draws."""
 
 from collections.abc import Iterable, Sequence
 
@@ -20,12 +20,19 @@ def make_batch(
     step: int,
     places: Iterable[int],
 ) -> Batch:
-    """Draw the same number of instances from each view, so that no batch needs padding.
+    """Return a batch with ``config.instances_per_view`` instances of each view.
 
-    A view with fewer instances gives some twice. The scene branch costs the same for one instance
-    as for all of them, and sees none of them: a subset is as good as the whole. What is drawn for a
-    view depends on its step and its place in it alone, not on what else is in this batch: so any
-    number of processes, and any cut into smaller batches, trains on the same.
+    A view with fewer instances repeats them, so that no batch needs padding. A subset of the
+    instances is enough, because the scene's loss does not depend on them. The draws of a view
+    depend on the seed, the split, the step and its place alone. So any number of processes, and
+    any split into smaller batches, gives the same training.
+
+    Args:
+        samples: this process's samples of the step.
+        config: the settings.
+        split: ``train`` or ``val``.
+        step: counted from 0.
+        places: index of each sample among all of the step.
     """
     latents, images, draws = [], [], []
     for sample, place in zip(samples, places, strict=True):
@@ -44,7 +51,11 @@ def make_batch(
 
 
 def _conditions(sample: SceneSample, chosen: NDArray[np.int64]) -> NDArray[np.generic]:
-    """Return the images of a scene and of the chosen instances, or their stored tokens."""
+    """Return the images of a scene and of the chosen instances, or their stored tokens.
+
+    Returns:
+        (K + 1, S, S, 3) uint8, or (K + 1, T, C) float16.
+    """
     if sample.tokens is not None:
         return sample.tokens.read([0, *(1 + chosen).tolist()])
     return np.stack([sample.scene_image, *sample.instance_images[chosen]])

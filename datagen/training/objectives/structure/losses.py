@@ -16,14 +16,20 @@ from datagen.training.objectives.flow_matching import (
 
 
 class FlowLosses(nn.Module):
-    """The losses of latents and images, as one module: what DDP wraps."""
+    """The losses of latents and images as one module, which DDP wraps."""
 
     def __init__(self, flow: FlowMatching, model: SceneModel) -> None:
         super().__init__()
         self.flow, self.model = flow, model
 
     def forward(self, latents: Tensor, images: Tensor, drawn: FlowDraw) -> Tensor:
-        """Return (B, G): see ``flow_losses``; latents raw."""
+        """Return the losses (B, G): see ``flow_losses``.
+
+        Args:
+            latents: (B, G, 8, R, R, R), raw, the scene first.
+            images: (B, G, S, S, 3), uint8; or their tokens (B, G, T, C).
+            drawn: times, noise and kept conditions.
+        """
         return flow_losses(self.flow, self.model, self.model.normalize(latents), images, drawn)
 
 
@@ -33,7 +39,7 @@ def flow_losses(
     """Return the loss of every grid (B, G); the loss of the batch is their mean.
 
     Args:
-        flow: σ and the weight of small t.
+        flow: σ, and the weight of a small t.
         model: predicts the velocity from data to noise.
         x_0: (B, G, 8, R, R, R), normalised latents, the scene first.
         images: (B, G, S, S, 3), uint8; or their tokens (B, G, T, C), of any float type.

@@ -46,11 +46,11 @@ class StructureObjective(Objective[SceneSample, SceneModel]):
         if self.config.image_encoder is not None and "mean_heads" in self.size:
             raise ConfigError(
                 f"--image-encoder {self.config.image_encoder}: --model {self.config.model} trains "
-                "its own along. Expected --model iscene-L beside it, or None."
+                "its own encoder. Expected --model iscene-L with it, or None."
             )
 
     def network_args(self, sources: Sequence[ViewSource[Any]] = ()) -> dict[str, Any]:
-        """Return the arguments of the network, which are the same for all data."""
+        """Return the arguments of the network; they are the same for all data."""
         return model_args(
             self.size,
             image_encoder=self.config.image_encoder,
@@ -75,7 +75,7 @@ class StructureObjective(Objective[SceneSample, SceneModel]):
     def batch(
         self, samples: Sequence[SceneSample], split: str, step: int, places: Sequence[int]
     ) -> Batch:
-        """Return samples as one batch: see ``make_batch``."""
+        """Return a batch of samples: see ``make_batch``."""
         return make_batch(samples, self.config, split, step, places)
 
     def losses(self, network: SceneModel) -> nn.Module:
@@ -90,11 +90,11 @@ class StructureObjective(Objective[SceneSample, SceneModel]):
         )
 
     def load_decoder(self, name: str | None, latents: Dataset, device: str) -> nn.Module | None:
-        """Return the structure decoder; None where it is not known or nothing is sampled."""
+        """Return the structure decoder; None if it is not known or no scene is sampled."""
         if name is None and latents.fields.get("encoder") == "small":
             name = "small"
         if not self.config.sample_every or name is None:
-            logger.info("train: no scene is sampled on the way; --decoder and --sample-every do it")
+            logger.info("train: no scenes are sampled; --decoder and --sample-every turn it on")
             return None
         return load_autoencoder(name, "decoder", torch.device(device))
 
@@ -104,7 +104,7 @@ class StructureObjective(Objective[SceneSample, SceneModel]):
 
 
 def _checked(encoder: DinoV2 | None, config: TrainConfig, args: dict[str, Any]) -> DinoV2:
-    """Return a frozen encoder whose tokens the model can take.
+    """Return the frozen encoder, if its tokens have the width that the model takes.
 
     Raises:
         ConfigError: they have another width.

@@ -1,4 +1,4 @@
-"""How well a model samples while it trains: voxel IoU and pictures of held-out views."""
+"""Sampled scenes of held-out views while a model trains: voxel IoU and images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,22 +21,24 @@ PREVIEWS = "previews"
 
 @dataclass(frozen=True)
 class SampledView:
-    """One view, sampled: voxels (N + 1, 64, 64, 64), the scene first."""
+    """One sampled view of N instances."""
 
     sample: SceneSample
+    """The held-out view."""
     predicted: NDArray[np.bool_]
+    """(N + 1, 64, 64, 64), sampled voxels, the scene first."""
     true: NDArray[np.bool_]
-    """What the decoder makes of the true latents."""
+    """(N + 1, 64, 64, 64), voxels that the decoder reconstructs from the true latents."""
 
     @property
     def iou_G(self) -> NDArray[np.float64]:
-        """(N + 1,), intersection over union; 1 where both are empty."""
+        """(N + 1,), intersection over union, the scene first; 1 where both are empty."""
         both = (self.predicted & self.true).sum(axis=(1, 2, 3))
         either = (self.predicted | self.true).sum(axis=(1, 2, 3))
         return np.where(either > 0, both / np.maximum(either, 1), 1.0)
 
     def draw(self, folder: Path, step: int) -> Path:
-        """Write input, sampled and true instances beside each other as a PNG."""
+        """Write a PNG of the input beside sampled and true instances; return its path."""
         name = f"{self.sample.layout_id}_{self.sample.view_index}_step-{step:08d}.png"
         path = folder / PREVIEWS / name
         path.parent.mkdir(exist_ok=True)
@@ -50,17 +52,25 @@ class SampledView:
 def score_views(
     decoder: nn.Module, model: SceneModel, samples: Sequence[SceneSample], folder: Path, step: int
 ) -> Scores:
-    """Return the voxel IoU of held-out views (``sampled_iou``), and draw them into ``folder``."""
+    """Return the voxel IoU of held-out views, and draw them into ``folder``: see ``sampled_iou``.
+
+    Args:
+        decoder: decodes latents (1, 8, 16, 16, 16) to logits (1, 1, 64, 64, 64).
+        model: samples latents.
+        samples: the held-out views.
+        folder: of the training.
+        step: the current step, for the files' names.
+    """
     views = [sample_view(model, decoder, sample) for sample in samples]
     return Scores(sampled_iou(views), tuple(view.draw(folder, step) for view in views))
 
 
 @torch.no_grad()
 def sample_view(model: SceneModel, decoder: nn.Module, sample: SceneSample) -> SampledView:
-    """Sample all instances of a view as published: 25 steps, guidance 3, always the same noise.
+    """Sample all instances of a view, with the published 25 steps and guidance 3.
 
-    The truth is the decoder's reconstruction of the true latents, so that 1 is what the flow model
-    can reach and the autoencoder's own error stays out.
+    A view gets the same noise each time. The true voxels are the decoder's reconstruction of the
+    true latents, so a perfect flow model reaches an IoU of 1 whatever the autoencoder's error.
     """
     device = model.latent_mean.device
     images = np.stack([sample.scene_image, *sample.instance_images])
@@ -77,7 +87,7 @@ def sample_view(model: SceneModel, decoder: nn.Module, sample: SceneSample) -> S
 
 
 def sampled_iou(views: Sequence[SampledView]) -> dict[str, float]:
-    """Return the mean voxel IoU of all instances, and of the scenes."""
+    """Return the mean voxel IoU of all instances, and of the scenes, by their names in the log."""
     ious = [view.iou_G for view in views]
     return {
         "sampled_iou_instances": float(np.concatenate([iou[1:] for iou in ious]).mean()),
@@ -86,7 +96,10 @@ def sampled_iou(views: Sequence[SampledView]) -> dict[str, float]:
 
 
 def _occupied(decoder: nn.Module, latents: Tensor) -> NDArray[np.bool_]:
-    """Decode in the decoder's precision, grid by grid: 64³ takes more memory than sampling."""
+    """Return occupied voxels (N, 64, 64, 64) of latents (N, 8, 16, 16, 16).
+
+    The grids are decoded one by one in float32: together they take more memory than sampling.
+    """
     with torch.autocast(latents.device.type, enabled=False):
         logits = [decoder(latent[None].float())[0, 0] for latent in latents]
     return np.asarray((torch.stack(logits) > 0).cpu().numpy())

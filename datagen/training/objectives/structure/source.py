@@ -1,4 +1,4 @@
-"""Latents of occupancy grids, as a workspace holds them."""
+"""The source of occupancy latents: views of a workspace made with ``encode --store latents``."""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ LATENT_COLUMNS = (*KEYS, "num_instances", "scene_latent", "instance_latents")
 
 
 class RawLatents(NamedTuple):
-    """A row of ``latents`` as it lies on disk."""
+    """A stored row of ``latents``, not yet decoded."""
 
     where: str
     """Shard and row, for messages."""
@@ -37,7 +37,7 @@ class SceneSource(ViewSource[RawLatents]):
         """Return a row's latents (N + 1, 8, 16, 16, 16), the scene's first.
 
         Raises:
-            DatasetError: they have another shape, or are not finite; shard and row are named.
+            DatasetError: they have another shape or are not finite; shard and row are named.
         """
         scene, instances = decode_latents(raw)
         return np.concatenate([scene[None], instances])
@@ -47,7 +47,7 @@ def decode_latents(raw: RawLatents) -> tuple[NDArray[np.float16], NDArray[np.flo
     """Return the latents of a scene (8, 16, 16, 16) and of its instances (N, 8, 16, 16, 16).
 
     Raises:
-        DatasetError: they have another shape, or are not finite; shard and row are named.
+        DatasetError: they have another shape or are not finite; shard and row are named.
     """
     try:
         scene, instances = (

@@ -1,4 +1,4 @@
-"""What latents are normalised by."""
+"""The statistics that normalise latents."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ def latent_statistics(views: Iterable[NDArray[np.float16]]) -> tuple[Tensor, Ten
     """Return mean and standard deviation of each latent channel, (8, 1, 1, 1) float32 each.
 
     Args:
-        views: latents (G, 8, R, R, R) of each, read once and not kept.
+        views: latents (G, 8, R, R, R) of each view; they are read once and not kept.
     """
     count, total, squares = 0, np.zeros(8), np.zeros(8)
     for latents in views:

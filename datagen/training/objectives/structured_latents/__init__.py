@@ -1,1 +1,1 @@
-"""The structured-latent model: features on the occupied voxels of instances."""
+"""The structured-latent model: it samples features on the occupied voxels of instances."""

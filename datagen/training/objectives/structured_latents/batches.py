@@ -1,4 +1,4 @@
-"""What a step of the structured-latent model trains on, and all that is random about it.
+"""The batches of the structured-latent model, with all random draws.
 
 Shape suffixes: B views, K instances of each, M padded voxels, C channels.
 """
@@ -21,15 +21,16 @@ from datagen.training.objectives.structured_latents.samples import SlatSample
 
 @dataclass(frozen=True)
 class SlatBatch(Batch):
-    """Views of one step, their instances' voxels padded to a common number M, on the CPU.
+    """The views of one step, on the CPU; all instances are padded to M voxels.
 
-    ``latents`` are features (B, K, M, C), ``images`` (B, K, S, S, 3), the noise (B, K, M, 8).
+    ``latents`` are features (B, K, M, C), ``images`` are (B, K, S, S, 3), the noise is
+    (B, K, M, 8).
     """
 
     coords: Tensor
-    """(B, K, M, 3) uint8."""
+    """(B, K, M, 3) uint8, voxels 0 to 63 along x, y, z."""
     counts: Tensor
-    """(B, K): the voxels that are no padding, the first ones."""
+    """(B, K), voxels of each instance; they come first, padding follows."""
 
     def __getitem__(self, chosen: slice) -> "SlatBatch":
         """Return some of the views."""
@@ -38,7 +39,7 @@ class SlatBatch(Batch):
         return SlatBatch(views, latents, images, drawn, coords, counts)
 
     def inputs(self, device: str) -> tuple[Tensor | FlowDraw, ...]:
-        """Return what ``SlatLosses`` takes, on a device."""
+        """Return features, images, draws, voxels and counts (B, K, ...), on a device."""
         return (*super().inputs(device), self.coords.to(device), self.counts.to(device))
 
 
@@ -49,9 +50,9 @@ def make_slat_batch(
     step: int,
     places: Iterable[int],
 ) -> SlatBatch:
-    """Draw instances and all that is random for some views, as ``make_batch`` does.
+    """Return a batch with ``config.instances_per_view`` instances of each view: see ``make_batch``.
 
-    The noise of a view is drawn before it is padded: it depends on the view and its place alone.
+    The noise of a view is drawn before it is padded, so it does not depend on the other views.
     """
     rows, draws = [], []
     for sample, place in zip(samples, places, strict=True):
@@ -75,13 +76,13 @@ def make_slat_batch(
 
 
 def _stack(arrays: Sequence[Sequence[NDArray[np.generic]]], most: int) -> Tensor:
-    """Return (B, K, most, c) of B lists of K arrays (M, c), zeros at the end."""
+    """Return B lists of K arrays (M, C) as one tensor (B, K, most, C), padded with zeros."""
     parts = [[_pad(torch.from_numpy(array), most, 0) for array in view] for view in arrays]
     return torch.stack([torch.stack(view) for view in parts])
 
 
 def _pad(tensor: Tensor, length: int, axis: int) -> Tensor:
-    """Add zeros at the end of an axis."""
+    """Return a tensor (...) with zeros added at the end of an axis, to a length."""
     shape = list(tensor.shape)
     shape[axis] = length - shape[axis]
     return torch.cat([tensor, tensor.new_zeros(shape)], dim=axis)

@@ -18,7 +18,7 @@ from datagen.training.objectives.flow_matching import (
 
 
 class SlatLosses(nn.Module):
-    """The losses of features and images, as one module: what DDP wraps."""
+    """The losses of features and images as one module, which DDP wraps."""
 
     def __init__(self, flow: FlowMatching, model: StructuredLatentModel) -> None:
         super().__init__()
@@ -30,17 +30,17 @@ class SlatLosses(nn.Module):
         """Return the loss of every instance (B, K), the mean over its voxels.
 
         Args:
-            features: (B, K, M, C) raw, padded.
+            features: (B, K, M, C), raw, padded.
             images: (B, K, S, S, 3), uint8.
-            drawn: times (B,), noise (B, K, M, 8) padded, and kept conditions.
-            coords: (B, K, M, 3), padded.
+            drawn: times (B,), noise (B, K, M, 8) padded, and kept conditions (B,).
+            coords: (B, K, M, 3), voxels, padded.
             counts: (B, K), voxels that are no padding.
         """
         B, K, M = coords.shape[:3]
         real = torch.arange(M, device=coords.device) < counts[..., None]
         sample = real.nonzero()[:, 0] * K + real.nonzero()[:, 1]
         sites = Sites(torch.cat([sample[:, None], coords[real].long()], dim=1).int(), B * K)
-        with torch.autocast(coords.device.type, enabled=False):  # a product of matrices, too
+        with torch.autocast(coords.device.type, enabled=False):  # it is a matrix product
             x_0 = self.model.normalize(features[real])
         noise = drawn.noise[real]
         t = drawn.t_B.repeat_interleave(K)

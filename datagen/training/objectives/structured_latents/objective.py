@@ -28,7 +28,7 @@ from datagen.training.objectives.structured_latents.source import RawSlat, SlatS
 from datagen.training.objectives.structured_latents.statistics import feature_statistics
 
 MOST_VIEWS = 256
-"""Views of a source that statistics are taken from, at most: millions of voxels."""
+"""Maximum number of views per source that statistics are computed from: millions of voxels."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,16 @@ class StructuredLatentObjective(Objective[SlatSample, StructuredLatentModel]):
         if config.image_encoder is not None:
             raise ConfigError(
                 f"--image-encoder {config.image_encoder}: --model {config.model} trains its own "
-                "along. Expected --model iscene-L beside it, or None."
+                "encoder. Expected --model iscene-L with it, or None."
             )
         if config.activation_checkpointing:
             raise ConfigError(
-                "--activation-checkpointing: a structured-latent model knows none. Expected "
-                "it with --model small or iscene-L; lower --micro-batch-size instead."
+                "--activation-checkpointing: a structured-latent model does not support it. "
+                "Expected --model small or iscene-L with it; lower --micro-batch-size instead."
             )
 
     def network_args(self, sources: Sequence[ViewSource[Any]]) -> dict[str, Any]:
-        """Return the arguments of the network for features of as many channels as these have."""
+        """Return the arguments of the network, with the number of feature channels of the data."""
         first = sources[0]
         assert isinstance(first, SlatSource), "the structured-latent model is trained on features"
         return {**self.size, "feature_channels": first.feature_channels}
@@ -78,7 +78,7 @@ class StructuredLatentObjective(Objective[SlatSample, StructuredLatentModel]):
     def batch(
         self, samples: Sequence[SlatSample], split: str, step: int, places: Sequence[int]
     ) -> Batch:
-        """Return samples as one batch: see ``make_slat_batch``."""
+        """Return a batch of samples: see ``make_slat_batch``."""
         return make_slat_batch(samples, self.config, split, step, places)
 
     def losses(self, network: StructuredLatentModel) -> nn.Module:
@@ -86,13 +86,13 @@ class StructuredLatentObjective(Objective[SlatSample, StructuredLatentModel]):
         return SlatLosses(self.config.flow, network)
 
     def statistics(self, sources: Sequence[ViewSource[Any]]) -> tuple[Tensor, ...]:
-        """Return the features' mean, principal directions and standard deviations along them."""
+        """Return mean (C,), principal directions (C, 8) and their standard deviations (8,)."""
         count = min(views_of_each(sources), MOST_VIEWS)
         views = (view for source in sources for view in source.sample_latents(count))
         return feature_statistics(views, LATENT_CHANNELS)
 
     def load_decoder(self, name: str | None, latents: Dataset, device: str) -> None:
-        """Return None: what is sampled are features, which are compared as they are."""
+        """Return None: sampled features are compared directly, without a decoder."""
 
     def scorer(self, decoder: nn.Module | None) -> Scorer[StructuredLatentModel, SlatSample]:
         """Return ``score_features``, which needs no decoder."""

@@ -1,4 +1,4 @@
-"""How well the structured-latent model samples while it trains."""
+"""Errors of sampled held-out views while the structured-latent model trains."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from datagen.training.objectives.structured_latents.samples import SlatSample
 def score_features(
     model: StructuredLatentModel, samples: Sequence[SlatSample], folder: Path, step: int
 ) -> Scores:
-    """Return the ``sampled_error`` of held-out views; nothing is drawn."""
+    """Return the ``sampled_error`` of held-out views; no images are drawn."""
     return Scores({"sampled_error": sampled_error(model, samples, SamplerConfig())})
 
 
@@ -23,9 +23,9 @@ def score_features(
 def sampled_error(
     model: StructuredLatentModel, samples: Sequence[SlatSample], sampler: SamplerConfig
 ) -> float:
-    """Return the mean squared error of sampled latents over the true ones' mean square.
+    """Return the mean squared error of sampled latents, divided by the mean square of the true.
 
-    0 is perfect; 1 is what zeros get, the mean of all features; plain noise gets about 2.
+    0 is perfect. Zeros (the mean of all features) give 1; pure noise gives about 2.
     """
     device = model.feature_mean.device
     wrong, whole = 0.0, 0.0

@@ -1,4 +1,4 @@
-"""Features on the voxels of instances, as a workspace holds them."""
+"""The source of voxel features: views of a workspace made with ``encode --store slat_features``."""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ SLAT_COLUMNS = (*KEYS, "num_instances", *(column.name for column in SLAT[:3]))
 
 
 class RawSlat(NamedTuple):
-    """A row of ``latents`` with features, as it lies on disk."""
+    """A stored row of ``latents`` with features, not yet decoded."""
 
     where: str
     """Shard and row, for messages."""
@@ -44,7 +44,7 @@ class SlatSource(ViewSource[RawSlat]):
 
     @property
     def feature_channels(self) -> int:
-        """C: read off the first view."""
+        """C, read from the first view."""
         [raw, *_] = self._read_latents(0).values()
         return decode_slat(raw)[1][0].shape[1]
 
@@ -52,10 +52,10 @@ class SlatSource(ViewSource[RawSlat]):
 def decode_slat(
     raw: RawSlat,
 ) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.float16]]]:
-    """Return voxels (M, 3) and features (M, C) of each instance; the scene's own are left out.
+    """Return voxels (M, 3) and features (M, C) of each instance; those of the scene are left out.
 
     Raises:
-        DatasetError: they do not fit each other, or are not finite; shard and row are named.
+        DatasetError: their numbers differ, or a feature is not finite; shard and row are named.
     """
     schema = LATENTS.full_schema
     try:

@@ -1,4 +1,4 @@
-"""What features are normalised by."""
+"""The statistics that normalise features."""
 
 from collections.abc import Iterable
 
@@ -11,15 +11,18 @@ from torch import Tensor
 def feature_statistics(
     views: Iterable[NDArray[np.float16]], channels: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return mean (C,), principal directions (C, channels) and spread (channels,) of features.
+    """Return mean (C,), principal directions (C, L) and their standard deviations (L,).
 
-    The directions are those of the largest variance, each with its largest entry positive, so that
-    the same data give the same ones. Where there are fewer than ``channels``, the rest are zeros
-    of spread 1.
+    The directions are those of the largest variance. The largest entry of each is positive, so
+    equal data give equal directions. If the features vary along fewer than L directions, the
+    others are zeros with a standard deviation of 1.
 
     Args:
-        views: features (V, C) of each, read once and not kept.
-        channels: how many directions.
+        views: features (V, C) of each view; they are read once and not kept.
+        channels: L, the number of directions.
+
+    Returns:
+        float32 tensors.
     """
     count, total, squares = 0, np.zeros(1), np.zeros((1, 1))
     for features in views:
