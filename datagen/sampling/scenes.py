@@ -21,7 +21,7 @@ from datagen.views.conditioning import canonical_images, condition_images
 
 logger = logging.getLogger(__name__)
 
-IMAGES_AT_ONCE = 8
+_IMAGES_AT_ONCE = 8
 """Images that are encoded together."""
 
 GRIDS_PER_DECODE = 4
@@ -143,7 +143,7 @@ def image_tokens(model: SceneModel, images: SceneImages) -> Tensor:
     """Return the tokens (1 + N or 1 + 2N, T, C) of all images, in the order of ``stack``."""
     device = model.latent_mean.device
     stack = torch.from_numpy(images.stack(slice(None)))
-    parts = torch.split(stack, IMAGES_AT_ONCE)
+    parts = torch.split(stack, _IMAGES_AT_ONCE)
     return torch.cat([model.encode_images(part[None].to(device))[0] for part in parts])
 
 

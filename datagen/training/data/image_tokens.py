@@ -22,7 +22,7 @@ from datagen.views.conditioning import condition_images, resize_lanczos4
 TOKENS = "image_tokens"
 INPUT = "image_encoder"
 """Name of the encoder among the inputs in the dataset's manifest."""
-IMAGES_AT_ONCE = 8
+_IMAGES_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -89,5 +89,5 @@ def view_tokens(
         rgba, instance_map, num_instances, encoder.size_px, resize_lanczos4
     )
     images = torch.from_numpy(np.concatenate([scene[None], instances]))
-    parts = [encoder(part[None])[0] for part in torch.split(images, IMAGES_AT_ONCE)]
+    parts = [encoder(part[None])[0] for part in torch.split(images, _IMAGES_AT_ONCE)]
     return np.asarray(torch.cat(parts).float().numpy())
