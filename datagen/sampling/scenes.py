@@ -6,10 +6,10 @@ side.
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -252,13 +252,6 @@ def _smaller(batch: int, error: torch.OutOfMemoryError) -> int:
     return fits
 
 
-def _free_bytes() -> int | None:
-    """Return the bytes of free memory, or None where the system does not report them."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return None
+def _free_bytes() -> int:
+    """Return the bytes of memory that are available to new data."""
+    return int(psutil.virtual_memory().available)

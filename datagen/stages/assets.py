@@ -78,13 +78,11 @@ class PrepareAssets(UnitStage):
             raise ConfigError(f"num_objects must be at least 1, got {self.num_objects}.")
         if self.max_faces < MIN_MAX_FACES:
             raise ConfigError(f"max_faces must be at least {MIN_MAX_FACES}, got {self.max_faces}.")
-        spelled = tuple(word for given in self.license_allow for word in given.split(",") if word)
-        object.__setattr__(self, "license_allow", spelled)  # commas separate too
         for license_id in self.license_allow:
             if not SPDX_PATTERN.fullmatch(license_id):
                 raise ConfigError(
                     f"license_allow has {license_id!r}. Expected SPDX identifiers such as "
-                    "CC0-1.0 CC-BY-4.0, with blanks or commas between."
+                    "CC0-1.0 CC-BY-4.0, separated by blanks."
                 )
 
     @property

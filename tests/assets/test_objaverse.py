@@ -190,7 +190,7 @@ def test_whole_verb_prepares_cached_objects_and_sets_other_licenses_aside(home, 
     (tmp_path / "uids.txt").write_text("\n".join(uid_of(index) for index in (0, 1, 2)))
     root = tmp_path / "root"
     arguments = ["--source", "objaverse", "--uids", str(tmp_path / "uids.txt")]
-    arguments += ["--license-allow", "CC0-1.0,CC-BY-4.0", "--root", str(root)]
+    arguments += ["--license-allow", "CC0-1.0", "CC-BY-4.0", "--root", str(root)]
     result = run(home, "-m", "datagen.cli", "assets", *arguments)
     assert result.returncode == 0, result.stderr
     counts = json.loads((root / "assets/manifest.json").read_text())["counts"]

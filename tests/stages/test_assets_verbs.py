@@ -97,7 +97,7 @@ def write_mixed_folder(folder: Path) -> Path:
 @pytest.mark.blender
 def test_every_file_of_a_folder_has_a_row_and_a_second_run_opens_none(tmp_path):
     folder, root = write_mixed_folder(tmp_path / "in"), tmp_path / "root"
-    stage = PrepareAssets(source="folder", source_path=folder, license_allow=("CC0-1.0,MIT",))
+    stage = PrepareAssets(source="folder", source_path=folder, license_allow=("CC0-1.0", "MIT"))
     dataset = run(stage, root)
     assert dataset.manifest["counts"] == {
         "ok": 1,
